@@ -32,6 +32,7 @@ parity:
 benchmark:
 	$(MAKE) install EXTRAS=test,bench
 	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.generation
 	$(BIN)/python -m benchmarks.startup
 
 test-oldest:

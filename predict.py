@@ -1,8 +1,13 @@
-"""Predict with a trained run: python predict.py --workdir=runs/digits IMAGE... or TABLE.csv
-[--output=FILE.csv|FILE.jsonl]
+"""Use a trained run:
+    python predict.py --workdir=runs/digits IMAGE... [--output=FILE.csv|FILE.jsonl]    images, or a table, or sounds
+    python predict.py --workdir=runs/multi30k < LINES                                   texts to classify or translate
+    python predict.py --workdir=runs/shakespeare --prompt="ROMEO:"                      a text to go on with
 
-Prints a line per image, or per row of the table: the prediction, and for classes the probability of each.
+Prints a line per input: the prediction, and for classes the probability of each. `--attention=FILE.png` draws where the
+model looked for the first input, if it attends.
 """
+
+import sys
 
 from absl import flags
 
@@ -10,6 +15,13 @@ from training import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _OUTPUT = flags.DEFINE_string("output", None, "Also write the predictions here: .csv or .jsonl.")
+_ATTENTION = flags.DEFINE_string("attention", None, "Draw the attention for the first input here: .png or .svg.")
+_PROMPT = flags.DEFINE_string("prompt", None, "Beginning of a text that a language model goes on with.")
+_LENGTH = flags.DEFINE_integer("length", 500, "Tokens to write after the prompt.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 0, "Of what is drawn after the prompt.")
+_TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Divides the logits: lower is safer.")
+_TOP_K = flags.DEFINE_integer("top_k", 0, "Draw from so many most probable tokens; 0 = all.")
+_TOP_P = flags.DEFINE_float("top_p", 1.0, "Draw from the most probable tokens with this share (nucleus).")
 
 
 def main(argv):
@@ -17,15 +29,26 @@ def main(argv):
 
     if not _WORKDIR.value:
         raise cli.UserError("--workdir is missing: name the folder of a trained run, such as runs/digits")
-    if not argv[1:]:
-        raise cli.UserError("nothing to predict: name image files or a table (.csv, .parquet)")
+    if _PROMPT.value is not None:
+        if argv[1:] or _OUTPUT.value or _ATTENTION.value:
+            raise cli.UserError("--prompt is alone: it takes no files, no --output and no --attention")
+        choice = {"temperature": _TEMPERATURE.value, "top_k": _TOP_K.value, "top_p": _TOP_P.value}
+        print(predict.complete(_WORKDIR.value, _PROMPT.value, _LENGTH.value, _SEED.value, **choice))
+        return
+    lines = [] if argv[1:] or sys.stdin.isatty() else [line.removesuffix("\n") for line in sys.stdin]
+    if not argv[1:] and not lines:
+        raise cli.UserError("nothing to predict: name files (images, a table, sounds), give lines of text, or --prompt")
     if _OUTPUT.value:
-        predict.check_output(_OUTPUT.value)
-    rows = predict.predict(_WORKDIR.value, argv[1:])
-    for row in rows:
+        predict.check_output(_OUTPUT.value, predict.OUTPUTS)
+    if _ATTENTION.value:
+        predict.check_output(_ATTENTION.value, (".png", ".svg"), "--attention")
+    predictions = predict.predict(_WORKDIR.value, argv[1:], lines)
+    if _ATTENTION.value:
+        predict.draw_attention(_ATTENTION.value, predictions)
+    for row in predictions.rows:
         print(predict.line(row))
     if _OUTPUT.value:
-        predict.write(_OUTPUT.value, rows)
+        predict.write(_OUTPUT.value, predictions.rows)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from arch.layers.recurrence import State
 from arch.layers.recurrent import LSTM
@@ -19,7 +19,7 @@ from arch.layers.recurrent_stack import Recurrent
 
 # Shapes: batch; length; features; width (of the last layer, both directions); classes.
 
-Sequences = Float[Array, "batch length features"] | Int[Array, "batch length"]
+Sequences = Float[Array, "batch length features"] | UInt8[Array, "batch length features"] | Int[Array, "batch length"]
 
 
 class _RecurrentNetwork(nn.Module):
@@ -43,9 +43,11 @@ class _RecurrentNetwork(nn.Module):
     variational: bool = False
     dtype: DTypeLike | None = None
 
+    @nn.compact
     def features(
         self, inputs: Sequences, states: list[State] | None, lengths: Int[Array, " batch"] | None, train: bool
     ) -> tuple[Float[Array, "batch length width"], list[State]]:
+        inputs = inputs.astype(jnp.float32) if inputs.ndim == 3 else inputs
         if (self.vocab_size is None) == jnp.issubdtype(inputs.dtype, jnp.integer):
             raise ValueError(f"inputs are {inputs.dtype}, but vocab_size is {self.vocab_size}: only tokens have one")
         if self.vocab_size is not None:
@@ -124,3 +126,55 @@ class RecurrentNetwork(_RecurrentNetwork):
             self.put_variable("carry", "states", states)
         x = nn.Dropout(self.dropout, broadcast_dims=(1,) if self.variational else (), deterministic=not train)(outputs)
         return nn.Dense(self.num_classes, name="head")(x)
+
+    def begin(self, tokens: Int[Array, "batch length"], lengths: Int[Array, " batch"]) -> dict:
+        """Returns the cache of decoding after all real tokens but the last, with which `extend` goes on.
+
+        Raises:
+            ValueError: the network reads numbers, or backwards.
+        """
+        if self.vocab_size is None or self.bidirectional:
+            raise ValueError("only a network of tokens (vocab_size) that is not bidirectional can be extended")
+        return {"states": self.features(tokens, None, jnp.maximum(lengths - 1, 0), train=False)[1]}
+
+    def extend(self, tokens: Int[Array, " batch"], cache: dict) -> tuple[Float[Array, "batch classes"], dict]:
+        """Returns the logits of the token after `tokens`, and the cache."""
+        outputs, states = self.features(tokens[:, None], cache["states"], None, train=False)
+        head = nn.Dense(self.num_classes, parent=None)  # the one that `__call__` made
+        return head.apply({"params": self.get_variable("params", "head")}, outputs[:, 0]), {"states": states}
+
+
+class RecurrentForecaster(nn.Module):
+    """The next steps of a series, all at once, from the last state of recurrent layers over its past.
+
+    The network sees the past, and forecasts the future, as differences from the last value (NLinear's normalisation:
+    Zeng et al. 2023, arXiv 2205.13504, sec. 4.2), so that a level that drifts is no new input.
+
+    Attributes:
+        num_classes: numbers to forecast, steps times channels.
+        cell, widths, dropout: as in `RecurrentClassifier`, which it is but for the differences.
+    """
+
+    num_classes: int = 7 * 24
+    cell: Callable[..., nn.Module] = LSTM
+    widths: tuple[int, ...] = (64,)
+    dropout: float = 0.0
+    dtype: DTypeLike | None = None
+
+    TINY: ClassVar[dict] = {"num_classes": 12, "widths": (8,), "dropout": 0.2}
+
+    @nn.compact
+    def __call__(
+        self, past: Float[Array, "batch length features"], *, train: bool
+    ) -> Float[Array, "batch steps features"]:
+        last = past[:, -1:]
+        network = RecurrentClassifier(
+            num_classes=self.num_classes,
+            cell=self.cell,
+            widths=self.widths,
+            dropout=self.dropout,
+            dtype=self.dtype,
+            name="network",
+        )
+        changes = network(past - last, train=train)
+        return last + changes.reshape(len(past), -1, past.shape[-1])

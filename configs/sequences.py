@@ -41,7 +41,7 @@ def get_config(name: str = "adding"):
     config.model.widths = (units,)
     if tokens:
         config.model.vocab_size = config.model.embedding_width = tokens
-    config.task.inputs = ("tokens", "lengths") if tokens else ("inputs",)
+    config.task.inputs = ("tokens", "tokens_lengths") if tokens else ("inputs",)
     if name == "adding":
         config.task.name = "regression.Regression"
     if name == "copy_memory":

@@ -1,32 +1,101 @@
 """Batches as a pure function of (seed, step): resuming at step k gives batch k, on any number of hosts and workers."""
 
+import bisect
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from absl import flags, logging
-from jaxtyping import Int64
+from jaxtyping import Int, Int64
 
+from data.buckets import BucketedSplit
 from data.dataset import ArraySplit, Batch, Split
+from data.errors import UserError
+
+# b: examples of a global batch, n: of a split, i: of a bucket, t: turns of a cycle
 
 PREFETCH = 2  # batches a worker prepares ahead
 
 
-def order(seed: int, step: int, batch_size: int, num_examples: int) -> Int64[np.ndarray, "b"]:
+def shuffled(seed: int, step: int, batch_size: int, num_examples: int) -> Int64[np.ndarray, "b"]:
     """Returns the examples of the global batch `step`.
 
     Training draws one endless sequence of epochs, each a fresh permutation f(seed, epoch), and batch `step` is its part
     [step * batch_size, (step + 1) * batch_size): every epoch has each example once, a batch may straddle epochs.
     """
+    return _drawn(functools.partial(_permutation, seed, num_examples=num_examples), step, batch_size, num_examples)
+
+
+def _drawn(
+    permutation: Callable[[int], Int64[np.ndarray, "n"]], step: int, batch_size: int, num_examples: int
+) -> Int64[np.ndarray, "b"]:
+    """Returns batch `step` of the endless sequence permutation(0), permutation(1), ..."""
     positions = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs, within = np.divmod(positions, num_examples)
-    parts = [_permutation(seed, int(epoch), num_examples)[within[epochs == epoch]] for epoch in np.unique(epochs)]
-    return np.concatenate(parts)
+    return np.concatenate([permutation(int(epoch))[within[epochs == epoch]] for epoch in np.unique(epochs)])
+
+
+def continuous(seed: int, step: int, batch_size: int, num_examples: int) -> Int64[np.ndarray, "b"]:
+    """Returns the examples of the global batch `step` where examples follow one another, as windows of a text do.
+
+    Each row reads the ring of all examples in order, from a place of its own, so that it goes on where it was one batch
+    before; rows begin evenly spaced.
+    """
+    start = np.random.default_rng(seed % 2**64).integers(num_examples)
+    rows = np.arange(batch_size) * num_examples // batch_size
+    return (start + rows + step) % num_examples
 
 
 @functools.lru_cache(maxsize=2)  # a batch needs the epoch it is in, and maybe the next
 def _permutation(seed: int, epoch: int, num_examples: int) -> Int64[np.ndarray, "n"]:
     return np.random.default_rng((seed % 2**64, epoch)).permutation(num_examples)
+
+
+ORDERS = {"shuffled": shuffled, "continuous": continuous}
+
+
+class Bucketed:
+    """Order of a split in buckets: called with a step, returns the examples of its global batch, all of one bucket.
+
+    Batches come in cycles of about an epoch. Of cycle c, bucket i with n_i examples has the turns
+    floor(c n_i / b), ..., floor((c + 1) n_i / b) - 1, so that in the long run every bucket is visited in proportion to
+    its size; the turns of a cycle are in an order f(seed, c). Turn k of a bucket is batch k of its own endless
+    sequence of epochs, as in `shuffled`. No turn depends on the ones before.
+    """
+
+    def __init__(self, seed: int, batch_size: int, members: Sequence[Int[np.ndarray, "_"]]):
+        self.seed, self.batch_size, self.members = seed % 2**64, batch_size, members
+        self.sizes = np.array([len(examples) for examples in members])
+        self._cycle = functools.lru_cache(2)(self._turns)
+        self._epoch = functools.lru_cache(2 * len(members))(self._shuffled_bucket)
+
+    def __call__(self, step: int) -> Int64[np.ndarray, "b"]:
+        # floors make a cycle start up to a turn a bucket before the step at which all sizes together say it does
+        count = int(self.sizes.sum())
+        first, last = (turn * self.batch_size // count for turn in (step, step + len(self.members) + 1))
+        cycles = range(first, last + 2)
+        cycle = cycles[bisect.bisect_right(cycles, step, key=lambda c: int(self._turns_before(c).sum())) - 1]
+        buckets, turns = self._cycle(cycle)
+        place = step - int(self._turns_before(cycle).sum())
+        bucket, turn = int(buckets[place]), int(turns[place])
+        members = self.members[bucket]
+        return members[_drawn(functools.partial(self._epoch, bucket), turn, self.batch_size, len(members))]
+
+    def _turns_before(self, cycle: int) -> Int64[np.ndarray, "_"]:
+        return cycle * self.sizes // self.batch_size
+
+    def _turns(self, cycle: int) -> tuple[Int64[np.ndarray, "t"], Int64[np.ndarray, "t"]]:
+        """Returns the bucket of every turn of the cycle, and which turn of that bucket it is."""
+        before, after = self._turns_before(cycle), self._turns_before(cycle + 1)
+        buckets = np.repeat(np.arange(len(self.sizes)), after - before)
+        buckets = np.random.default_rng((self.seed, cycle)).permutation(buckets)
+        turns = np.zeros_like(buckets)
+        for bucket in np.unique(buckets):
+            turns[buckets == bucket] = np.arange(before[bucket], after[bucket])
+        return buckets, turns
+
+    def _shuffled_bucket(self, bucket: int, epoch: int) -> Int64[np.ndarray, "i"]:
+        return np.random.default_rng((self.seed, epoch, 1 + bucket)).permutation(self.sizes[bucket])  # 0 is the cycles'
 
 
 def train_batches(
@@ -39,45 +108,73 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
     workers: int = 0,
+    order: str = "shuffled",
 ) -> Iterator[Batch]:
     """Yields this host's slice of the global batches start, ..., stop - 1, with a `mask` of ones.
 
     Batch k is the same bit for bit whatever `start`, `stop` and `workers`. `workers` processes decode a streamed split;
-    a split in memory needs none.
+    a split in memory needs none. `order` is one of `ORDERS`; a split in buckets has the order `Bucketed`.
 
     Raises:
         ValueError: `batch_size` does not divide among the hosts.
+        UserError: a split in buckets cannot be read in another order than "shuffled".
     """
     host = _host_slice(batch_size, process_index, process_count)
-    read = functools.partial(_train_batch, split, seed, batch_size, host)
-    return _read(read, start, stop, 0 if isinstance(split, ArraySplit) else workers)
+    if not isinstance(split, BucketedSplit):
+        draw = functools.partial(ORDERS[order], seed, batch_size=batch_size, num_examples=len(split))
+    elif order == "shuffled":
+        draw = Bucketed(seed, batch_size, split.members)
+    else:
+        raise UserError(f"config.data.buckets sorts examples by length, config.data.order {order!r} does not: choose")
+    return _read(functools.partial(_train_batch, split, draw, host), start, stop, _workers(split, workers))
 
 
-def _train_batch(split: Split, seed: int, batch_size: int, host: slice, step: int) -> Batch:
-    indices = order(seed, step, batch_size, len(split))[host]
+def _train_batch(split: Split, draw: Callable[[int], Int64[np.ndarray, "b"]], host: slice, step: int) -> Batch:
+    indices = draw(step)[host]
     return {**split.batch(indices), "mask": np.ones(len(indices), np.float32)}
 
 
 def eval_batches(
     split: Split, *, batch_size: int, process_index: int = 0, process_count: int = 1, workers: int = 0
 ) -> Iterator[Batch]:
-    """Yields this host's slice of the split's global batches, in order; what is missing in the last one is padding.
+    """Yields this host's slice of the split's global batches, in `eval_order`; what is missing in the last one is
+    padding.
 
     Over all hosts each example has `mask` 1 exactly once. Padding repeats the last example with `mask` 0. Every host
-    yields the same number of batches, all of the same size.
+    yields the same number of batches, all of `batch_size`; the batches of a split in buckets are each of one bucket.
 
     Raises:
         ValueError: `batch_size` does not divide among the hosts.
     """
     host = _host_slice(batch_size, process_index, process_count)
-    read = functools.partial(_eval_batch, split, batch_size, host)
-    return _read(read, 0, -(-len(split) // batch_size), 0 if isinstance(split, ArraySplit) else workers)
+    groups = _groups(split)
+    starts = [(group, start) for group, members in enumerate(groups) for start in range(0, len(members), batch_size)]
+    read = functools.partial(_eval_batch, split, groups, starts, batch_size, host)
+    return _read(read, 0, len(starts), _workers(split, workers))
 
 
-def _eval_batch(split: Split, batch_size: int, host: slice, step: int) -> Batch:
-    indices = np.arange(step * batch_size, (step + 1) * batch_size)[host]
-    mask = (indices < len(split)).astype(np.float32)
-    return {**split.batch(np.minimum(indices, len(split) - 1)), "mask": mask}
+def eval_order(split: Split) -> Int64[np.ndarray, "n"]:
+    """Returns the examples in the order in which `eval_batches` has them, padding left out."""
+    return np.concatenate([np.asarray(members) for members in _groups(split)])
+
+
+def _groups(split: Split) -> list[Sequence[int] | Int64[np.ndarray, "_"]]:
+    """Returns the examples that may share an evaluation batch."""
+    return split.members if isinstance(split, BucketedSplit) else [range(len(split))]
+
+
+def _eval_batch(
+    split: Split, groups: list, starts: list[tuple[int, int]], batch_size: int, host: slice, step: int
+) -> Batch:
+    group, start = starts[step]
+    members = groups[group]
+    places = np.arange(start, start + batch_size)[host]
+    indices = np.array([members[place] for place in np.minimum(places, len(members) - 1)])
+    return {**split.batch(indices), "mask": (places < len(members)).astype(np.float32)}
+
+
+def _workers(split: Split, workers: int) -> int:
+    return 0 if isinstance(split, ArraySplit | BucketedSplit) else workers
 
 
 def _host_slice(batch_size: int, process_index: int, process_count: int) -> slice:

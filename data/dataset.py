@@ -1,19 +1,26 @@
 """A data set by name -> its splits, ready to be batched, and what is known of it."""
 
+import dataclasses
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Float32, Int
 from ml_collections import ConfigDict
 
-from data import files, tables
+from data import audio, calls, files, tables, text
 from data.errors import UserError, nearest
-from data.examples import Batch, Convert, collect, stack
+from data.examples import Batch, Convert, collect, flatten, is_string, stack
 from data.info import Info
 from data.official import Official
 from data.source import Source, resolve
+from data.text import Columns, Texts
+from data.tokenizers import Fit
+from data.windows import ForecastSplit
+
+# t: time steps of a series, c: its channels
 
 SAMPLE = 2048  # examples of a streamed training split, evenly spaced, that its statistics are computed of
 OWN_FILES = {"csv": files.csv, "parquet": files.parquet, "folder": files.folder, "npz": files.npz}
@@ -62,17 +69,22 @@ def load(config: ConfigDict, data_dir: str | None = None) -> tuple[dict[str, Spl
     A set of scalars is a table: its columns become `features`, its target `label` or `target`. The target is the
     column `config.target`, else a column `label` (classes) or `target` (a number). Other sets keep their keys.
 
+    Text: the strings of the keys `config.text` become token ids, the other scalars of a table keep their columns, and
+    the target is named as above. With `config.window`, the one text of each split, all its examples together, becomes
+    windows `tokens`, `labels` and `labels_mask`. With `config.horizon`, a set of one `series` [t, c] a split becomes
+    `past` and `future`, standardised by the training split.
+
     Args:
         config: `name` (a TFDS set; csv:, parquet:, folder: or npz: and a path), `splits` (name -> TFDS split
-            expression, "" for none), `target`, `target_type` ("class" or "number"), `image_size`, `memory_gb`.
+            expression, "" for none), `target`, `target_type` ("class" or "number"), `image_size`, `memory_gb`; `text`,
+            `tokenizer`, `max_length`, `references`; `window`, `eval_window`, `horizon`; `audio`, what makes the key
+            `frames` of a key `audio`, such as "LogMel(rate=8000)".
         data_dir: where prepared TFDS sets are; None is TFDS's own place.
 
     Raises:
         UserError: no such set, split or column, or data that fits none of the above.
     """
-    size = tuple(config.image_size)
-    if len(size) not in (0, 2) or not all(isinstance(side, int) and side > 0 for side in size):
-        raise UserError(f"data.image_size must be (height, width) or (), not {size}")
+    recipe = _check(config)
     kind, _, path = config.name.partition(":")
     source = OWN_FILES[kind](path) if kind in OWN_FILES and path else Official(config.name, data_dir)
     specs = {name: spec for name, spec in config.splits.items() if spec}
@@ -80,6 +92,10 @@ def load(config: ConfigDict, data_dir: str | None = None) -> tuple[dict[str, Spl
         raise UserError("data.splits.train is not set: statistics come from it")
     for spec in specs.values():
         resolve(spec, source.splits)
+    if recipe:
+        return _load_text(config, source, specs, recipe)
+    if config.horizon:
+        return _load_series(config, source, specs)
     if source.is_table:
         return _load_table(config, {name: source.frame(spec) for name, spec in specs.items()}, source.classes)
     if config.target:
@@ -87,36 +103,154 @@ def load(config: ConfigDict, data_dir: str | None = None) -> tuple[dict[str, Spl
     return _load_examples(config, source, specs)
 
 
+def _check(config: ConfigDict) -> Fit | None:
+    """Refuses what can be refused before any data is read; returns what fits tokenizers, if there is text."""
+    size = tuple(config.image_size)
+    if len(size) not in (0, 2) or not all(isinstance(side, int) and side > 0 for side in size):
+        raise UserError(f"data.image_size must be (height, width) or (), not {size}")
+    if config.target_type not in ("class", "number"):
+        raise UserError(f"data.target_type must be 'class' or 'number', not {config.target_type!r}")
+    _audio(config)
+    return text.check(config)
+
+
+def _audio(config: ConfigDict) -> audio.LogMel | None:
+    """Returns what makes frames of sound, if the config names it. Raises UserError if there is no such thing."""
+    return calls.call(audio, config.audio, "config.data.audio", inspect.isclass) if config.audio else None
+
+
 def _load_table(
     config: ConfigDict, frames: dict[str, pd.DataFrame], classes: tuple[str, ...]
 ) -> tuple[dict[str, Split], Info]:
     train = frames["train"]
-    name, kind = config.target, config.target_type
-    if not name:
-        name, kind = ("label", "class") if "label" in train else ("target", "number")
-    if kind not in ("class", "number"):
-        raise UserError(f"data.target_type must be 'class' or 'number', not {kind!r}")
-    if name not in train and not config.target:
+    answers, classes = _answers(config, frames, classes)
+    if not answers:
         raise UserError(f"data.target is not set: name the column to predict, of {', '.join(map(str, train.columns))}")
-    if name not in train:
-        raise UserError(f"data.target: the table has no column {name!r}: {nearest(name, train.columns)}")
-    state = tables.fit(train.drop(columns=name))
+    state = tables.fit(train.drop(columns=_target_column(config, train)))
+    splits = {
+        split: ArraySplit({"features": tables.encode(state, frame)} | answers[split]) for split, frame in frames.items()
+    }
+    return splits, _info(config.name, splits, splits["train"].arrays, classes, state)
+
+
+def _target_column(config: ConfigDict, train: pd.DataFrame) -> str | None:
+    """Returns the name of the column to predict, None if there is none. Raises UserError if there is not that named."""
+    if config.target and config.target not in train:
+        raise UserError(
+            f"data.target: the table has no column {config.target!r}: {nearest(config.target, train.columns)}"
+        )
+    return config.target or next((name for name in ("label", "target") if name in train), None)
+
+
+def _answers(
+    config: ConfigDict, frames: Mapping[str, pd.DataFrame], classes: tuple[str, ...]
+) -> tuple[dict[str, Batch], tuple[str, ...]]:
+    """Returns `label` or `target` of every split, and the names of the classes; ({}, ()) if there is no target.
+
+    Args:
+        classes: names of the values of a column `label`, if the set names them.
+    """
+    name = _target_column(config, frames["train"])
+    if name is None:
+        return {}, ()
+    kind = config.target_type if config.target else {"label": "class", "target": "number"}[name]
     columns = {split: frame[name] for split, frame in frames.items()}
-    arrays = {split: {"features": tables.encode(state, frame)} for split, frame in frames.items()}
-    if kind == "class":
-        classes = classes if name == "label" and classes else tables.class_names(list(columns.values()))
-        for split, column in columns.items():
-            arrays[split]["label"] = tables.labels(column, classes)
-    else:
-        classes = ()
-        for split, column in columns.items():
-            arrays[split]["target"] = tables.targets(column)
+    if kind == "number":
+        return {split: {"target": tables.targets(column)} for split, column in columns.items()}, ()
+    classes = classes if name == "label" and classes else tables.class_names(list(columns.values()))
+    return {split: {"label": tables.labels(column, classes)} for split, column in columns.items()}, classes
+
+
+def _load_text(
+    config: ConfigDict, source: Source, specs: Mapping[str, str], recipe: Fit
+) -> tuple[dict[str, Split], Info]:
+    """Loads a set with text; all of it is held in memory."""
+    read = _text_rows if source.is_table else _text_examples
+    texts, columns, answers, classes = read(config, source, specs)
+    if config.window:
+        sizes = config.window, config.eval_window or config.window
+        running = {split: part[config.text[0]] for split, part in texts.items()}
+        windows, tokenizer = text.windows(recipe, running, *sizes)
+        splits = {split: ArraySplit(arrays) for split, arrays in windows.items()}
+        info = _info(config.name, splits, splits["train"].arrays, ())
+        return splits, dataclasses.replace(info, tokenizers={"tokens": tokenizer.to_str()})
+    references = {split: part.pop(config.references) for split, part in texts.items() if config.references}
+    fitted = text.fit(recipe, texts["train"], config.max_length)
+    for split, part in texts.items():
+        columns[split] |= {key: text.encode(tokenizer, part.pop(key)) for key, tokenizer in fitted.items()}
+    lengths = _lengths(columns, source.ragged | frozenset(fitted), source.images)
+    text.check_size(columns, {key: lengths[key] for key in fitted}, config.memory_gb)
+    arrays = {name: stack(values, lengths) | answers.get(name, {}) for name, values in columns.items()}
+    if config.references:
+        for split, ids in text.encode_lines(fitted[config.text[-1]], references).items():
+            arrays[split][config.references] = ids
     splits = {split: ArraySplit(values) for split, values in arrays.items()}
-    return splits, _info(config.name, splits, arrays["train"], classes, state)
+    info = _info(config.name, splits, splits["train"].arrays, _classes(splits, classes))
+    return splits, dataclasses.replace(info, tokenizers={key: value.to_str() for key, value in fitted.items()})
+
+
+def _text_rows(
+    config: ConfigDict, source: Source, specs: Mapping[str, str]
+) -> tuple[dict[str, Texts], dict[str, Columns], dict[str, Batch], tuple[str, ...]]:
+    """Returns texts, other columns and answers of every split of a table, and the names of the classes."""
+    frames = {split: source.frame(spec) for split, spec in specs.items()}
+    texts = {split: text.of_frame(frame, text.keys(config)) for split, frame in frames.items()}
+    frames = {split: frame.drop(columns=list(text.keys(config))) for split, frame in frames.items()}
+    answers, classes = _answers(config, frames, source.classes)
+    unused = [_target_column(config, frames["train"])] if answers else []
+    columns = {split: text.numbers(frame.drop(columns=unused)) for split, frame in frames.items()}
+    return texts, columns, answers, classes
+
+
+def _text_examples(
+    config: ConfigDict, source: Source, specs: Mapping[str, str]
+) -> tuple[dict[str, Texts], dict[str, Columns], dict[str, Batch], tuple[str, ...]]:
+    """Returns the same of a set that is no table: images with captions, for instance."""
+    examples = {split: source.examples(spec) for split, spec in specs.items()}
+    leaves = dict(flatten(examples["train"][0]))
+    text.check_keys(text.keys(config), [key for key, value in leaves.items() if is_string(value)], leaves)
+    strings = frozenset({*text.keys(config), config.target} - {""})
+    convert = Convert(source.images, tuple(config.image_size), strings, _audio(config))
+    if _decoded_bytes(examples, convert) > config.memory_gb * 1e9:
+        raise UserError(f"{config.name} is above data.memory_gb={config.memory_gb}: sets with text are held in memory")
+    columns = {split: collect(values, np.arange(len(values)), convert) for split, values in examples.items()}
+    texts = {split: text.taken(values, text.keys(config), len(examples[split])) for split, values in columns.items()}
+    if not config.target or (config.target == "label" and source.classes):
+        return texts, columns, {}, source.classes
+    scalars = [key for key, values in columns["train"].items() if values[0].ndim == 0]
+    frames = {
+        split: pd.DataFrame({key: [value.item() for value in values[key]] for key in scalars})
+        for split, values in columns.items()
+    }
+    answers, classes = _answers(config, frames, ())
+    for values in columns.values():
+        del values[config.target]
+    return texts, columns, answers, classes
+
+
+def _load_series(config: ConfigDict, source: Source, specs: Mapping[str, str]) -> tuple[dict[str, Split], Info]:
+    """Loads a set of one long series a split, for forecasts."""
+    series = {split: _one_series(config.name, source, spec) for split, spec in specs.items()}
+    mean, std = (function(series["train"], axis=0, dtype=np.float64) for function in (np.mean, np.std))
+    std = np.where(std > 0, std, 1.0)
+    splits: dict[str, Split] = {
+        split: ForecastSplit(((values - mean) / std).astype(np.float32), config.window, config.horizon)
+        for split, values in series.items()
+    }
+    info = _info(config.name, splits, splits["train"].batch(np.arange(1)), ())
+    return splits, dataclasses.replace(info, statistics={"series": {"mean": mean.tolist(), "std": std.tolist()}})
+
+
+def _one_series(name: str, source: Source, spec: str) -> Float32[np.ndarray, "t c"]:
+    examples = [] if source.is_table else source.examples(spec)
+    values = Convert(frozenset())(examples[0]).get("series") if len(examples) == 1 else None
+    if values is None or values.ndim != 2 or not np.issubdtype(values.dtype, np.number):
+        raise UserError(f"data.horizon: {name} ({spec}) is not one example with a `series` [steps, channels]")
+    return values.astype(np.float32)
 
 
 def _load_examples(config: ConfigDict, source: Source, specs: Mapping[str, str]) -> tuple[dict[str, Split], Info]:
-    convert = Convert(source.images, tuple(config.image_size))
+    convert = Convert(source.images, tuple(config.image_size), audio=_audio(config))
     examples = {name: source.examples(spec) for name, spec in specs.items()}
     if _decoded_bytes(examples, convert) > config.memory_gb * 1e9:
         splits: dict[str, Split] = {name: StreamSplit(values, convert) for name, values in examples.items()}
@@ -137,7 +271,7 @@ def _decoded_bytes(examples: Mapping[str, Sequence[Any]], convert: Convert) -> f
     train = examples["train"]
     sample = collect(train, _spread(len(train), 16), convert)
     if not sample:
-        raise UserError("the examples hold nothing but text")
+        raise UserError("the examples hold nothing but text: name its keys in data.text")
     mean = sum(np.mean([value.nbytes for value in values]) for values in sample.values())
     return float(mean) * sum(map(len, examples.values()))
 

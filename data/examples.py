@@ -24,23 +24,40 @@ def flatten(example: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 @dataclasses.dataclass(frozen=True)
 class Convert:
-    """From an example of a data set to flat arrays: strings dropped, at most 32 bits, images uint8 [h, w, c].
+    """From an example of a data set to flat arrays: at most 32 bits, images uint8 [h, w, c], strings dropped.
 
     Attributes:
         images: the keys that hold images.
         size: (height, width) images are resized to; () = as they are.
+        strings: the keys whose strings stay, as arrays [] of a Python string.
+        audio: makes `frames` of the samples of a key `audio`.
     """
 
     images: frozenset[str] = frozenset({"image"})
     size: tuple[int, ...] = ()
+    strings: frozenset[str] = frozenset()
+    audio: Callable[[np.ndarray], np.ndarray] | None = None
 
     def __call__(self, example: Mapping[str, Any]) -> Batch:
-        arrays = {key: np.asarray(value) for key, value in flatten(example)}
-        return {
-            key: as_image(value, self.size) if key in self.images else _narrow(value)
+        leaves = dict(flatten(example))
+        arrays = {key: np.asarray(value) for key, value in leaves.items()}
+        if self.audio and "audio" in arrays:
+            arrays["frames"] = self.audio(arrays.pop("audio"))
+        numbers = {
+            key: as_image(value, self.size) if key in self.images else narrow(value)
             for key, value in arrays.items()
             if value.dtype.kind in "biuf"  # no strings, no objects
         }
+        return numbers | {key: _string(leaves[key]) for key in self.strings & leaves.keys() if is_string(leaves[key])}
+
+
+def is_string(value: Any) -> bool:
+    """Whether a leaf of an example is one text."""
+    return isinstance(value, str | bytes)
+
+
+def _string(value: str | bytes) -> np.ndarray:
+    return np.array(value.decode(errors="replace") if isinstance(value, bytes) else value, dtype=object)
 
 
 def as_image(image: np.ndarray, size: tuple[int, ...] = ()) -> np.ndarray:
@@ -57,7 +74,8 @@ def as_image(image: np.ndarray, size: tuple[int, ...] = ()) -> np.ndarray:
     return np.stack([np.asarray(plane.resize(size[::-1], Image.Resampling.BILINEAR)) for plane in planes], axis=-1)
 
 
-def _narrow(value: np.ndarray) -> np.ndarray:
+def narrow(value: np.ndarray) -> np.ndarray:
+    """Returns numbers in at most 32 bits: float32, int32; booleans and bytes of more than one axis stay."""
     if value.dtype.kind == "f":
         return value.astype(np.float32)
     if value.dtype == bool or (value.dtype == np.uint8 and value.ndim > 1):  # frames, segmentation masks
@@ -68,18 +86,21 @@ def _narrow(value: np.ndarray) -> np.ndarray:
 def stack(columns: dict[str, list[np.ndarray]], lengths: Mapping[str, int]) -> Batch:
     """Returns the values of every key as one array with a leading axis; empties `columns`, to hold one copy only.
 
-    A key in `lengths` is padded with zeros along its first axis to that length, and `<key>_mask` [n, length] is 1 where
-    a value is real.
+    A key in `lengths` is padded with zeros along its first axis to that length; `<key>_mask` float32 [n, length] is 1
+    where a value is real, and `<key>_lengths` int32 [n] counts these. Keys of the set of that name win.
 
     Raises:
         UserError: values differ in shape in another way.
     """
     batch = {}
+    own = set(columns)
     for key in list(columns):
         values = columns.pop(key)
         if key in lengths:
-            sizes = np.array([len(value) for value in values])
-            batch[f"{key}_mask"] = (np.arange(lengths[key]) < sizes[:, None]).astype(np.float32)
+            sizes = np.array([len(value) for value in values], np.int32)
+            mask = (np.arange(lengths[key]) < sizes[:, None]).astype(np.float32)
+            companions = {f"{key}_mask": mask, f"{key}_lengths": sizes}
+            batch |= {name: companion for name, companion in companions.items() if name not in own}
             empty = max(values, key=np.size)[:0]  # an empty list comes without its dtype and further axes
             values = [_pad(value if value.size else empty, lengths[key]) for value in values]
         shapes = sorted({value.shape for value in values})

@@ -1,15 +1,18 @@
 """What is known of a data set once it is loaded: stored in the checkpoint, enough to encode new inputs."""
 
 import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
+from tokenizers import Tokenizer
 
-from data import tables
-from data.errors import UserError
+from data import tables, text
+from data.errors import UserError, nearest
 from data.examples import Batch, as_image
 
 
@@ -22,8 +25,10 @@ class Info:
         sizes: split -> number of examples.
         shapes: key of an example -> (shape, dtype name).
         classes: names of the values of `label`; () if there is none.
-        statistics: "image" -> mean and std per channel of images in [0, 1]; "target" -> mean and std in its own units.
+        statistics: "image" -> mean and std per channel of images in [0, 1]; "target" -> mean and std in its own units;
+            "series" -> mean and std per channel.
         table: state of the table encoder (`data.tables.fit`), None if the set is no table.
+        tokenizers: key of token ids -> its tokenizer, as JSON.
     """
 
     name: str
@@ -32,6 +37,7 @@ class Info:
     classes: tuple[str, ...] = ()
     statistics: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     table: list[dict[str, Any]] | None = None
+    tokenizers: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain dicts, lists, strings and numbers."""
@@ -45,6 +51,37 @@ class Info:
         """Inverse of `to_json`."""
         shapes = {key: (tuple(shape), dtype) for key, (shape, dtype) in fields["shapes"].items()}
         return cls(**{**fields, "shapes": shapes, "classes": tuple(fields["classes"])})
+
+    def vocabulary_size(self, key: str) -> int | None:
+        """Returns the number of token ids of `key`, special ones included; None if it is not tokenised text."""
+        tokenizer = self._tokenizer(key)
+        return None if tokenizer is None else tokenizer.get_vocab_size()
+
+    def detokenize(self, key: str) -> Callable[[Iterable], str] | None:
+        """Returns the function from the token ids of `key` to text: up to <eos>, without special tokens; None if it is
+        not tokenised text."""
+        tokenizer = self._tokenizer(key)
+        return None if tokenizer is None else functools.partial(text.decode, tokenizer)
+
+    def encode_text(self, key: str, texts: Sequence[str]) -> Batch:
+        """Returns new texts for `key` as a batch: `<key>` int32 [b, t], `<key>_mask` [b, t] and `<key>_lengths` [b].
+
+        Texts stand between <bos> and <eos>, if those of the set do: windows of a running text do not.
+
+        Raises:
+            UserError: `key` is not tokenised text, or there are no texts.
+        """
+        tokenizer = self._tokenizer(key)
+        if tokenizer is None:
+            raise UserError(f"{self.name} has no text {key!r}: {nearest(key, self.tokenizers)}")
+        if not texts:
+            raise UserError(f"no text for {key!r}")
+        return text.padded(key, tokenizer, texts)
+
+    def _tokenizer(self, key: str) -> Tokenizer | None:
+        if key == "labels" and key not in self.tokenizers:  # of a language model: the tokens after `tokens`
+            key = "tokens"
+        return text.from_json(self.tokenizers[key]) if key in self.tokenizers else None
 
     def encode(self, value: str | Path | np.ndarray | pd.DataFrame) -> Batch:
         """Returns new inputs as a batch for the model trained on this set.

@@ -5,6 +5,7 @@ the synthetic tests of memory differ in keys only.
 import dataclasses
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -20,7 +21,11 @@ class TokenClassification:
 
     A language model reads `tokens` and its target is the token after each: either the data has it (`labels`, so that
     windows of a text lose no token at their ends), or `target="tokens", shift=1`. A decoder that reads its own target,
-    begin and end of sequence included, has `target="target", shift=1`. Padded sets bring `<target>_mask`.
+    begin and end of sequence included, has `target="target", shift=1`; a tagger has `target="tags"`. Padded sets bring
+    `<target>_mask`.
+
+    Label smoothing (Szegedy 2016, arXiv 1512.00567, section 7; in translation Vaswani 2017, arXiv 1706.03762, section
+    5.4) changes the loss alone: the metrics, bits and perplexity among them, are of the true label.
     """
 
     inputs: tuple[str, ...] = ("tokens",)  # batch keys, in the order of the model's arguments
@@ -28,6 +33,7 @@ class TokenClassification:
     shift: int = 0  # output i answers for position i + shift of target and masks
     loss_mask: str = ""  # batch key; "" = `<target>_mask` if the batch has it, else every position counts
     metric_mask: str = ""  # of the accuracies, where they are of other positions than the loss; "" = as the loss
+    label_smoothing: float = 0.0
 
     def __post_init__(self):
         if self.shift < 0:
@@ -38,8 +44,12 @@ class TokenClassification:
         return tuple(filter(None, (self.target, self.loss_mask, self.metric_mask)))
 
     def outputs_width(self, info) -> int:
-        """Returns the width of the model's head for a data set with this `info`."""
-        return len(info.classes)
+        """Returns the width of the model's head: the size of the target's vocabulary, else the number of classes, else
+        the size of the first input's vocabulary (windows of a text, whose labels are the same text). 0 if the data set
+        names none of them: the model's own `num_classes` must.
+        """
+        sizes = info.vocabulary_size(self.target), len(info.classes), info.vocabulary_size(self.inputs[0])
+        return next(filter(None, sizes), 0)
 
     def labels(self, batch: Mapping) -> Int[Array, "b s"]:
         return jnp.asarray(batch[self.target])[:, self.shift :]
@@ -62,8 +72,12 @@ class TokenClassification:
         return optax.softmax_cross_entropy_with_integer_labels(scored, labels) * weights, weights
 
     def loss(self, logits: Float[Array, "b t k"], batch: Mapping) -> tuple[Array, Array]:
-        """Returns the (sum, weight) of the cross-entropy in nats, over positions."""
+        """Returns the (sum, weight) of the cross-entropy in nats with smoothed labels, over positions."""
         nats, weights = self.token_loss(logits, batch)
+        if self.label_smoothing:
+            scored = logits[:, : weights.shape[1]].astype(jnp.float32)
+            uniform = -jnp.mean(jax.nn.log_softmax(scored), -1) * weights  # cross-entropy with all classes alike
+            nats = (1 - self.label_smoothing) * nats + self.label_smoothing * uniform
         return jnp.sum(nats), jnp.sum(weights)
 
     def metrics(self, logits: Float[Array, "b t k"], batch: Mapping) -> dict:

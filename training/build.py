@@ -4,7 +4,6 @@ fields.
 No registry: what is found is what stands in the folder.
 """
 
-import ast
 import dataclasses
 import functools
 import importlib
@@ -19,33 +18,14 @@ import jax.numpy as jnp
 from beartype.door import is_bearable
 from ml_collections import ConfigDict
 
-from data import augment
+from data import augment, calls
+from data.calls import parse_call
 from data.dataset import Info
 from data.errors import UserError, nearest
 from data.transform import Transform
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 OUTSIDE = {"nn": nn, "jnp": jnp}  # what a name in a config may start with, besides files of its package
-
-
-def parse_call(text: str, where: str) -> tuple[str, tuple, dict]:
-    """Splits "name(1, key=2)" into name, arguments and keyword arguments, all literals; "name" has none.
-
-    Raises UserError with `where` for anything else.
-    """
-    try:
-        node = ast.parse(text, mode="eval").body
-        function, args, keywords = (
-            (node.func, node.args, node.keywords) if isinstance(node, ast.Call) else (node, [], [])
-        )
-        if not isinstance(function, ast.Name | ast.Attribute):
-            raise ValueError
-        arguments = {keyword.arg: ast.literal_eval(keyword.value) for keyword in keywords}
-        return ast.unparse(function), tuple(map(ast.literal_eval, args)), arguments
-    except (SyntaxError, ValueError) as error:
-        raise UserError(
-            f"{where} {text!r} must be a name or a call with literal arguments, such as 'f(x=1)'"
-        ) from error
 
 
 def resolve(text: str, package: str, where: str) -> Any:
@@ -63,21 +43,14 @@ def resolve(text: str, package: str, where: str) -> Any:
     target = getattr(owner, last)
     if not args and not kwargs and not text.rstrip().endswith(")"):
         return target
-    try:
-        inspect.signature(target).bind_partial(*args, **kwargs)
-    except TypeError as error:
-        accepted = ", ".join(inspect.signature(target).parameters)
-        raise UserError(f"{where} {text!r}: {error}; {last} takes {accepted}") from error
+    calls.check_arguments(target, text, where, args, kwargs, partial=True)
     try:
         inspect.signature(target).bind(*args, **kwargs)
     except TypeError:
         return functools.partial(target, *args, **kwargs)
     if inspect.isclass(target):
         return functools.partial(target, *args, **kwargs)
-    try:
-        return target(*args, **kwargs)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{where} {text!r}: {error}") from error
+    return calls.make(target, text, where, args, kwargs)
 
 
 def _owner(path: list[str], package: str, name: str, where: str):
@@ -179,11 +152,13 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def build_task(config: ConfigDict, info: Info) -> Any:
-    """Returns the task, with the target's mean and deviation of the training split. Raises UserError if the data
-    lacks what it reads.
+    """Returns the task, with the target's mean and deviation of the training split, and what makes text of its tokens.
+    Raises UserError if the data lacks what it reads.
     """
     target = info.statistics.get("target", {"mean": 0.0, "std": 1.0})
     task = construct(config.task, "tasks", mean=float(target["mean"]), std=float(target["std"]))
+    if getattr(task, "detokenize", ()) is None:
+        task = dataclasses.replace(task, detokenize=info.detokenize(task.target))
     for key in (*task.inputs, *task.needs):
         if key not in info.shapes:
             what = "config.task.inputs names" if key in task.inputs else f"config.task.name {config.task.name} needs"
@@ -192,8 +167,12 @@ def build_task(config: ConfigDict, info: Info) -> Any:
 
 
 def build_model(config: ConfigDict, task: Any, info: Info, axis_name: tuple[str, ...] | None = None) -> nn.Module:
-    """Returns the model; head width and BatchNorm's axes are filled in unless the config sets them."""
-    model = construct(config.model, "arch", num_classes=task.outputs_width(info), axis_name=axis_name)
+    """Returns the model; head width, sizes of vocabularies (of the first input and of the target, where they are text)
+    and BatchNorm's axes are filled in unless the config sets them.
+    """
+    tokens = {"vocab_size": task.inputs[0], "target_vocab_size": getattr(task, "target", "")}
+    sizes = {field: size for field, key in tokens.items() if (size := info.vocabulary_size(key)) is not None}
+    model = construct(config.model, "arch", num_classes=task.outputs_width(info), axis_name=axis_name, **sizes)
     if not isinstance(model, nn.Module):
         raise UserError(f"config.model.name {config.model.name!r} is no Flax module")
     return model
@@ -201,16 +180,7 @@ def build_model(config: ConfigDict, task: Any, info: Info, axis_name: tuple[str,
 
 def build_transform(config: ConfigDict, info: Info) -> Transform:
     """Returns preprocessing with the training split's statistics and the augmentations of `augment.ops`."""
-    for text in config.augment.ops:
-        name, _, _ = parse_call(text, "config.augment.ops")
-        options = [
-            n
-            for n, f in vars(augment).items()
-            if inspect.isfunction(f) and f.__module__ == augment.__name__ and n[0] != "_"
-        ]
-        if name not in options:
-            raise UserError(f"config.augment.ops {name!r} does not exist: {nearest(name, options)}")
-    ops = tuple(resolve(f"augment.{text}", "data", "config.augment.ops") for text in config.augment.ops)
+    ops = tuple(calls.call(augment, text, "config.augment.ops") for text in config.augment.ops)
     try:
         return Transform(ops, info.statistics)
     except ValueError as error:

@@ -13,6 +13,11 @@ from ml_collections import ConfigDict
 
 from data.errors import UserError, nearest
 
+CHOICES = {
+    "data.target_type": ("class", "number"),
+    "data.order": ("shuffled", "continuous"),
+    "parallel.strategy": ("pmap", "fsdp"),
+}
 OPEN_GROUPS = ("model", "task", "optimizer")  # their further keys are arguments of the named thing
 DISPLAY_GROUPS = ("log",)  # what may change when a run continues: nothing that is computed depends on it
 
@@ -33,8 +38,18 @@ def default() -> ConfigDict:
             "target": "",  # a table's target column; "" = the set already has image/label/...
             "target_type": "class",  # or "number"
             "image_size": (),  # (height, width) to resize to on the host
+            "text": (),  # keys whose strings become token ids, ("source", "target")
+            "tokenizer": "",  # of data/tokenizers.py, fitted to each of them: "characters()", "words(size=10000)"
+            "max_length": 0,  # tokens, <bos> and <eos> included, that a text is cut to; 0 = never
+            "references": "",  # key of a text with a further reference a line for the last of `text`; "" = none
+            "audio": "",  # of data/audio.py, makes `frames` of `audio`: "LogMel(bands=40)"; "" = samples as they are
+            "window": 0,  # tokens that a running text is cut into, or steps of a series before a forecast; 0 = neither
+            "eval_window": 0,  # of a running text in the evaluated splits; 0 = data.window
+            "horizon": 0,  # steps to forecast of a series; 0 = no forecast
             "memory_gb": 2.0,  # decoded sets up to this size are held in memory, larger ones are streamed
             "workers": 2,  # processes that decode a streamed set
+            "buckets": 0,  # padded lengths, each compiled once, that sequences are sorted into; 0 = all to the longest
+            "order": "shuffled",  # or "continuous": each row of a batch goes on where it was in the last one
         }
     )
     config.augment = ConfigDict({"ops": ()})  # of data/augment.py, in order: ("flip()", "padded_crop(padding=4)")
@@ -76,7 +91,12 @@ def default() -> ConfigDict:
             "best": "",  # metric of the best, "validation/accuracy" or "-validation/loss" (minus: lower is better)
         }
     )
-    config.log = ConfigDict({"every": 50})  # steps; the only times at which the host waits for the device
+    config.log = ConfigDict(
+        {
+            "every": 50,  # steps; the only times at which the host waits for the device
+            "gradients": 0,  # steps between norms of the gradient by layer and time step; 0 = off
+        }
+    )
     return config
 
 
@@ -135,8 +155,10 @@ def _check_values(config: ConfigDict) -> None:
     at_least = {
         "train.batch_size": 1, "train.accumulate": 1, "train.ema_decay": 0, "train.patience": 0, "train.steps": 0,
         "train.epochs": 0, "eval.every": 0, "eval.batch_size": 0, "checkpoint.every": 1, "checkpoint.keep": 1,
-        "log.every": 1, "optimizer.learning_rate": 0, "optimizer.warmup_steps": 0, "optimizer.clip_norm": 0,
-        "optimizer.weight_decay": 0, "data.workers": 0, "data.memory_gb": 0, "parallel.hosts": 1,
+        "log.every": 1, "log.gradients": 0, "optimizer.learning_rate": 0, "optimizer.warmup_steps": 0,
+        "optimizer.clip_norm": 0,
+        "optimizer.weight_decay": 0, "data.workers": 0, "data.buckets": 0, "data.memory_gb": 0, "parallel.hosts": 1,
+        "data.max_length": 0, "data.window": 0, "data.eval_window": 0, "data.horizon": 0,
     }  # fmt: skip
     values = dict(leaves(config))
     for key, least in at_least.items():
@@ -148,11 +170,13 @@ def _check_values(config: ConfigDict) -> None:
         raise UserError(
             f"config.train.batch_size {train.batch_size} is no multiple of config.train.accumulate {train.accumulate}"
         )
+    if config.data.buckets and config.data.order == "continuous":
+        raise UserError("config.data.buckets and config.data.order 'continuous' exclude each other: set one of them")
     if train.patience and not (config.checkpoint.best and config.eval.every):
         raise UserError("config.train.patience needs config.checkpoint.best and config.eval.every")
     if not config.data.splits.train:
         raise UserError("config.data.splits.train is empty: name a split to train on, such as 'train'")
-    for key, choices in (("data.target_type", ("class", "number")), ("parallel.strategy", ("pmap", "fsdp"))):
+    for key, choices in CHOICES.items():
         if values[key] not in choices:
             raise UserError(f"config.{key} {values[key]!r} is unknown: {nearest(values[key], choices)}")
     if config.checkpoint.best:

@@ -86,11 +86,12 @@ class Display:
             self._progress = None
 
     def results(self, results: dict[str, dict[str, float]]) -> None:
-        """Prints the table of final metrics, a row a split."""
-        names = list(dict.fromkeys(name for metrics in results.values() for name in metrics))
-        table = Table("split", *names)
-        for split, metrics in results.items():
-            table.add_row(split, *(f"{metrics[name]:.4f}" if name in metrics else "" for name in names))
+        """Prints the table of final metrics, a row a metric and a column a split."""
+        table = Table("metric")
+        for split in results:
+            table.add_column(split, justify="right")
+        for name in dict.fromkeys(name for metrics in results.values() for name in metrics):
+            table.add_row(name, *(f"{metrics[name]:.4f}" if name in metrics else "" for metrics in results.values()))
         self.console.print(table)
 
 

@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Int64, PyTree
 
-from data.batches import eval_batches
+from data.batches import eval_batches, eval_order
+from data.buckets import bucketed
 from data.dataset import Split
 from training.parallel import AHEAD
 from training.run import Run
@@ -18,10 +19,13 @@ def evaluate(
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Returns the metrics of a split, and the task's per-example arrays [n, ...] in the order of the split.
 
+    Arrays that are longer in some buckets than in others are padded with zeros.
+
     Args:
       step: the compiled `run.eval_step()`.
       variables: placed on the devices.
     """
+    split = bucketed(split, run.splits["train"], run.config.data.buckets)
     hosts = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     batches = eval_batches(split, batch_size=run.eval_batch_size, workers=run.config.data.workers, **hosts)
     sums: dict[str, np.ndarray] = collections.defaultdict(lambda: np.zeros(2))
@@ -41,6 +45,18 @@ def evaluate(
             collect()
     while under_way:
         collect()
-    arrays = {name: np.concatenate(parts) for name, parts in pieces.items()}
+    order = eval_order(split)
+    arrays = {name: _in_order(parts, order) for name, parts in pieces.items()}
     metrics = {name: float(total / weight) for name, (total, weight) in sums.items()}
-    return metrics | run.task.summary(arrays), arrays
+    metrics |= run.task.summary(arrays)
+    return metrics | (run.task.generation_summary(arrays) if "generated" in arrays else {}), arrays
+
+
+def _in_order(parts: list[np.ndarray], order: Int64[np.ndarray, "n"]) -> np.ndarray:
+    """Returns the rows of the parts at the places `order`, padded with zeros where parts differ in further axes."""
+    shape = np.max([part.shape[1:] for part in parts], axis=0).astype(int)
+    result = np.zeros((len(order), *shape), parts[0].dtype)
+    places = np.split(order, np.cumsum([len(part) for part in parts])[:-1])
+    for part, rows in zip(parts, places, strict=True):
+        result[(rows, *map(slice, part.shape[1:]))] = part
+    return result

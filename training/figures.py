@@ -64,6 +64,58 @@ def curves(history: Sequence[Mapping[str, Any]]) -> list[Figure]:
     return [_curve(name, series[name]) for name in order]
 
 
+def gradients_by_layer(history: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draws the norm of each layer's gradient, in the order of the network, a line a logged step.
+
+    Args:
+        history: rows of `training.diagnostics.gradient_norms`: `step`, then norms by name.
+    """
+    names = [name for name in history[0] if name.startswith("layer/")]
+
+    def paint(canvas: Any) -> None:
+        axes = canvas.subplots()
+        for row, color in _few(history):
+            axes.plot([row[name] for name in names], color=color, marker=".", label=f"step {row['step']:,}")
+        axes.set_xticks(range(len(names)), [_shorten(name.removeprefix("layer/"), 24) for name in names])
+        axes.tick_params(axis="x", rotation=90, labelsize=7 if len(names) < 40 else 4)
+        _gradient_axes(axes)
+
+    first, last = ([row[name] for name in names] for row in (history[0], history[-1]))
+    ratios = " and ".join(f"{number(max(row) / max(min(row), 1e-30))} times" for row in (first, last))
+    caption = f"Of the parameters, before clipping. The largest is {ratios} the smallest, first and last."
+    return Figure("Gradient norm by layer", caption, _svg(WIDTH, 3.8, paint))
+
+
+def gradients_by_time(history: Sequence[Mapping[str, Any]], name: str) -> Figure:
+    """Draws the norm of the gradient of the watched input `name` ("time/...") over positions, a line a logged step."""
+
+    def paint(canvas: Any) -> None:
+        axes = canvas.subplots()
+        for row, color in _few(history):
+            axes.plot(row[name], color=color, label=f"step {row['step']:,}", linewidth=1.2)
+        axes.set_xlabel("position")
+        _gradient_axes(axes)
+
+    start, end = history[-1][name][0], history[-1][name][-1]
+    caption = f"Last: {number(start)} at the first position, {number(end)} at the last."
+    return Figure(f"Gradient norm by time step, {name.removeprefix('time/')}", caption, _svg(WIDTH, 3.1, paint))
+
+
+def _few(rows: Sequence[Any], most: int = 5) -> list[tuple[Any, tuple[float, float, float, float]]]:
+    """Returns rows evenly spaced from first to last, each with a colour of its own, the later the stronger."""
+    from matplotlib.colors import to_rgb
+
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))
+    strengths = np.linspace(0.3, 1, len(chosen)) if len(chosen) > 1 else [1.0]
+    return [(rows[i], (*to_rgb(ACCENT), strength)) for i, strength in zip(chosen, strengths, strict=True)]
+
+
+def _gradient_axes(axes: Any) -> None:
+    axes.set_yscale("log", nonpositive="mask")
+    axes.grid(True)
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.03, 1), ncols=3, fontsize=9, handlelength=1.4, columnspacing=1)
+
+
 def confusion_matrix(labels: Int[np.ndarray, "n"], predictions: Int[np.ndarray, "n"], classes: Sequence[str]) -> Figure:
     """Draws true classes down, predicted across, each row as shares of its class; names and counts where they fit.
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from data.batches import train_batches
+from data.buckets import bucketed
 from training import optimizer as optimizer_lib
 from training import transfer
 from training.checkpoint import Checkpoints
@@ -42,7 +43,7 @@ class Trainer:
         self.under_way = collections.deque()  # metrics still on the device
         self.window: list[dict[str, list[float]]] = []  # metrics of the steps since the last log, read
         self.best = {"step": 0, "value": None, "worse": 0}  # worse: evaluations since the best one
-        self.eval_step = run.eval_step()
+        self.eval_step, self.gradient_norms = run.eval_step(), run.gradient_norms()
 
     def restore(self) -> tuple[State, int]:
         """Returns the state to go on from and its step: the newest checkpoint, or a fresh state."""
@@ -76,6 +77,8 @@ class Trainer:
         self.display.start(start, self.run.steps)
         with Stop() as stop:
             for step, batch in enumerate(batches, start + 1):
+                if config.log.gradients and (step - 1) % config.log.gradients == 0:
+                    self._log_gradients(step, state, batch)
                 state, metrics = step_function(state, batch)
                 self.under_way.append(metrics)
                 if len(self.under_way) > AHEAD:  # bounds the steps in flight; no value is read
@@ -108,9 +111,11 @@ class Trainer:
         config = self.run.config
         stop = start if self._stopped_early() else self.run.steps
         hosts = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-        size, workers = config.train.batch_size, config.data.workers
-        split = self.run.splits["train"]
-        return train_batches(split, seed=config.seed, batch_size=size, start=start, stop=stop, workers=workers, **hosts)
+        split = bucketed(self.run.splits["train"], self.run.splits["train"], config.data.buckets)
+        if config.data.buckets:
+            self.display.say(str(split))
+        settings = {"batch_size": config.train.batch_size, "workers": config.data.workers, "order": config.data.order}
+        return train_batches(split, seed=config.seed, start=start, stop=stop, **settings, **hosts)
 
     def _stopped_early(self) -> bool:
         patience = self.run.config.train.patience
@@ -139,6 +144,11 @@ class Trainer:
         self.workdir.log(step, "train", metrics)
         self.display.train(step, metrics)
 
+    def _log_gradients(self, step: int, state: PyTree, batch: PyTree) -> None:
+        """Logs the norms of the gradient that `step` is about to follow."""
+        norms = self.run.parallel.read(self.gradient_norms(state, batch))
+        self.workdir.log(step, "gradients", {name: x.tolist() for name, x in norms.items()})
+
     def _evaluate(self, state: PyTree, step: int) -> bool:
         """Evaluates all splits but the test one, saves a new best; returns whether patience is at its end."""
         self._read_metrics(step)
@@ -159,15 +169,18 @@ class Trainer:
             self.best = {**self.best, "worse": self.best["worse"] + 1}
         return self._stopped_early()
 
-    def evaluate(self, state: PyTree, names: list[str]) -> tuple[Results, dict[str, dict[str, np.ndarray]]]:
+    def evaluate(
+        self, state: PyTree, names: list[str], final: bool = False
+    ) -> tuple[Results, dict[str, dict[str, np.ndarray]]]:
         """Returns metrics and per-example arrays of the named splits, and with them of the averaged weights
-        ("test_ema").
+        ("test_ema"). The `final` evaluation is also of what the model writes by itself, which takes longer.
         """
         results, arrays = {}, {}
+        step = self.run.eval_step(generates=True) if final and self.run.generates else self.eval_step
         for name in names:
             versions = {name: state.variables} | ({f"{name}_ema": state.ema} if state.ema is not None else {})
             for label, variables in versions.items():
-                results[label], arrays[label] = evaluate(self.run, self.eval_step, variables, self.run.splits[name])
+                results[label], arrays[label] = evaluate(self.run, step, variables, self.run.splits[name])
         return results, arrays
 
     def save(self, state: PyTree, step: int, wait: bool = False, to: Checkpoints | None = None) -> None:

@@ -14,6 +14,7 @@ from data.errors import UserError
 from training import config as config_lib
 from training import figures, parallel, report
 from training.checkpoint import Checkpoints
+from training.diagnostics import TIME
 from training.display import Display, describe_devices, model_table
 from training.loop import Results, Trainer
 from training.run import Run, build_run
@@ -55,7 +56,7 @@ def evaluate_only(workdir: str, data_dir: str | None) -> Results:
     trainer = Trainer(run, folder, display)
     state, step, label = final_state(run, folder.path, display)
     display.say(f"evaluating {label} (step {step})")
-    results, _ = trainer.evaluate(run.parallel.place(state), _evaluated(run))
+    results, _ = trainer.evaluate(run.parallel.place(state), _evaluated(run), final=True)
     display.results(results)
     return results
 
@@ -86,7 +87,7 @@ def _finish(trainer: Trainer, state: State, command: str) -> Results:
         trainer.best_checkpoint.manager.wait_until_finished()
         best, step, label = final_state(run, folder.path, display)
         state = run.parallel.place(best)
-    results, arrays = trainer.evaluate(state, _evaluated(run))
+    results, arrays = trainer.evaluate(state, _evaluated(run), final=True)
     seen = {row["split"] for row in folder.rows}
     for split, metrics in results.items():
         if split not in seen:  # others have their curve, of which this is one point
@@ -110,6 +111,10 @@ def _report(
         drawn += _prediction_figures(run, shown, arrays[shown])
     if run.config.augment.ops and "image" in run.info.shapes:
         drawn.append(_augmented(run))
+    norms = [row for row in folder.rows if row["split"] == "gradients"]
+    if norms:
+        over_time = [name for name in norms[0] if name.startswith(TIME)]
+        drawn += [figures.gradients_by_layer(norms), *(figures.gradients_by_time(norms, name) for name in over_time)]
     versions = {"python": platform.python_version(), "devices": describe_devices()}
     report.write(
         folder.path / "report.html",
@@ -117,7 +122,7 @@ def _report(
         command=command,
         versions=versions | {name: metadata.version(name) for name in REPORTED},
         summary=results,
-        history=folder.rows,
+        history=[row for row in folder.rows if row["split"] != "gradients"],
         figures=drawn,
         config=run.config.to_dict(),
     )

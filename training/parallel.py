@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import jax
 import numpy as np
 from einops import rearrange
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from data.errors import UserError
+from training.state import CARRY
 from training.step import MICROBATCH
 
 DEVICES = "devices"  # name of the one axis over all devices of all hosts
@@ -85,36 +87,47 @@ class Parallel:
         """Returns `state`, equal on all hosts, on the devices: a copy on each under pmap, a part on each under FSDP.
 
         The copies get the sharding that pmap's own results have; with any other (`jax_utils.replicate`'s, say) pmap
-        compiles a second time when it is handed its first result.
+        compiles a second time when it is handed its first result. What a model carries of each row of the batch goes
+        where its row goes.
         """
 
-        def placed(x):
+        def placed(path, x):
             if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-                return jax.random.wrap_key_data(placed(jax.random.key_data(x)), impl=jax.random.key_impl(x))
+                return jax.random.wrap_key_data(placed(path, jax.random.key_data(x)), impl=jax.random.key_impl(x))
             value, sharding = np.asarray(x), self._split
             if self.strategy == "fsdp":
                 sharding = self._sharding(x)
+            elif _of_rows(path):
+                value = rearrange(value, "(d b) ... -> d b ...", d=jax.device_count())
+                first = jax.process_index() * len(self.mesh.devices)
+                value = value[first : first + len(self.mesh.devices)]
             else:
                 value = np.broadcast_to(value, (len(self.mesh.devices), *value.shape))
             return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
-        return jax.tree.map(placed, state)
+        return jax.tree_util.tree_map_with_path(placed, state)
 
     def take(self, state: PyTree) -> PyTree:
         """Inverse of `place`: one copy, known to all hosts, under pmap; FSDP's state stays sharded."""
         if self.strategy == "fsdp":
             return state
-        state = self._first(state)
-        return state if jax.process_count() == 1 else jax.tree.map(self._known_to_all_hosts, state)
+        state = self._one_copy(state)
+        known = self._known_to_all_hosts
+        return state if jax.process_count() == 1 else jax.tree_util.tree_map_with_path(known, state)
 
     @functools.cached_property
-    def _first(self) -> Callable:
-        replicated = NamedSharding(self.mesh, PartitionSpec())
-        return jax.jit(lambda state: jax.tree.map(lambda x: x[0], state), out_shardings=replicated)
+    def _one_copy(self) -> Callable:
+        def one_copy(path, x):
+            return rearrange(x, "d b ... -> (d b) ...") if _of_rows(path) else x[0]
 
-    def _known_to_all_hosts(self, x: jax.Array) -> jax.Array:
+        replicated = NamedSharding(self.mesh, PartitionSpec())
+        return jax.jit(lambda state: jax.tree_util.tree_map_with_path(one_copy, state), out_shardings=replicated)
+
+    def _known_to_all_hosts(self, path, x: jax.Array) -> jax.Array:
+        if _of_rows(path):  # each host has its own
+            x = multihost_utils.process_allgather(x, tiled=True)
         if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-            data = self._known_to_all_hosts(jax.random.key_data(x))
+            data = self._known_to_all_hosts(path, jax.random.key_data(x))
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
         everywhere = NamedSharding(Mesh(np.array(jax.devices()), (DEVICES,)), PartitionSpec())
         return jax.make_array_from_callback(x.shape, everywhere, lambda index: np.asarray(x)[index])
@@ -161,3 +174,8 @@ class Parallel:
         if self.strategy == "pmap":
             outputs = jax.tree.map(lambda x: x.addressable_shards[0].data[0], outputs)
         return jax.device_get(outputs)
+
+
+def _of_rows(path: tuple) -> bool:
+    """Whether a leaf of a state holds a value for each row of the batch."""
+    return any(getattr(key, "key", None) == CARRY for key in path)

@@ -1,29 +1,52 @@
 """From a workdir and new inputs to predictions; needs the checkpoint alone, not the data set."""
 
+import dataclasses
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
 
 from data.dataset import Info
-from data.errors import UserError, nearest
-from training import build
+from data.errors import UserError
+from data.tokenizers import SPECIALS
+from data.transform import Transform
+from tasks.text import as_text
+from training import attention_figures, build
 from training.checkpoint import read_arrays, steps_in
+from training.decoding import sample
+from training.generation import extender, generate
+from training.inputs import Inputs, encode
 from training.workdir import Workdir, write_whole
 
 BATCH = 256  # inputs to go through the model together
-TABLES = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
 OUTPUTS = (".csv", ".jsonl")
 
 
-def predict(workdir: str, inputs: list[str]) -> list[dict]:
-    """Returns a dict per image or row: `input`, `prediction` (a class's name or a number) and for classes `probability`
-    (class -> probability).
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained model and what it takes to use it."""
 
-    Raises UserError for a workdir without a checkpoint, an unreadable input, or one that the run was not trained on.
+    config: ConfigDict
+    info: Info
+    task: Any
+    model: nn.Module
+    transform: Transform
+    variables: PyTree
+
+
+def load(workdir: str) -> Trained:
+    """Returns the best checkpoint of a run if it keeps one, else the last; averaged weights where those are evaluated.
+
+    Raises UserError for a workdir without a checkpoint.
     """
     folder = Workdir(workdir)
     config = folder.config()
@@ -37,70 +60,148 @@ def predict(workdir: str, inputs: list[str]) -> list[dict]:
     model, transform = build.build_model(config, task, info), build.build_transform(config, info)
     averaged = config.train.ema_decay and (not config.checkpoint.best or "_ema/" in config.checkpoint.best)
     variables = state["ema"] if averaged else {"params": state["params"], **(state["mutable"] or {})}
+    return Trained(config, info, task, model, transform, variables)
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """What a run says of inputs.
+
+    Attributes:
+        outputs: the model's, arrays with a leading axis of inputs.
+        rows: a dict per input: `input`, `prediction` (a class's name, a number, a text, or a list of these) and, for
+            one class an input, `probability` (class -> probability).
+    """
+
+    run: Trained
+    inputs: Inputs
+    outputs: dict[str, np.ndarray]
+    rows: list[dict]
+
+
+def predict(workdir: str, files: list[str], lines: list[str] | None = None) -> Predictions:
+    """Returns the predictions for new inputs.
+
+    Args:
+        files: images, tables (a row is an input), sounds, as the run was trained on.
+        lines: texts, for a run that reads text.
+
+    Raises UserError for a workdir without a checkpoint, an unreadable input, or one that the run was not trained on.
+    """
+    run = load(workdir)
+    generates = getattr(run.task, "generates", False)
 
     @jax.jit
-    def apply(batch):
-        batch = transform(None, batch)
-        return task.predict(model.apply(variables, *(batch[name] for name in task.inputs), train=False))
+    def apply(variables, batch):
+        batch = run.transform(None, batch)
+        if generates:
+            decoded = generate(run.model, variables, run.task, batch)
+            arrays = decoded._asdict() | {"prediction": decoded.tokens}
+            return {name: x for name, x in arrays.items() if x is not None}
+        outputs = run.model.apply(variables, *(batch[name] for name in run.task.inputs), train=False)
+        return run.task.predict(outputs)
 
-    names, batch = _encode(info, inputs)
+    inputs = encode(run.config, run.info, run.task, files, lines or [])
     pieces = []
-    for start in range(0, len(names), BATCH):
-        part = {key: x[start : start + BATCH] for key, x in batch.items()}
-        count = len(names[start : start + BATCH])
-        if len(names) > BATCH:  # the last part is padded: one compilation
+    for start in range(0, len(inputs.names), BATCH):
+        part = {key: x[start : start + BATCH] for key, x in inputs.batch.items()}
+        count = len(inputs.names[start : start + BATCH])
+        if len(inputs.names) > BATCH:  # the last part is padded: one compilation
             part = {key: np.resize(x, (BATCH, *x.shape[1:])) for key, x in part.items()}
-        pieces.append({key: np.asarray(x)[:count] for key, x in apply(part).items()})
+        pieces.append({key: np.asarray(x)[:count] for key, x in apply(run.variables, part).items()})
     outputs = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
-    return [_row(name, {key: x[i] for key, x in outputs.items()}, info) for i, name in enumerate(names)]
+    rows = [
+        {"input": name} | _readable({key: x[i] for key, x in outputs.items()}, run, inputs, i)
+        for i, name in enumerate(inputs.names)
+    ]
+    return Predictions(run, inputs, outputs, rows)
 
 
-def _encode(info: Info, inputs: list[str]) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Returns the names of the inputs and their batch."""
-    names, batches = [], []
-    for text in inputs:
-        path = Path(text)
-        if not path.is_file():
-            beside = [str(found) for found in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise UserError(f"there is no file {text}: {nearest(text, beside)}")
-        if path.suffix in TABLES:
-            try:
-                frame = TABLES[path.suffix](path)
-            except Exception as error:  # pandas and pyarrow raise anything for a broken file
-                raise UserError(f"{text} cannot be read as {path.suffix}: {error}") from error
-            if frame.empty:
-                raise UserError(f"{text} has no rows")
-            batches.append(info.encode(frame))
-            names += [f"{text}:{row}" for row in range(1, len(frame) + 1)]
-        else:
-            batches.append(info.encode(path))
-            names.append(text)
-    if len({tuple(batch) for batch in batches}) > 1:
-        raise UserError("give either images or tables, not both")
-    return names, {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+def _readable(outputs: dict, run: Trained, inputs: Inputs, i: int) -> dict:
+    """Returns one input's prediction in the words of the data set."""
+    prediction, classes = outputs["prediction"], run.info.classes
+    if "probability" in outputs:
+        probability = dict(zip(classes, map(float, outputs["probability"]), strict=True))
+        return {"prediction": classes[int(prediction)], "probability": probability}
+    if getattr(run.task, "detokenize", None):
+        return {"prediction": as_text(prediction[None], run.task.detokenize)[0]}
+    if prediction.ndim and classes and prediction.dtype.kind in "iu":  # a class a position
+        length = inputs.batch.get(f"{run.task.inputs[0]}_lengths", [len(prediction)] * len(inputs.names))[i]
+        return {"prediction": [classes[int(index)] for index in prediction[:length]]}
+    return {"prediction": prediction.tolist()}
 
 
-def _row(name: str, outputs: dict, info: Info) -> dict:
-    if "probability" not in outputs:
-        return {"input": name, "prediction": float(outputs["prediction"])}
-    probability = dict(zip(info.classes, map(float, outputs["probability"]), strict=True))
-    return {"input": name, "prediction": info.classes[int(outputs["prediction"])], "probability": probability}
+def complete(
+    workdir: str, prompt: str, length: int, seed: int = 0, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
+) -> str:
+    """Returns `prompt` with what a language model writes after it, `length` tokens drawn as `training.decoding.sample`
+    says.
+
+    Raises UserError for a run that is not a language model's, or an empty prompt.
+    """
+    run = load(workdir)
+    key = run.task.inputs[0]
+    if not (run.config.data.window and key in run.info.tokenizers and hasattr(run.model, "extend")):
+        raise UserError(f"--prompt: {run.config.model.name} of --workdir {workdir} is no language model")
+    if not prompt:
+        raise UserError("--prompt is empty: begin with at least one character")
+    encoded = run.info.encode_text(key, [prompt])
+    tokens, lengths = (jnp.asarray(encoded[name]) for name in (key, f"{key}_lengths"))
+
+    @jax.jit
+    def write(variables):
+        extend = extender(run.model, variables)
+
+        def without_specials(tokens, cache):  # a running text has none, and `length` tokens are to be seen
+            logits, cache = extend(tokens, cache)
+            return logits.at[:, : len(SPECIALS)].set(-jnp.inf), cache
+
+        cache = run.model.apply(variables, tokens, lengths, method="begin")
+        choice = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        last = tokens[jnp.arange(1), lengths - 1]
+        return sample(without_specials, cache, last, length, -1, jax.random.key(seed), **choice)
+
+    return prompt + run.info.detokenize(key)(np.asarray(write(run.variables).tokens[0]))
+
+
+def draw_attention(path: str, predictions: Predictions) -> None:
+    """Draws where the model looked for the first input, over its image or its words, at each token that it wrote.
+
+    Raises UserError for a model that does not attend.
+    """
+    run, outputs, batch = predictions.run, predictions.outputs, predictions.inputs.batch
+    if "attention" not in outputs:
+        raise UserError(f"--attention: {run.config.model.name} does not attend to its input")
+    words = _each(run.task.detokenize, outputs["tokens"][0, : outputs["lengths"][0]])
+    weights, key = outputs["attention"][0, : len(words)], run.task.conditions[0]
+    if key in run.info.tokenizers:
+        source = _each(run.info.detokenize(key), batch[key][0, : batch[f"{key}_lengths"][0]])
+        attention_figures.over_words(path, source, words, weights[:, : len(source)])
+    else:
+        attention_figures.over_image(path, batch[key][0], words, weights)
+
+
+def _each(detokenize: Callable, tokens: np.ndarray) -> list[str]:
+    """Returns the text of every single token, the name of a special one."""
+    return [SPECIALS[i] if i < len(SPECIALS) else detokenize([i]).strip() or "␣" for i in tokens.tolist()]
 
 
 def line(row: dict, most: int = 5) -> str:
     """Returns a row as text: input, prediction, and the `most` probable classes."""
-    if "probability" not in row:
-        return f"{row['input']}\t{row['prediction']:.6g}"
-    likely = sorted(row["probability"].items(), key=lambda pair: -pair[1])[:most]
-    return f"{row['input']}\t{row['prediction']}\t" + "  ".join(f"{name} {value:.4f}" for name, value in likely)
+    prediction = row["prediction"]
+    if "probability" in row:
+        likely = sorted(row["probability"].items(), key=lambda pair: -pair[1])[:most]
+        return f"{row['input']}\t{prediction}\t" + "  ".join(f"{name} {value:.4f}" for name, value in likely)
+    shown = f"{prediction:.6g}" if isinstance(prediction, float) else prediction
+    return f"{row['input']}\t{shown if isinstance(shown, str) else json.dumps(shown)}"
 
 
-def check_output(path: str) -> None:
+def check_output(path: str, suffixes: tuple[str, ...], flag: str = "--output") -> None:
     """Raises UserError for an output file of another kind, or one that cannot be written."""
-    if Path(path).suffix not in OUTPUTS:
-        raise UserError(f"--output {path} must end in {' or '.join(OUTPUTS)}")
+    if Path(path).suffix not in suffixes:
+        raise UserError(f"{flag} {path} must end in {' or '.join(suffixes)}")
     if not os.access(Path(path).parent, os.W_OK):
-        raise UserError(f"--output {path}: {Path(path).parent} cannot be written")
+        raise UserError(f"{flag} {path}: {Path(path).parent} cannot be written")
 
 
 def write(path: str, rows: list[dict]) -> None:

@@ -12,10 +12,11 @@ import optax
 from ml_collections import ConfigDict
 
 import data
+from data.buckets import bucketed
 from data.dataset import Info, Split
 from data.errors import UserError, nearest
 from data.transform import Transform
-from training import build
+from training import build, diagnostics
 from training import config as config_lib
 from training import optimizer as optimizer_lib
 from training import state as state_lib
@@ -48,8 +49,9 @@ class Run:
 
     def create_state(self) -> state_lib.State:
         """Returns the state of step 0, initialised from the seed."""
-        ema = self.config.train.ema_decay > 0
-        return state_lib.create(self.model, self.optimizer, self.inputs, jax.random.key(self.config.seed), ema)
+        train, key = self.config.train, jax.random.key(self.config.seed)
+        sizes = {"batch_size": train.batch_size, "ema": train.ema_decay > 0}
+        return state_lib.create(self.model, self.optimizer, self.inputs, key, **sizes)
 
     def train_step(self):
         """Returns the compiled train step."""
@@ -59,10 +61,21 @@ class Run:
         layout = {"accumulate": train.accumulate, "ema_decay": train.ema_decay, "axis_name": axis_name}
         return self.parallel.compile_train(functools.partial(train_step, **parts, **layout))
 
-    def eval_step(self):
-        """Returns the compiled eval step."""
+    def gradient_norms(self):
+        """Returns the compiled diagnostic of `training.diagnostics`."""
         parts = {"model": self.model, "task": self.task, "transform": self.transform}
+        norms = functools.partial(diagnostics.gradient_norms, **parts, axis_name=self.parallel.axis_name)
+        return self.parallel.compile_eval(norms)
+
+    def eval_step(self, generates: bool = False):
+        """Returns the compiled eval step; one that `generates` also has the model write its outputs by itself."""
+        parts = {"model": self.model, "task": self.task, "transform": self.transform, "generates": generates}
         return self.parallel.compile_eval(functools.partial(eval_step, **parts, axis_name=self.parallel.axis_name))
+
+    @property
+    def generates(self) -> bool:
+        """Whether the task compares what the model writes by itself."""
+        return getattr(self.task, "generates", False)
 
 
 def example_batch(info: Info, size: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
@@ -91,6 +104,7 @@ def build_run(config: ConfigDict, data_dir: str | None) -> Run:
     build.construct(config.task, "tasks")
     optimizer_lib.schedule(config.optimizer, config.train.steps or 10**9)
     splits, info = data.load(config.data, data_dir)
+    bucketed(splits["train"], splits["train"], config.data.buckets)  # refuses what cannot be
     task = build.build_task(config, info)
     axes = parallel.batchnorm_axes(config.train.accumulate) if config.parallel.sync_batchnorm else None
     model = build.build_model(config, task, info, axes)
@@ -110,6 +124,12 @@ def _check_shapes(config: ConfigDict, model: nn.Module, task: Any, transform: Tr
         variables = jax.eval_shape(lambda: unmapped.init(jax.random.key(0), *map(_zeros, inputs), train=False))
     except Exception as error:  # a model may raise anything for shapes it was not made for
         raise UserError(f"config.model.name {config.model.name!r} refuses {shown}: {_first_line(error)}") from error
+    if (state_lib.CARRY in variables) != (config.data.order == "continuous"):
+        carries = "carries its state from batch to batch" if state_lib.CARRY in variables else "carries no state"
+        raise UserError(
+            f"config.model.name {config.model.name!r} {carries}, but config.data.order is {config.data.order!r}: "
+            "stateful models and the order 'continuous' go together"
+        )
     batch = example_batch(info, 2)
     try:
         jax.eval_shape(transform, jax.random.key(0), batch)

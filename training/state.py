@@ -1,5 +1,6 @@
 """What a step changes: parameters, mutable collections, optimiser state, average of the weights, random key."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -8,6 +9,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 from jaxtyping import Array, PRNGKeyArray, PyTree
+
+CARRY = "carry"  # collection of what a model remembers of each row of the batch until the next: leaves [batch, ...]
 
 
 @struct.dataclass
@@ -32,19 +35,32 @@ def create(
     optimizer: optax.GradientTransformation,
     inputs: tuple[Array | jax.ShapeDtypeStruct, ...],
     rng: PRNGKeyArray,
+    *,
+    batch_size: int = 1,
     ema: bool = False,
 ) -> State:
     """Returns the state of step 0. Only the shapes of `inputs` matter. Compiled as one program, which is faster than
     op by op.
+
+    `batch_size` is that of the training batches, of which a model may carry a memory from one to the next; it begins
+    as zeros.
     """
 
     def init(rng):
         shapes = [jnp.zeros(x.shape, x.dtype) for x in inputs]
         variables = model.init({"params": jax.random.fold_in(rng, 0)}, *shapes, train=False)
         mutable = {name: variables[name] for name in variables if name != "params"}
+        if CARRY in mutable:
+            empty = jax.tree.map(lambda x: jnp.zeros((batch_size, *x.shape[1:]), x.dtype), mutable[CARRY])
+            mutable = {**mutable, CARRY: empty}
         params = variables["params"]
         # a copy: the step donates its state, and no buffer may be donated twice
-        average = jax.tree.map(jnp.copy, {"params": params, **mutable}) if ema else None
+        average = jax.tree.map(jnp.copy, averaged(params, mutable)) if ema else None
         return State(jnp.zeros((), jnp.int32), params, mutable, optimizer.init(params), average, rng)
 
     return jax.jit(init)(rng)
+
+
+def averaged(params: PyTree, mutable: Mapping[str, PyTree]) -> dict[str, PyTree]:
+    """Returns what the average of the weights is of: parameters and statistics, no memory of a batch."""
+    return {"params": params, **{name: mutable[name] for name in mutable if name != CARRY}}

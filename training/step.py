@@ -17,7 +17,8 @@ from einops import rearrange
 from jax import lax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from training.state import State
+from training.generation import generate
+from training.state import CARRY, State, averaged
 
 MICROBATCH = "microbatch"  # name of the microbatch axis, for a model whose BatchNorm looks over all of them
 Batch = Mapping[str, Array | np.ndarray]
@@ -88,17 +89,25 @@ def train_step(
     if ema is not None:
         # a young average must not remember the initialisation (as in TensorFlow's ExponentialMovingAverage)
         decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
-        ema = optax.incremental_update({"params": params, **mutable}, ema, 1 - decay)
+        ema = optax.incremental_update(averaged(params, mutable), ema, 1 - decay)
     return State(state.step + 1, params, mutable, opt_state, ema, state.rng), metrics
 
 
 def _summed_gradient(loss: Callable, model: nn.Module, accumulate: int) -> Callable:
     """Returns the value-and-gradient of `loss` summed over `accumulate` microbatches, with summed weight and
-    metrics.
+    metrics. The memory of each row in the collection CARRY goes with its microbatch.
     """
 
-    def split(batch):
-        return {key: rearrange(x, "(micro b) ... -> micro b ...", micro=accumulate) for key, x in batch.items()}
+    def split(tree):
+        return jax.tree.map(lambda x: rearrange(x, "(micro b) ... -> micro b ...", micro=accumulate), tree)
+
+    def merge(tree):
+        return jax.tree.map(lambda x: rearrange(x, "micro b ... -> (micro b) ..."), tree)
+
+    def carried(mutable):
+        """Returns what belongs to rows, which are split, and what they share."""
+        rows = {name: mutable[name] for name in mutable if name == CARRY}
+        return rows, {name: mutable[name] for name in mutable if name != CARRY}
 
     def add_up(stacked):
         return jax.tree.map(lambda x: x.sum(0), stacked)
@@ -106,21 +115,29 @@ def _summed_gradient(loss: Callable, model: nn.Module, accumulate: int) -> Calla
     def whole(params, mutable, batch):
         return loss(params, mutable, batch, 0)
 
+    def part(params, shared, indexed):
+        rows, batch, index = indexed
+        total, (weight, metrics, mutable) = loss(params, {**shared, **rows}, batch, index)
+        return total, (weight, metrics, *carried(mutable))
+
     def together(params, mutable, batch):
-        mapped = jax.vmap(loss, in_axes=(None, None, 0, 0), axis_name=MICROBATCH)
-        total, (weight, metrics, mutable) = mapped(params, mutable, split(batch), jnp.arange(accumulate))
-        return add_up(total), (*add_up((weight, metrics)), jax.tree.map(lambda x: x[0], mutable))
+        rows, shared = carried(mutable)
+        mapped = jax.vmap(part, in_axes=(None, None, 0), axis_name=MICROBATCH)
+        total, (*sums, rows, shared) = mapped(params, shared, (*split((rows, dict(batch))), jnp.arange(accumulate)))
+        return add_up(total), (*add_up(sums), {**jax.tree.map(lambda x: x[0], shared), **merge(rows)})
 
     def one_by_one(params, mutable, batch):
-        def body(carry, indexed):
-            mutable, grads = carry
-            (total, (*sums, mutable)), more = jax.value_and_grad(loss, has_aux=True)(params, mutable, *indexed)
-            return (mutable, jax.tree.map(jnp.add, grads, more)), (total, *sums)
+        def body(loop, indexed):
+            shared, grads = loop
+            (total, (*sums, rows, shared)), more = jax.value_and_grad(part, has_aux=True)(params, shared, indexed)
+            return (shared, jax.tree.map(jnp.add, grads, more)), (total, *sums, rows)
 
-        start = (mutable, jax.tree.map(jnp.zeros_like, params))
-        (mutable, grads), sums = lax.scan(body, start, (split(batch), jnp.arange(accumulate)))
-        total, weight, metrics = add_up(sums)
-        return (total, (weight, metrics, mutable)), grads
+        rows, shared = carried(mutable)
+        start = (shared, jax.tree.map(jnp.zeros_like, params))
+        indexed = (*split((rows, dict(batch))), jnp.arange(accumulate))
+        (shared, grads), (*sums, rows) = lax.scan(body, start, indexed)
+        total, *sums = add_up(sums)
+        return (total, (*sums, {**shared, **merge(rows)})), grads
 
     if accumulate == 1:
         return jax.value_and_grad(whole, has_aux=True)
@@ -135,10 +152,11 @@ def eval_step(
     model: nn.Module,
     task: Any,
     transform: Callable | None = None,
+    generates: bool = False,
     axis_name: str | None = None,
 ) -> tuple[Sums, dict[str, Array]]:
     """Returns the metrics of a batch as (sum, weight), and the task's per-example arrays with `mask`, of all
-    devices.
+    devices; if `generates`, also of what the model writes by itself.
     """
     if transform is not None:
         batch = transform(None, batch)
@@ -146,6 +164,9 @@ def eval_step(
     metrics = task.metrics(outputs, batch)
     sums = {"loss": task.loss(outputs, batch), **_sums(metrics)}
     arrays = {name: value for name, value in metrics.items() if not isinstance(value, tuple)} | {"mask": batch["mask"]}
+    if generates:
+        decoded = generate(model, variables, task, batch)
+        arrays |= task.generated(decoded.tokens, decoded.lengths, batch)
     if axis_name:
         sums = lax.psum(sums, axis_name)
         arrays = lax.all_gather(arrays, axis_name, tiled=True)

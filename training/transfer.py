@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from data.dataset import Info
 from data.errors import UserError
 from training.checkpoint import read_arrays, steps_in
-from training.state import State
+from training.state import State, averaged
 
 HEAD = "head"  # every architecture's last layer
 
@@ -42,7 +42,7 @@ def init_from(path: str, state: State, info: Info) -> tuple[State, list[str]]:
     same_classes = tuple(meta["info"]["classes"]) == tuple(info.classes)
     loaded, kept = 0, []
     result = {}
-    for collection, ours in state.variables.items():
+    for collection, ours in averaged(state.params, state.mutable).items():
         theirs = flatten_dict(
             saved["params"] if collection == "params" else saved["mutable"].get(collection, {}), sep="/"
         )
@@ -61,7 +61,7 @@ def init_from(path: str, state: State, info: Info) -> tuple[State, list[str]]:
         result[collection] = unflatten_dict(merged, sep="/")
     if not loaded:
         raise UserError(f"config.init_from {path!r}: no parameter of {checkpoint} matches this model")
-    params = result.pop("params")
-    ema = None if state.ema is None else jax.tree.map(jnp.copy, {"params": params, **result})
+    params, mutable = result.pop("params"), {**state.mutable, **result}
+    ema = None if state.ema is None else jax.tree.map(jnp.copy, averaged(params, mutable))
     said = [f"init_from {checkpoint}: {loaded} arrays loaded, {len(kept)} not", *(f"  {line}" for line in kept)]
-    return state.replace(params=params, mutable=result, ema=ema), said
+    return state.replace(params=params, mutable=mutable, ema=ema), said

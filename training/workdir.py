@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
@@ -61,15 +62,18 @@ class Workdir:
         self._metrics = metrics.open("a")
         self._events = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1, flush_secs=30)
 
-    def log(self, step: int, split: str, metrics: dict[str, float]) -> None:
-        """Appends one line to metrics.jsonl and the same numbers to TensorBoard."""
+    def log(self, step: int, split: str, metrics: dict[str, float | list[float]]) -> None:
+        """Appends one line to metrics.jsonl and its numbers to TensorBoard, a list as their distribution."""
         self.rows.append({"step": step, "split": split, **metrics})
         if self._metrics is None:
             return
         self._metrics.write(json.dumps(self.rows[-1]) + "\n")
         self._metrics.flush()
         for name, value in metrics.items():
-            self._events.add_scalar(f"{split}/{name}", value, step)
+            if isinstance(value, list):
+                self._events.add_histogram(f"{split}/{name}", np.array(value), step)
+            else:
+                self._events.add_scalar(f"{split}/{name}", value, step)
 
     def close(self) -> None:
         if self._metrics is not None:

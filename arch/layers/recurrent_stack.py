@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 
 from arch.layers.recurrence import State
 from arch.layers.recurrent import LSTM
+from arch.layers.watch import watch
 
 # Shapes: b batch, t time, f input features, y output features.
 
@@ -67,6 +68,7 @@ class Recurrent(nn.Module):
             if number > 1 or self.variational:
                 axes = (0,) if self.variational else ()
                 x = nn.Dropout(self.dropout, broadcast_dims=axes, deterministic=not train)(x)
+            x = rearrange(watch(self, f"layer{number}", rearrange(x, "t b f -> b t f")), "b t f -> t b f")
             outputs = []
             for direction in directions:
                 layer = self.cell(units=units, dtype=self.dtype, name=f"layer{number}_{direction}")

@@ -36,7 +36,7 @@ class Parameters(tfds.core.BuilderConfig):
 
 
 class ListOps(Procedural, skip_registration=True):
-    """ListOps, `listops/small` and `listops/full`: `tokens` int32 [length], `lengths`, `label` the value 0..9.
+    """ListOps, `listops/small` and `listops/full`: `tokens` int32 [length], `label` the value 0..9.
 
     "[MAX 4 [SM 7 8 ] 3 ]" is 5: MIN, MAX, MED (median, cut to an integer), SM (sum modulo 10), nested. Tokens: 0
     padding, then 0..9 [MIN [MAX [MED [SM ]. The binary parentheses of the published files, which carry nothing, are
@@ -64,7 +64,7 @@ class ListOps(Procedural, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         label = tfds.features.ClassLabel(num_classes=10)
-        return self._described({"tokens": integers(None), "lengths": np.int32, "label": label})
+        return self._described({"tokens": integers(None), "label": label})
 
     def _sizes(self) -> dict[str, int]:
         return self.builder_config.sizes
@@ -75,7 +75,7 @@ class ListOps(Procedural, skip_registration=True):
             for tokens, value in zip(*draw_expressions(random, CHUNK, self.builder_config), strict=True):
                 found.setdefault(tokens.tobytes(), int(value))
         tokens = [np.frombuffer(text, np.uint8).astype(np.int32) for text in list(found)[:size]]
-        return {"tokens": tokens, "lengths": [len(row) for row in tokens], "label": list(found.values())[:size]}
+        return {"tokens": tokens, "label": list(found.values())[:size]}
 
 
 def draw_expressions(

@@ -137,7 +137,7 @@ class Order(tfds.core.BuilderConfig):
 
 
 class TemporalOrder(Procedural, skip_registration=True):
-    """Temporal order, `temporal_order/6a` and `6b`: `tokens` int32 [100 to 110], `lengths`, `label` (4 or 8 classes).
+    """Temporal order, `temporal_order/6a` and `6b`: `tokens` int32 [100 to 110], `label` (4 or 8 classes).
 
     E, then distractors of a, b, c, d, then B; two (6a: at 10-20 and 50-60) or three (6b: at 10-20, 33-43 and 66-76) of
     them are replaced by X or Y, and the class is their order, "XY". Tokens: 0 padding, then E B a b c d X Y.
@@ -157,7 +157,7 @@ class TemporalOrder(Procedural, skip_registration=True):
     def _info(self) -> tfds.core.DatasetInfo:
         names = ["".join(order) for order in itertools.product("XY", repeat=len(self.builder_config.windows))]
         label = tfds.features.ClassLabel(names=names)
-        return self._described({"tokens": integers(None), "lengths": np.int32, "label": label})
+        return self._described({"tokens": integers(None), "label": label})
 
     def _draw(self, random: np.random.Generator, size: int) -> Columns:
         windows = self.builder_config.windows
@@ -170,14 +170,14 @@ class TemporalOrder(Procedural, skip_registration=True):
             is_y = random.integers(2, size=size)
             tokens[rows, random.integers(*window, size, endpoint=True)] = token["X"] + is_y
             label = 2 * label + is_y
-        return {"tokens": _cut(tokens, lengths), "lengths": lengths, "label": label}
+        return {"tokens": _cut(tokens, lengths), "label": label}
 
 
 class StringReversal(Procedural, skip_registration=True):
     """String reversal, `string_reversal/N`: random strings of N/2 to N letters, to be written backwards.
 
-    `source` int32 [N/2 to N], `target` begin-of-sequence, the letters reversed, end-of-sequence; `source_lengths`,
-    `target_lengths`. Tokens: 0 padding, 1 begin, 2 end, then a to z. 20,000 for training, 1,000 and 1,000.
+    `source` int32 [N/2 to N], `target` begin-of-sequence, the letters reversed, end-of-sequence. Tokens: 0
+    padding, 1 begin, 2 end, then a to z. 20,000 for training, 1,000 and 1,000.
 
     Source: the sequence-to-sequence test of order after I. Sutskever, O. Vinyals, Q. Le, arXiv 1409.3215, section 3.3,
     and D. Bahdanau, K. Cho, Y. Bengio, arXiv 1409.0473 (a fixed vector fails on long strings). Generated: no licence.
@@ -189,9 +189,7 @@ class StringReversal(Procedural, skip_registration=True):
     VOCABULARY = ("<pad>", "<bos>", "<eos>", *string.ascii_lowercase)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        keys = {"source": integers(None), "target": integers(None)}
-        lengths = {"source_lengths": np.int32, "target_lengths": np.int32}
-        return self._described(keys | lengths, classes=self.VOCABULARY)
+        return self._described({"source": integers(None), "target": integers(None)}, classes=self.VOCABULARY)
 
     def _draw(self, random: np.random.Generator, size: int) -> Columns:
         longest = self.builder_config.length
@@ -199,7 +197,7 @@ class StringReversal(Procedural, skip_registration=True):
         letters = random.integers(EOS + 1, len(self.VOCABULARY), (size, longest), dtype=np.int32)
         source = _cut(letters, lengths)
         target = [np.concatenate([[BOS], string[::-1], [EOS]], dtype=np.int32) for string in source]
-        return {"source": source, "target": target, "source_lengths": lengths, "target_lengths": lengths + 2}
+        return {"source": source, "target": target}
 
 
 def _cut(rows: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:

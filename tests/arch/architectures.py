@@ -23,6 +23,7 @@ SIZES = {
     "channels": 3,
     "features": 6,
     "length": 12,
+    "source_length": 12,
     "*features": (2, 3),
 }
 VOCABULARY = 11  # token ids are below it: a TINY's vocabulary must not be smaller
@@ -62,7 +63,10 @@ def pick(annotation, tokens: bool):
 
 
 def make_inputs(architecture: type[nn.Module], seed: int = 0) -> list[jax.Array]:
-    """Returns an array for each input without a default: tokens (integers), normal (floats), all true (booleans)."""
+    """Returns an array for each input without a default: tokens (integers), normal (floats), all true (booleans).
+
+    Lengths ("lengths" or "<key>_lengths") are those of sequences without padding.
+    """
     rng = np.random.default_rng(seed)
     inputs = []
     for name, parameter in inspect.signature(architecture.__call__).parameters.items():
@@ -71,7 +75,9 @@ def make_inputs(architecture: type[nn.Module], seed: int = 0) -> list[jax.Array]
         annotation = pick(parameter.annotation, tokens="vocab_size" in architecture.TINY)
         shape, kinds = shape_of(annotation), " ".join(annotation.dtypes)
         assert None not in shape, f"{name}: give every letter of {annotation.dim_str!r} a size in SIZES"
-        if "float" in kinds:
+        if name.endswith("lengths"):
+            inputs.append(np.full(shape, SIZES["length"], np.int32))
+        elif "float" in kinds:
             inputs.append(rng.standard_normal(shape, np.float32))
         elif "int" in kinds:
             inputs.append(rng.integers(0, VOCABULARY, shape, np.int32))
@@ -99,9 +105,10 @@ class Tiny:
 
     @functools.partial(jax.jit, static_argnums=0, static_argnames="train")
     def apply(self, variables, key, *, train: bool):
-        """Returns the outputs and the new mutable collections."""
+        """Returns the outputs, without integers (lengths), and the new mutable collections."""
         mutable = [name for name in variables if name != "params"]
-        return self.model.apply(variables, *self.inputs, train=train, rngs={"dropout": key}, mutable=mutable)
+        outputs, new = self.model.apply(variables, *self.inputs, train=train, rngs={"dropout": key}, mutable=mutable)
+        return jax.tree.map(lambda leaf: leaf if jnp.issubdtype(leaf.dtype, jnp.floating) else None, outputs), new
 
     def targets(self):
         """Returns arrays like the outputs, normal, to pull them towards."""

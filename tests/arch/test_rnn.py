@@ -80,3 +80,28 @@ def test_other_sequences_cannot_be_continued():
 def test_an_unknown_pooling_is_refused():
     with pytest.raises(ValueError, match="'last' and 'mean'"):
         RecurrentClassifier(widths=(5,), pooling="max").init(KEY, X, train=False)
+
+
+@pytest.mark.parametrize("fields", [{}, {"cell": GRU, "residual": True, "embedding_width": 3}])
+def test_extending_a_text_computes_what_reading_it_does(fields):
+    model = RecurrentNetwork(num_classes=7, vocab_size=7, widths=(5, 5), dropout=0.5, **fields)
+    variables = model.init(KEY, TOKENS, train=False)
+    whole = model.apply(variables, TOKENS, train=False)
+    cache = model.apply(variables, TOKENS, LENGTHS, method="begin")
+    assert all(len(leaf) == 3 for leaf in jax.tree.leaves(cache))
+    position = LENGTHS - 1
+    for _ in range(3):  # each text from its own last token on
+        at = jnp.minimum(position, 5)[:, None]
+        logits, after = model.apply(variables, jnp.take_along_axis(TOKENS, at, 1)[:, 0], cache, method="extend")
+        assert jax.tree.structure(after) == jax.tree.structure(cache)
+        for row in np.flatnonzero(position < 6):
+            np.testing.assert_allclose(logits[row], whole[row, position[row]], rtol=1e-5, atol=1e-5)
+        position, cache = position + 1, after
+
+
+@pytest.mark.parametrize(("fields", "inputs"), [({}, X), ({"vocab_size": 7, "bidirectional": True}, TOKENS)])
+def test_only_texts_that_are_read_forwards_are_extended(fields, inputs):
+    model = RecurrentNetwork(widths=(5,), **fields)
+    variables = model.init(KEY, inputs, train=False)
+    with pytest.raises(ValueError, match="can be extended"):
+        model.apply(variables, TOKENS, LENGTHS, method="begin")

@@ -1,15 +1,17 @@
 import pytest
 from ml_collections import ConfigDict
 
+from training.config import default
+
 
 @pytest.fixture
 def config():
     """Returns a maker of the config group `data`, complete, with what a test wants to set."""
 
     def make(name: str, *, train: str = "train", validation: str = "", test: str = "", **others) -> ConfigDict:
-        splits = {"train": train, "validation": validation, "test": test}
-        defaults = {"target": "", "target_type": "class", "image_size": (), "memory_gb": 2.0, "workers": 2}
-        return ConfigDict({"name": name, "splits": splits, **defaults, **others})
+        config = default().data
+        config.update({"name": name, "splits": {"train": train, "validation": validation, "test": test}, **others})
+        return config
 
     return make
 

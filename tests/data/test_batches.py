@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from data.batches import eval_batches, order, train_batches
+from data.batches import eval_batches, shuffled, train_batches
 from data.dataset import ArraySplit, StreamSplit
 from data.examples import Convert
 
@@ -26,20 +26,20 @@ def _assert_equal(first, second):
 
 @pytest.mark.parametrize(("size", "batch"), [(10, 3), (10, 10), (7, 20), (12, 4), (1, 3)])
 def test_every_epoch_has_each_example_once(size, batch):
-    drawn = np.concatenate([order(5, step, batch, size) for step in range(size * 4)])
+    drawn = np.concatenate([shuffled(5, step, batch, size) for step in range(size * 4)])
     for epoch in range(len(drawn) // size):
         assert sorted(drawn[epoch * size : (epoch + 1) * size]) == list(range(size))
 
 
 def test_epochs_and_seeds_differ():
-    epochs = [tuple(order(seed, step, 50, 50)) for seed in (0, 1, -1) for step in range(3)]
+    epochs = [tuple(shuffled(seed, step, 50, 50)) for seed in (0, 1, -1) for step in range(3)]
     assert len(set(epochs)) == 9
 
 
 def test_order_does_not_depend_on_what_was_asked_before():
-    forward = [order(3, step, 8, 30) for step in range(20)]
+    forward = [shuffled(3, step, 8, 30) for step in range(20)]
     for step in (19, 0, 7, 13, 2):
-        np.testing.assert_array_equal(order(3, step, 8, 30), forward[step])
+        np.testing.assert_array_equal(shuffled(3, step, 8, 30), forward[step])
 
 
 def test_hosts_partition_the_global_batch():

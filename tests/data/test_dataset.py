@@ -121,9 +121,12 @@ def test_boxes_are_padded_to_one_length_in_all_splits(config, tmp_path, monkeypa
         "image": ((4, 4, 3), "uint8"),
         "objects/bbox": ((4, 4), "float32"),
         "objects/bbox_mask": ((4,), "float32"),
+        "objects/bbox_lengths": ((), "int32"),
         "objects/label": ((4,), "int32"),
         "objects/label_mask": ((4,), "float32"),
+        "objects/label_lengths": ((), "int32"),
         "tokens": ((2,), "int32"),
+        "tokens_lengths": ((), "int32"),
         "tokens_mask": ((2,), "float32"),  # declared to vary, though here they do not
     }
     assert sorted(splits["train"].arrays["objects/bbox_mask"].sum(1)) == [0, 1, 2]
@@ -215,7 +218,7 @@ def test_other_refusals(config, data_dir):
 
 
 def test_examples_of_text_alone_are_refused():
-    with pytest.raises(UserError, match="nothing but text"):
+    with pytest.raises(UserError, match=r"nothing but text: name its keys in data\.text"):
         dataset._decoded_bytes({"train": [{"text": "a"}]}, dataset.Convert())
 
 

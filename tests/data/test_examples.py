@@ -26,6 +26,24 @@ def test_convert_flattens_narrows_and_drops_text():
     }
 
 
+def test_strings_that_are_asked_for_stay_whole():
+    example = {"text": "naïve\x00".encode(), "deep": {"name": "x"}, "numbers": 3, "many": [b"a", b"b"]}
+    arrays = Convert(strings=frozenset({"text", "deep/name", "numbers", "many", "other"}))(example)
+    assert {key: value.item() for key, value in arrays.items()} == {
+        "text": "naïve\x00",
+        "deep/name": "x",
+        "numbers": 3,
+    }
+
+
+@pytest.mark.parametrize("order", [("tokens", "tokens_mask"), ("tokens_mask", "tokens")])
+def test_a_sets_own_mask_is_kept(order):
+    columns = {"tokens": [np.arange(2), np.arange(1)], "tokens_mask": [np.array([0, 1]), np.array([1])]}
+    batch = stack({key: columns[key] for key in order}, {"tokens": 2, "tokens_mask": 2})
+    np.testing.assert_array_equal(batch["tokens_mask"], [[0, 1], [1, 0]])
+    np.testing.assert_array_equal(batch["tokens_lengths"], [2, 1])
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float64, bool])
 @pytest.mark.parametrize("channels", [None, 1, 2, 3])
 def test_images_of_any_kind_are_resized(dtype, channels):
@@ -44,6 +62,8 @@ def test_boxes_are_padded_with_a_mask():
     batch = stack(columns, {"objects/bbox": 3, "objects/label": 3})
     assert batch["objects/bbox"].shape == (3, 3, 4)
     np.testing.assert_array_equal(batch["objects/bbox_mask"], [[1, 1, 0], [0, 0, 0], [1, 1, 1]])
+    np.testing.assert_array_equal(batch["objects/bbox_lengths"], [2, 0, 3])
+    assert batch["objects/bbox_lengths"].dtype == np.int32 and batch["objects/bbox_mask"].dtype == np.float32
     assert batch["objects/label"].dtype == np.int32
     np.testing.assert_array_equal(batch["objects/label"], [[0, 1, 0], [0, 0, 0], [0, 1, 2]])
     np.testing.assert_array_equal(batch["objects/bbox"].sum((1, 2)), [8, 0, 12])

@@ -76,9 +76,9 @@ def test_temporal_order(load, name, windows):
     symbols = np.array(list(" EBabcdXY"))
     assert info.sizes["test"] == 2560 and len(info.classes) == 2 ** len(windows)
     test = splits["test"]
-    assert set(test["lengths"]) == set(range(100, 111))
-    np.testing.assert_array_equal(test["tokens_mask"].sum(1), test["lengths"])
-    for tokens, length, label in zip(test["tokens"], test["lengths"], test["label"], strict=True):
+    assert set(test["tokens_lengths"]) == set(range(100, 111))
+    np.testing.assert_array_equal(test["tokens_mask"].sum(1), test["tokens_lengths"])
+    for tokens, length, label in zip(test["tokens"], test["tokens_lengths"], test["label"], strict=True):
         text = "".join(symbols[tokens[:length]])
         places = [i for i, symbol in enumerate(text) if symbol in "XY"]
         assert text[0] == "E" and text[-1] == "B" and not set(text[1:-1]) - set("abcdXY")
@@ -124,9 +124,11 @@ def test_listops(load):
     assert_splits_differ(splits, "tokens")
     assert len(rows(splits["train"], "tokens")) == 10_000
     train = splits["train"]
-    assert train["lengths"].min() == 11 and train["lengths"].max() == 99
+    assert train["tokens_lengths"].min() == 11 and train["tokens_lengths"].max() == 99
     seen = set()
-    for tokens, length, label in list(zip(train["tokens"], train["lengths"], train["label"], strict=True))[:2000]:
+    for tokens, length, label in list(zip(train["tokens"], train["tokens_lengths"], train["label"], strict=True))[
+        :2000
+    ]:
         text = [listops.VOCABULARY[token] for token in tokens[:length]]
         assert value_of(text) == label and not tokens[length:].any()
         seen.update(text)

@@ -1,6 +1,7 @@
 """Token classification against numbers computed by hand, and sums that no padding or microbatch changes."""
 
 import functools
+import types
 
 import flax.linen as nn
 import jax
@@ -10,8 +11,10 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
+from arch.rnn import RecurrentClassifier
 from data.errors import UserError
 from data.info import Info
+from tasks.classification import Classification
 from tasks.sequence import TokenClassification
 from training import build
 from training import state as state_lib
@@ -82,6 +85,57 @@ def test_accuracy_may_be_of_other_positions_than_the_loss():
     np.testing.assert_allclose(result["accuracy"], (2, 2))
     np.testing.assert_allclose(result["sequence_accuracy"], (1, 1))  # the second sequence has nothing to get right
     np.testing.assert_allclose(result["total"], (-np.log(CHOSEN).sum(), 5), rtol=1e-6)
+
+
+def test_label_smoothing_is_of_the_loss_alone():
+    logits, batch = random_batch()
+    smooth, plain = (numbers(TokenClassification(label_smoothing=e), logits, batch) for e in (0.3, 0.0))
+    targets = optax.smooth_labels(jax.nn.one_hot(batch["labels"], 5), 0.3)
+    expected = np.sum(optax.softmax_cross_entropy(logits, targets) * batch["labels_mask"])
+    np.testing.assert_allclose(smooth["total"], (expected, batch["labels_mask"].sum()), rtol=1e-5)
+    for name in plain.keys() - {"total"}:
+        np.testing.assert_array_equal(smooth[name], plain[name], err_msg=name)
+
+
+def test_width_of_the_head():
+    def info(classes=(), **sizes):
+        return types.SimpleNamespace(classes=classes, vocabulary_size=sizes.get)
+
+    translation = TokenClassification(inputs=("source", "target"), target="target", shift=1)
+    assert translation.outputs_width(info(("a", "b"), source=30, target=20)) == 20
+    assert TokenClassification(target="tags").outputs_width(info(("noun", "verb"), tokens=30)) == 2
+    assert TokenClassification().outputs_width(info(tokens=30)) == 30  # windows of a text
+    assert TokenClassification().outputs_width(info()) == 0
+
+
+def test_a_tagger_reads_tokens_and_answers_with_tags():
+    logits, batch = random_batch()
+    tagged = {"tags": batch["labels"], "tags_mask": batch["labels_mask"], "mask": batch["mask"]}
+    result = numbers(TokenClassification(target="tags"), logits, tagged)
+    right = (np.argmax(logits, -1) == batch["labels"]) & (batch["labels_mask"] > 0)
+    np.testing.assert_allclose(result["accuracy"], (right.sum(), batch["labels_mask"].sum()))
+
+
+def test_text_classification_reads_text_and_lengths():
+    _, batch = random_batch()
+    lengths = np.array([7, 5, 3, 2, 7, 1, 4, 6], np.int32)
+    batch = {"text": batch["tokens"], "text_lengths": lengths, "label": batch["tokens"][:, 0], "mask": np.ones(8)}
+    task = Classification(inputs=("text", "text_lengths"))
+    model, optimizer = RecurrentClassifier(num_classes=5, widths=(8,), vocab_size=5), optax.adam(0.03)
+    inputs = tuple(jnp.asarray(batch[key]) for key in task.inputs)
+    state = state_lib.create(model, optimizer, inputs, jax.random.key(0))
+    step = jax.jit(functools.partial(train_step, model=model, task=task, optimizer=optimizer))
+    losses = []
+    for _ in range(40):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"][0] / metrics["loss"][1]))
+    assert losses[-1] < losses[0] / 3
+    longer = {**batch, "text": np.pad(batch["text"], ((0, 0), (0, 3)), constant_values=4)}
+    outputs, padded = (
+        model.apply(state.variables, *(jnp.asarray(each[key]) for key in task.inputs), train=False)
+        for each in (batch, longer)
+    )
+    np.testing.assert_allclose(task.loss(padded, longer), task.loss(outputs, batch), rtol=1e-5)
 
 
 @pytest.mark.parametrize("positions", [0, 3])

@@ -1,6 +1,8 @@
 """Names in a config become objects, and unknown ones are answered with the nearest there is."""
 
+import dataclasses
 import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -8,10 +10,14 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
-from arch import resnet
+from arch import mlp, resnet
 from arch.layers import norm
+from data import text, tokenizers
 from data.errors import UserError
-from training.build import available, construct, resolve
+from data.info import Info
+from tasks import classification
+from training import config as config_lib
+from training.build import available, build_model, build_task, build_transform, construct, resolve
 
 
 def test_names_resolve_by_where_they_stand():
@@ -65,6 +71,90 @@ def test_fields_take_what_a_config_can_hold():
 
 def test_what_the_config_sets_wins_over_what_is_derived():
     assert construct(ConfigDict({"name": "mlp.MLP", "num_classes": 3}), "arch", num_classes=7).num_classes == 3
+
+
+@pytest.fixture
+def info():
+    """Of a set with two texts: 6 tokens in the source, 7 in the target."""
+    texts = {"source": ["ab"], "target": ["abc"]}
+    fitted = text.fit(tokenizers.characters(), texts)
+    shapes = dict.fromkeys(("source", "target"), ((5,), "int32")) | {
+        "label": ((), "int32"),
+        "source_lengths": ((), "int32"),
+    }
+    return Info("pairs", {"train": 1}, shapes, ("yes", "no"), tokenizers={k: t.to_str() for k, t in fitted.items()})
+
+
+def complete(**groups):
+    config = config_lib.default()
+    for group, values in groups.items():
+        config[group] = ConfigDict(values)
+    return config
+
+
+def test_the_vocabulary_of_the_first_input_is_the_models(info):
+    config = complete(
+        model={"name": "rnn.RecurrentClassifier"},
+        task={"name": "classification.Classification", "inputs": ("source", "source_lengths")},
+    )
+    task = build_task(config, info)
+    model = build_model(config, task, info)
+    assert model.vocab_size == 6 and model.num_classes == 2
+    config.model.vocab_size = 11
+    assert build_model(config, task, info).vocab_size == 11
+    config.task.inputs = ("label",)
+    del config.model["vocab_size"]
+    assert build_model(config, build_task(config, info), info).vocab_size is None
+
+
+@dataclasses.dataclass(frozen=True)
+class Translating:
+    inputs: tuple[str, ...] = ("source",)
+    target: str = "target"
+    detokenize: Callable | None = None
+    mean: float = 0.0
+    std: float = 1.0
+
+    needs = ("target",)
+
+    def outputs_width(self, info):
+        return info.vocabulary_size(self.target)
+
+
+class Pair(nn.Module):
+    num_classes: int = 1
+    vocab_size: int = 1
+    target_vocab_size: int = 1
+
+
+def test_a_task_that_answers_in_text(info, monkeypatch):
+    monkeypatch.setattr(classification, "Translating", Translating, raising=False)
+    monkeypatch.setattr(mlp, "Pair", Pair, raising=False)
+    config = complete(model={"name": "mlp.Pair"}, task={"name": "classification.Translating"})
+    task = build_task(config, info)
+    assert task.detokenize([1, 4, 6, 2, 0]) == "ac"
+    assert hash(task) == hash(task) and task == dataclasses.replace(task)
+    model = build_model(config, task, info)
+    assert (model.num_classes, model.vocab_size, model.target_vocab_size) == (7, 6, 7)
+    config.task.target = "label"
+    assert build_task(config, info).detokenize is None
+
+
+@pytest.mark.parametrize(
+    ("ops", "words"),
+    [
+        (("flop()",), ["config.augment.ops", "'flop'", "'flip'"]),
+        (("padded_crop(pading=2)",), ["padded_crop", "pading", "takes padding"]),
+        (("Op()",), ["'Op' does not exist"]),
+    ],
+)
+def test_slips_in_augmentations(info, ops, words):
+    config = config_lib.default()
+    config.augment.ops = ops
+    with pytest.raises(UserError) as refusal:
+        build_transform(config, info)
+    assert all(word in str(refusal.value) for word in words), refusal.value
+    assert "\n" not in str(refusal.value)
 
 
 def test_every_class_in_a_folder_is_found():

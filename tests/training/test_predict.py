@@ -73,7 +73,7 @@ def test_a_table_of_ones_own_from_training_to_prediction(tmp_path):
     assert results["test"]["r2"] > 0.7
     known = frame.dropna(subset=["size"]).head(20)
     known.drop(columns="price").to_csv(tmp_path / "new.csv", index=False)
-    rows = predict(str(tmp_path / "run"), [str(tmp_path / "new.csv")])
+    rows = predict(str(tmp_path / "run"), [str(tmp_path / "new.csv")]).rows
     assert np.corrcoef([row["prediction"] for row in rows], known["price"])[0, 1] > 0.9
     known.drop(columns=["price", "size"]).to_csv(tmp_path / "short.csv", index=False)
     with pytest.raises(UserError, match="'size'"):

@@ -1,0 +1,329 @@
+"""Classical baselines on exactly the rows that a recipe is trained and tested on.
+
+    python -m benchmarks.baselines --config=configs/tabular.py:wine_quality [--data_dir=DIR]
+
+What the data is decides which. All are fitted on the training split; what stands in brackets behind a name was chosen
+on the validation split, and is the middle of its grid where the recipe has none.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from absl import flags
+from jaxtyping import Bool, Float, Int
+from ml_collections import config_flags
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import root_mean_squared_error
+from sklearn.neighbors import KNeighborsClassifier
+
+import data
+from data.dataset import ArraySplit, Info, Split
+from data.errors import UserError
+from data.examples import Batch
+from training import cli
+from training.config import validate
+
+# b: examples, n: tokens, t: time steps, k: keys of a piano; p: steps of the past, h: of the future, s: of either,
+# c: channels
+
+CS = (0.01, 0.1, 1.0, 10.0, 100.0)  # inverse strength of a logistic regression's L2 penalty
+ALPHAS = (0.01, 1.0, 100.0, 1e4, 1e6)  # strength of a ridge regression's
+ORDERS = (2, 3, 4, 5, 6, 7, 8)  # of n-gram models
+SEASON = 24  # steps of a day, of hourly series
+NUMBERS = 10**8  # of windows of a series, at most, that a regression is fitted to
+
+Splits = Mapping[str, Split]
+Arrays = Mapping[str, Any]  # split -> its rows: an array, sparse for texts
+V, M = TypeVar("V"), TypeVar("M")
+
+
+class Row(NamedTuple):
+    baseline: str
+    metric: str
+    value: float  # on the test split
+
+
+def baselines(splits: Splits, info: Info) -> list[Row]:
+    """Returns the results of all baselines that fit what `data.load` returned.
+
+    Raises:
+        UserError: none fits, there is no test split, or the examples are streamed.
+    """
+    if "test" not in splits:
+        raise UserError("data.splits.test is empty: baselines are reported on it")
+    kinds = {("past", "future"): _forecasts, ("notes", "notes_mask"): _music, ("tokens", "labels_mask"): _language}
+    for keys, fit in kinds.items():
+        if info.shapes.keys() >= set(keys):
+            return list(fit(splits, info))
+    scalars = [key for key, (shape, _) in info.shapes.items() if shape == ()]
+    if "label" in scalars:
+        return list(_classes(splits, info))
+    if "target" in scalars:
+        return list(_numbers(splits, info))
+    raise UserError(f"no baseline fits {info.name}, whose examples have {', '.join(info.shapes)}")
+
+
+def _arrays(splits: Splits) -> dict[str, Batch]:
+    for name, split in splits.items():
+        if not isinstance(split, ArraySplit):
+            raise UserError(f"the split {name!r} is streamed: baselines hold it in memory, raise data.memory_gb")
+    return {name: split.arrays for name, split in splits.items()}
+
+
+def _chosen(fit: Callable[[V], M], grid: Sequence[V], score: Callable[[M], float] | None) -> tuple[V, M]:
+    """Returns the value with the highest score (the first of equals) and its model; the middle one without a score."""
+    if score is None:
+        return grid[len(grid) // 2], fit(grid[len(grid) // 2])
+    return max(((value, fit(value)) for value in grid), key=lambda pair: score(pair[1]))
+
+
+# Classes and numbers
+
+
+def _classes(splits: Splits, info: Info) -> Iterator[Row]:
+    arrays = _arrays(splits)
+    labels = {name: part["label"] for name, part in arrays.items()}
+
+    def row(name: str, model: Any, inputs: Arrays) -> Row:
+        return Row(name, "accuracy", model.fit(inputs["train"], labels["train"]).score(inputs["test"], labels["test"]))
+
+    def logistic(name: str, inputs: Arrays) -> Row:
+        c, model = _chosen(
+            lambda c: LogisticRegression(C=c, max_iter=1000).fit(inputs["train"], labels["train"]),
+            CS,
+            (lambda m: m.score(inputs["validation"], labels["validation"])) if "validation" in inputs else None,
+        )
+        return Row(f"{name} (C={c:g})", "accuracy", model.score(inputs["test"], labels["test"]))
+
+    yield row("majority class", DummyClassifier(strategy="most_frequent"), labels)
+    if "features" in info.shapes:
+        features = {name: part["features"] for name, part in arrays.items()}
+        yield logistic("logistic regression", features)
+        yield row("histogram gradient boosting", HistGradientBoostingClassifier(random_state=0), features)
+    if "image" in info.shapes:
+        scale = 255 if info.shapes["image"][1] == "uint8" else 1
+        pixels = {name: part["image"].reshape(len(part["image"]), -1) / scale for name, part in arrays.items()}
+        yield row("nearest neighbour of pixels", KNeighborsClassifier(n_neighbors=1), pixels)
+        yield logistic("logistic regression on pixels", pixels)
+    for key, (shape, dtype) in info.shapes.items():
+        if f"{key}_lengths" in info.shapes and len(shape) == 1 and np.issubdtype(dtype, np.integer):
+            yield logistic(f"TF-IDF of {key}, logistic regression", _tf_idf(key, arrays, info))
+
+
+def _tf_idf(key: str, arrays: Mapping[str, Batch], info: Info) -> Arrays:
+    """Returns weights of words and pairs of words; where nothing was tokenised, every id is a word."""
+    text = info.detokenize(key) or (lambda ids: " ".join(map(str, ids)))
+    texts = {
+        name: [text(ids[:n]) for ids, n in zip(part[key], part[f"{key}_lengths"], strict=True)]
+        for name, part in arrays.items()
+    }
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")
+    vectorizer.fit(texts["train"])
+    return {name: vectorizer.transform(part) for name, part in texts.items()}
+
+
+def _numbers(splits: Splits, info: Info) -> Iterator[Row]:
+    arrays = _arrays(splits)
+    targets = {name: part["target"].astype(np.float64) for name, part in arrays.items()}
+
+    def rmse(model: Any, inputs: Arrays, split: str = "test") -> float:
+        return float(root_mean_squared_error(targets[split], model.predict(inputs[split])))
+
+    yield Row("mean", "rmse", rmse(DummyRegressor().fit(targets["train"], targets["train"]), targets))
+    if "features" in info.shapes:
+        features = {name: part["features"].astype(np.float64) for name, part in arrays.items()}
+        alpha, ridge = _chosen(
+            lambda alpha: Ridge(alpha).fit(features["train"], targets["train"]),
+            ALPHAS,
+            (lambda model: -rmse(model, features, "validation")) if "validation" in features else None,
+        )
+        yield Row(f"ridge (alpha={alpha:g})", "rmse", rmse(ridge, features))
+        boosted = HistGradientBoostingRegressor(random_state=0).fit(features["train"], targets["train"])
+        yield Row("histogram gradient boosting", "rmse", rmse(boosted, features))
+
+
+# Running text
+
+
+class Table(NamedTuple):
+    """What follows a context, discounted."""
+
+    kept: Float[np.ndarray, "_"]  # of each n-gram: its count without the discount
+    totals: Float[np.ndarray, "_"]  # of each context: counts of all its n-grams
+    freed: Float[np.ndarray, "_"]  # of each context: their discounts, which go to the shorter context
+
+
+class NGrams:
+    """Interpolated modified Kneser-Ney models, all orders up to `order`, of token ids below `vocabulary`.
+
+    S. Chen, J. Goodman, An empirical study of smoothing techniques for language modeling (1999), section 3, eq. 23 and
+    26. The shortest context is interpolated with the uniform distribution, so that no token is impossible.
+    """
+
+    def __init__(self, ids: Int[np.ndarray, "n"], order: int, vocabulary: int):
+        self.vocabulary, self.order = vocabulary, min(order, len(ids))
+        self.keys = list[np.ndarray]()  # by length, sorted; an n-gram's id is the position of its key
+        self.highest, self.lower = list[Table](), list[Table]()  # by length, of models that end there or go on
+        grams, known = np.zeros(len(ids) + 1, np.int64), 1  # at every position the id of the n-gram that begins there
+        for length in range(1, self.order + 1):
+            pairs = grams[:-1] * vocabulary + ids[length - 1 :]
+            keys, first, longer, counts = np.unique(pairs, True, True, True)
+            if self.keys:  # lower orders count the different tokens that came before, not how often
+                counts_before = np.bincount(grams[1:][first], minlength=known)
+                self.lower.append(self._table(counts_before, self.keys[-1], len(self.highest[-1].totals)))
+            self.highest.append(self._table(counts, keys, known))
+            self.keys.append(keys)
+            grams, known = longer, len(keys)
+
+    def _table(self, counts: Int[np.ndarray, "_"], keys: Int[np.ndarray, "_"], contexts: int) -> Table:
+        n = np.bincount(counts, minlength=5)  # how many n-grams occur so often
+        share = n[1] / max(n[1] + 2 * n[2], 1)
+        discounts = [i - (i + 1) * share * n[i + 1] / max(n[i], 1) for i in (1, 2, 3)]
+        discount = np.array([0, *np.clip(discounts, 0.1, (1, 2, 3))])[np.minimum(counts, 3)]
+        totals, freed = (np.bincount(keys // self.vocabulary, of, contexts) for of in (counts, discount))
+        return Table(counts - discount, totals, freed)
+
+    def probabilities(self, ids: Int[np.ndarray, "n"], order: int) -> Float[np.ndarray, "n"]:
+        """Returns the probability of every token given up to `order - 1` tokens before it."""
+        result = np.full(len(ids), 1 / self.vocabulary)
+        contexts = np.zeros(len(ids), np.int64)  # of every token; -1: there is none so long, or it was not seen
+        for keys, table in zip(self.keys, [*self.lower[: order - 1], self.highest[order - 1]], strict=False):
+            pairs = contexts * self.vocabulary + ids
+            grams = np.minimum(np.searchsorted(keys, pairs), len(keys) - 1)
+            grams = np.where((contexts >= 0) & (keys[grams] == pairs), grams, -1)
+            kept = np.where(grams >= 0, table.kept[grams], 0)
+            totals, freed = (np.where(contexts >= 0, of[contexts], 0) for of in (table.totals, table.freed))
+            result = np.where(totals > 0, (kept + freed * result) / np.maximum(totals, 1), result)
+            contexts = np.concatenate([[-1], grams[:-1]])
+        return result
+
+
+def running_text(windows: Batch) -> Int[np.ndarray, "n"]:
+    """Inverse of `data.windows.language_windows`."""
+    real = windows["labels_mask"] > 0
+    return np.concatenate([windows["tokens"][real], windows["labels"][real][-1:]]).astype(np.int64)
+
+
+def _language(splits: Splits, info: Info) -> Iterator[Row]:
+    texts = {name: running_text(part) for name, part in _arrays(splits).items()}
+    vocabulary = info.vocabulary_size("tokens") or 1 + max(int(text.max()) for text in texts.values())
+    model = NGrams(texts["train"], max(ORDERS), vocabulary)
+
+    def bits(order: int, split: str = "test") -> float:  # the first token of a text is no label
+        return float(-np.log2(model.probabilities(texts[split], order)[1:]).mean())
+
+    orders = [order for order in ORDERS if order <= model.order]
+    order = _chosen(int, orders, (lambda order: -bits(order, "validation")) if "validation" in texts else None)[0]
+    yield Row("unigrams", "bits_per_token", bits(1))
+    yield Row(f"n-grams, modified Kneser-Ney (order={order})", "bits_per_token", bits(order))
+
+
+# Series
+
+Forecast = Callable[[Float[np.ndarray, "b p c"]], Float[np.ndarray, "b h c"]]
+
+
+def _forecasts(splits: Splits, info: Info) -> Iterator[Row]:
+    (window, channels), (horizon, _) = info.shapes["past"][0], info.shapes["future"][0]
+
+    def repeated(steps: Float[np.ndarray, "b s c"]) -> Float[np.ndarray, "b h c"]:
+        return steps[:, np.arange(horizon) % steps.shape[1]]
+
+    forecasts: dict[str, Forecast] = {
+        "persistence": lambda past: repeated(past[:, -1:]),
+        "mean of the past": lambda past: repeated(past.mean(axis=1, keepdims=True)),
+    }
+    if window >= SEASON:
+        forecasts[f"seasonal, {SEASON} steps back"] = lambda past: repeated(past[:, -SEASON:])
+    train = splits["train"]
+    count = min(len(train), max(1, NUMBERS // ((window + horizon) * channels)))
+    sample = train.batch(np.linspace(0, len(train) - 1, count).astype(np.int64))
+    alpha, ridge = _chosen(
+        lambda alpha: _linear(sample["past"], sample["future"], alpha),
+        ALPHAS,
+        (lambda forecast: -_errors(forecast, splits["validation"])[0]) if "validation" in splits else None,
+    )
+    forecasts[f"ridge, per channel (alpha={alpha:g})"] = ridge
+    for name, forecast in forecasts.items():
+        for metric, value in zip(("mse", "mae"), _errors(forecast, splits["test"]), strict=True):
+            yield Row(name, metric, value)
+
+
+def _linear(past: Float[np.ndarray, "b p c"], future: Float[np.ndarray, "b h c"], alpha: float) -> Forecast:
+    """Returns one linear map from past to future a channel, as DLinear (Zeng 2022, arXiv 2205.13504)."""
+    models = [
+        Ridge(alpha).fit(past[:, :, i].astype(np.float64), future[:, :, i].astype(np.float64))
+        for i in range(past.shape[2])
+    ]
+    return lambda past: np.stack([model.predict(past[:, :, i]) for i, model in enumerate(models)], axis=-1)
+
+
+def _errors(forecast: Forecast, split: Split) -> tuple[float, float]:
+    """Returns mean squared and mean absolute error of all windows of a split."""
+    squared = absolute = numbers = 0.0
+    for start in range(0, len(split), 256):
+        batch = split.batch(np.arange(start, min(start + 256, len(split))))
+        errors = forecast(batch["past"].astype(np.float64)) - batch["future"]
+        squared, absolute = squared + np.square(errors).sum(), absolute + np.abs(errors).sum()
+        numbers += errors.size
+    return float(squared / numbers), float(absolute / numbers)
+
+
+# Piano rolls
+
+
+def _music(splits: Splits, info: Info) -> Iterator[Row]:
+    del info
+    arrays = _arrays(splits)
+    (before, train), (test_before, test) = (_steps(arrays[name]) for name in ("train", "test"))
+    yield Row("keys independent", "nll", _nats(np.broadcast_to(_frequency(train), test.shape), test))
+    sounding, silent = (_frequency(train, before == value) for value in (True, False))
+    yield Row("given the key's last value", "nll", _nats(np.where(test_before, sounding, silent), test))
+
+
+def _steps(pieces: Batch) -> tuple[Bool[np.ndarray, "t k"], Bool[np.ndarray, "t k"]]:
+    """Returns of all steps of all pieces, but each one's first, the step before and the step itself."""
+    notes, real = pieces["notes"] > 0, pieces["notes_mask"][:, 1:] > 0
+    return notes[:, :-1][real], notes[:, 1:][real]
+
+
+def _frequency(notes: Bool[np.ndarray, "t k"], where: Any = True) -> Float[np.ndarray, "k"]:
+    """Returns how often each key sounds, of the steps `where` it counts and two more: one with it, one without."""
+    counted = np.broadcast_to(where, notes.shape)
+    return ((notes & counted).sum(axis=0) + 1) / (counted.sum(axis=0) + 2)
+
+
+def _nats(probabilities: Float[np.ndarray, "t k"], notes: Bool[np.ndarray, "t k"]) -> float:
+    """Returns the negative log-likelihood a step, summed over keys."""
+    return float(-np.log(np.where(notes, probabilities, 1 - probabilities)).sum(axis=1).mean())
+
+
+def main(argv: list[str]) -> None:
+    """Prints one row a baseline and metric."""
+    if argv[1:]:
+        raise UserError(f"{argv[1]!r} is no flag: write --NAME=VALUE")
+    if flags.FLAGS.config is None:
+        raise UserError("--config is missing: name a recipe, such as configs/tabular.py:wine")
+    splits, info = data.load(validate(flags.FLAGS.config).data, flags.FLAGS.data_dir)
+    rows = baselines(splits, info)
+    print(f"{info.name}: {', '.join(f'{size} {name}' for name, size in info.sizes.items())}")
+    width = max(len(row.baseline) for row in rows)
+    print(f"{'baseline':{width}}  {'metric':14}  test")
+    for row in rows:
+        print(f"{row.baseline:{width}}  {row.metric:14}  {row.value:.4g}")
+
+
+if __name__ == "__main__":  # flags too, whose names train.py has
+    config_flags.DEFINE_config_file(
+        "config", None, "Recipe, FILE.py or FILE.py:ARGUMENT.", lock_config=False, accept_new_attributes=True
+    )
+    flags.DEFINE_string("data_dir", None, "Where TFDS data sets are or are prepared (default: TFDS's own).")
+    # Threads of boosting that spin while they wait are slow where cores are shared. OpenMP reads this as it is loaded:
+    # `cli.run` starts the program again.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    cli.run(main)

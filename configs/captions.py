@@ -1,0 +1,42 @@
+"""Captions of pictures: python train.py --config=configs/captions.py --workdir=runs/captions
+
+Show, Attend and Tell (Xu 2015, arXiv 1502.03044) on `scenes`, drawn pictures of shapes whose test has combinations of
+colour and shape that training lacks; `nlvr` (--data_dir=DIR) has a thousand pictures with sentences of people. Use:
+    python predict.py --workdir=runs/captions --attention=attention.png PICTURE.png
+"""
+
+from data.errors import UserError, nearest
+from training.config import default
+
+SETS = ("scenes", "nlvr")
+
+
+def get_config(name: str = "scenes"):
+    """Returns the config for one of SETS."""
+    if name not in SETS:
+        raise UserError(f"configs/captions.py:{name}: {nearest(name, SETS)}")
+    config = default()
+    config.data.name = name
+    config.data.splits.validation = "validation"
+    config.data.text = ("text",)
+    config.data.references = "references"
+    config.data.tokenizer = "words(size=1000)"
+    if name == "nlvr":
+        config.data.splits.update(train="train[:90%]", validation="train[90%:]")
+        config.data.references = ""
+    config.task.name = "generation.Generation"
+    config.task.inputs = ("image", "text")
+    config.task.target = "text"
+    config.task.conditions = ("image",)
+    config.task.references = config.data.references
+    config.task.beams = 3
+    config.model.name = "captioning.ShowAttendTell"
+    config.model.width = config.model.embedding_width = 192
+    config.model.dropout = 0.3
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.warmup_steps = 100
+    config.optimizer.clip_norm = 1.0
+    config.train.epochs, config.train.batch_size = 12.0, 64
+    config.eval.every, config.eval.batch_size = 250, 100
+    config.checkpoint.best = "-validation/loss"
+    return config

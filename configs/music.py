@@ -1,0 +1,35 @@
+"""Polyphonic music, which of 88 keys sound next:
+    python train.py --config=configs/music.py:jsb --workdir=runs/jsb --data_dir=DIR
+
+jsb (Bach's chorales), nottingham (folk tunes): negative log-likelihood a time step, with the LSTM of 36 units of Chung
+2014 (arXiv 1412.3555, table 1). Others of the same size: GRU with 46 units, Elman (tanh) with 100.
+    --config.model.cell=layers.recurrent.GRU "--config.model.widths=(46,)"
+"""
+
+from data.errors import UserError, nearest
+from training.config import default
+
+SETS = {"jsb": 4_000, "nottingham": 6_000}  # argument -> steps
+
+
+def get_config(name: str = "jsb"):
+    """Returns the config for one of SETS."""
+    if name not in SETS:
+        raise UserError(f"configs/music.py:{name}: {nearest(name, SETS)}")
+    config = default()
+    config.data.name = f"poly_music/{name}"
+    config.data.splits.validation = "validation"
+    config.data.buckets = 4
+    config.task.name = "polyphony.Polyphony"
+    config.task.inputs = ("notes", "notes_lengths")
+    config.model.name = "rnn.RecurrentNetwork"
+    config.model.cell = "layers.recurrent.LSTM"
+    config.model.widths = (36,)
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.clip_norm = 1.0
+    config.train.steps, config.train.batch_size = SETS[name], 16
+    config.train.patience = 10
+    config.eval.every, config.eval.batch_size = 100, 16
+    config.checkpoint.best = "-validation/nll"
+    return config

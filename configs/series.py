@@ -1,0 +1,32 @@
+"""Forecasts of electricity transformers:
+    python train.py --config=configs/series.py:24 --workdir=runs/ett --data_dir=DIR
+
+ETT-h1 (Zhou 2021, arXiv 2012.07436), 96 hours of 7 channels in, the next 24, 48, 96, ... (the argument) out, on
+standardised values; the splits are the usual 12, 4 and 4 months.
+"""
+
+from data.errors import UserError
+from training.config import default
+
+
+def get_config(horizon: str = "24"):
+    """Returns the config for a forecast of so many hours."""
+    if not horizon.isdecimal() or not int(horizon):
+        raise UserError(f"configs/series.py:{horizon}: the argument is the number of hours to forecast, such as 24")
+    config = default()
+    config.data.name = "ett/h1"
+    config.data.splits.validation = "validation"
+    config.data.window, config.data.horizon = 96, int(horizon)
+    config.task.name = "forecasting.Forecasting"
+    config.task.inputs = ("past",)
+    config.model.name = "rnn.RecurrentForecaster"
+    config.model.cell = "layers.recurrent.GRU"
+    config.model.widths = (64,)
+    config.model.dropout = 0.2
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.clip_norm = 1.0
+    config.train.epochs, config.train.batch_size = 10.0, 32
+    config.train.patience = 5
+    config.eval.every, config.eval.batch_size = 250, 100
+    config.checkpoint.best = "-validation/mse"
+    return config

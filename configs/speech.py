@@ -1,0 +1,37 @@
+"""Spoken digits, 3 to 5 joined: python train.py --config=configs/speech.py:random --workdir=runs/digits --data_dir=DIR
+
+A bidirectional LSTM over log-mel frames, trained by connectionist temporal classification (Graves 2006). `random` tests
+combinations of digits and recordings that were not trained on, `by_speaker` also a speaker who was not. Transcribe with
+    python predict.py --workdir=runs/digits SOUND.wav
+"""
+
+from data.errors import UserError, nearest
+from training.config import default
+
+SPLITS = ("random", "by_speaker")
+
+
+def get_config(name: str = "random"):
+    """Returns the config of one of SPLITS."""
+    if name not in SPLITS:
+        raise UserError(f"configs/speech.py:{name}: {nearest(name, SPLITS)}")
+    config = default()
+    config.data.name = f"joined_digits/{name}"
+    config.data.splits.validation = "validation"
+    config.data.audio = "LogMel(rate=8000, bands=40, stack=3)"
+    config.data.text = ("text",)
+    config.data.tokenizer = "characters()"
+    config.data.buckets = 6
+    config.task.name = "transcription.Transcription"
+    config.task.inputs = ("frames", "frames_lengths")
+    config.model.name = "ctc.CTCEncoder"
+    config.model.cell = "layers.recurrent.LSTM"
+    config.model.widths = (128, 128)
+    config.model.dropout = 0.3
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.warmup_steps = 100
+    config.optimizer.clip_norm = 1.0
+    config.train.epochs, config.train.batch_size = 15.0, 32
+    config.eval.every, config.eval.batch_size = 300, 100
+    config.checkpoint.best = "-validation/loss"
+    return config

@@ -1,0 +1,67 @@
+"""Text by recurrent networks:
+    python train.py --config=configs/text.py:shakespeare --workdir=runs/shakespeare --data_dir=DIR
+
+shakespeare: characters of tiny_shakespeare, truncated back-propagation with the state carried from window to window;
+write with `python predict.py --workdir=runs/shakespeare --prompt="ROMEO:" --temperature=0.7`.
+clinc_oos (150 intents and out of scope), ag_news (4 topics): words, a bidirectional network, the mean of its outputs.
+Another cell: --config.model.cell=layers.recurrent.GRU
+"""
+
+from data.errors import UserError, nearest
+from training.config import default
+
+# argument -> (data set, target, epochs)
+SETS = {
+    "shakespeare": ("tiny_shakespeare", "", 16.0),
+    "clinc_oos": ("clinc_oos", "intent_name", 20.0),
+    "ag_news": ("ag_news_topics", "label", 10.0),
+}
+
+
+def get_config(name: str = "shakespeare"):
+    """Returns the config for one of SETS."""
+    if name not in SETS:
+        raise UserError(f"configs/text.py:{name}: {nearest(name, SETS)}")
+    config = default()
+    config.data.name, config.data.target, config.train.epochs = SETS[name]
+    config.data.splits.validation = "validation"
+    config.data.text = ("text",)
+    config.optimizer.clip_norm = 1.0
+    config.train.batch_size = 64
+    config.checkpoint.best = "-validation/loss"
+    (language_model if name == "shakespeare" else classifier)(config)
+    return config
+
+
+def language_model(config):
+    config.data.tokenizer = "characters()"
+    config.data.window, config.data.eval_window = 100, 1_000  # evaluation begins each window without memory
+    config.data.order = "continuous"
+    config.task.name = "sequence.TokenClassification"
+    config.task.inputs = ("tokens",)
+    config.model.name = "rnn.RecurrentNetwork"
+    config.model.cell = "layers.recurrent.LSTM"
+    config.model.widths = (256,)
+    config.model.embedding_width = 64
+    config.model.dropout = 0.25
+    config.model.stateful = True
+    config.optimizer.learning_rate = 4e-3
+    config.optimizer.warmup_steps = 100
+    config.eval.every, config.eval.batch_size = 300, 8
+
+
+def classifier(config):
+    config.data.tokenizer = "words(size=10000, lowercase=True)"
+    config.data.max_length = 128
+    config.data.buckets = 6
+    config.task.inputs = ("text", "text_lengths")
+    config.model.name = "rnn.RecurrentClassifier"
+    config.model.cell = "layers.recurrent.LSTM"
+    config.model.widths = (128,)
+    config.model.embedding_width = 128
+    config.model.bidirectional = True
+    config.model.pooling = "mean"
+    config.model.dropout = 0.5
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.warmup_steps = 100
+    config.eval.every, config.eval.batch_size = 100, 256

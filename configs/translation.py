@@ -1,0 +1,44 @@
+"""German to English, Multi30k: python train.py --config=configs/translation.py --workdir=runs/multi30k --data_dir=DIR
+
+A bidirectional GRU and a decoder with additive attention (Bahdanau 2014, arXiv 1409.0473), on byte pairs. Arguments:
+bahdanau, luong (general attention, arXiv 1508.04025), fixed (no attention: the last state is all the decoder gets).
+Another pair: --config.data.name=multi30k/en-de. Translate with
+    python predict.py --workdir=runs/multi30k --attention=attention.png < LINES
+"""
+
+from data.errors import UserError, nearest
+from training.config import default
+
+ATTENTION = {
+    "bahdanau": {"attention": "layers.attention.Additive", "query": "previous"},
+    "luong": {"attention": "layers.attention.General", "query": "current"},
+    "fixed": {"attention": None},
+}
+
+
+def get_config(name: str = "bahdanau"):
+    """Returns the config with one kind of ATTENTION."""
+    if name not in ATTENTION:
+        raise UserError(f"configs/translation.py:{name}: {nearest(name, ATTENTION)}")
+    config = default()
+    config.data.name = "multi30k/de-en"
+    config.data.splits = {"train": "train", "validation": "validation", "test": "test_2016"}
+    config.data.text = ("source", "target")
+    config.data.tokenizer = "bpe(size=4000)"
+    config.data.buckets = 16
+    config.task.name = "generation.Generation"
+    config.task.inputs = ("source", "source_lengths", "target")
+    config.task.beams = 4
+    config.task.label_smoothing = 0.1
+    config.model.name = "seq2seq.Seq2Seq"
+    config.model.cell = "layers.recurrent.GRU"
+    config.model.widths = (256,)
+    config.model.dropout = 0.3
+    config.model.update(ATTENTION[name])
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.warmup_steps = 200
+    config.optimizer.clip_norm = 1.0
+    config.train.epochs, config.train.batch_size = 6.0, 64
+    config.eval.every, config.eval.batch_size = 450, 64
+    config.checkpoint.best = "-validation/loss"
+    return config

@@ -1,0 +1,190 @@
+"""Length buckets: sequences of like length share batches, so that little of a batch is padding.
+
+A bucket is a padded length for every ragged key, and a shape to compile. The lengths are chosen on the training split;
+an example is in the cheapest bucket that holds it.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float64, Int, Int64
+
+from data.dataset import ArraySplit, Split
+from data.errors import UserError
+from data.examples import Batch
+
+# n: examples, b: of a batch, k: keys whose lengths differ, q: lengths considered for a key, c: combinations of them,
+# f: combinations that some example needs
+
+COMBINATIONS = 1600  # of lengths, considered for a bucket; with more, padding falls by less than a percent
+Lengths = Mapping[str, Int[np.ndarray, "n"]]  # ragged key -> length of every example
+
+
+@dataclasses.dataclass(frozen=True)
+class Buckets:
+    """Padded length of every ragged key, a bucket each, from the fewest positions an example to the most."""
+
+    lengths: tuple[dict[str, int], ...]
+
+    def assign(self, lengths: Lengths) -> Int64[np.ndarray, "n"]:
+        """Returns the number of the first bucket that holds each example. Raises ValueError if none does."""
+        bucket = np.full(len(next(iter(lengths.values()))), -1)
+        for number, longest in reversed(list(enumerate(self.lengths))):
+            bucket[np.all([lengths[key] <= most for key, most in longest.items()], axis=0)] = number
+        if (bucket < 0).any():
+            raise ValueError(f"{(bucket < 0).sum()} examples are longer than the longest bucket, {self.lengths[-1]}")
+        return bucket
+
+
+def plan(lengths: Lengths, count: int, longest: Mapping[str, int] | None = None) -> Buckets:
+    """Returns at most `count` buckets that make the padding of examples of these `lengths` small.
+
+    Any number of keys: combinations of the keys' lengths are chosen greedily, then exchanged one by one as long as that
+    lowers the number of padded positions. For one key this is within a few percent of the optimum.
+
+    Args:
+        longest: what other splits need; if no bucket holds it, there is one bucket more, empty here.
+    """
+    same: dict[bytes, list[str]] = {}  # keys of equal lengths, as tokens and their labels, are one to plan for
+    for key, values in lengths.items():
+        same.setdefault(np.asarray(values, np.int64).tobytes(), []).append(key)
+    columns = [np.maximum(lengths[keys[0]], 1) for keys in same.values()]  # a model may refuse what has no positions
+    levels = [_levels(values, round(COMBINATIONS ** (1 / len(columns)))) for values in columns]
+    corners = np.stack(np.meshgrid(*levels, indexing="ij"), -1).reshape(-1, len(levels))
+    needed = [np.searchsorted(level, values) for level, values in zip(levels, columns, strict=True)]
+    number = np.bincount(np.ravel_multi_index(needed, [len(level) for level in levels]), minlength=len(corners))
+    positions = (corners @ [len(keys) for keys in same.values()]).astype(np.float64)
+    filled = np.flatnonzero(number)
+    fits = (corners[filled, None] <= corners).all(-1)
+    cost = np.where(fits, positions, positions[-1])  # the last corner holds everything and is always there
+    chosen = [*_choose(cost, number[filled].astype(np.float64), count - 1), len(corners) - 1]
+    every_key = [i for i, keys in enumerate(same.values()) for _ in keys]
+    names = [key for keys in same.values() for key in keys]
+    boxes = {tuple(map(int, corners[i][every_key])) for i in chosen}
+    return _tightened([dict(zip(names, box, strict=True)) for box in boxes], lengths, longest)
+
+
+def _levels(values: Int[np.ndarray, "n"], most: int) -> Int[np.ndarray, "q"]:
+    """Returns the lengths there are, or `most` of them, the largest included, with equally many tokens in between."""
+    unique, number = np.unique(values, return_counts=True)
+    if len(unique) <= most:
+        return unique
+    mass = np.cumsum(unique * number)
+    index = np.searchsorted(mass, np.linspace(0, mass[-1], most + 1)[1:])
+    return unique[np.unique(np.minimum(index, len(unique) - 1))]
+
+
+def _choose(cost: Float64[np.ndarray, "f c"], number: Float64[np.ndarray, "f"], count: int) -> list[int]:
+    """Returns `count` columns such that the sum of the rows' least costs, each `number` times, is small."""
+
+    def best(others: Sequence[int]) -> tuple[float, int]:
+        before = cost[:, others].min(1, initial=cost.max())
+        totals = number @ np.minimum(before[:, None], cost)  # whole numbers: exact in any order of summation
+        return float(totals.min()), int(totals.argmin())
+
+    chosen: list[int] = []
+    total = np.inf
+    for _ in range(count):
+        total, column = best(chosen)
+        chosen.append(column)
+    improved = True
+    while improved:
+        improved = False
+        for place in range(count):
+            lower, column = best(chosen[:place] + chosen[place + 1 :])
+            if lower < total:
+                total, chosen[place], improved = lower, column, True
+    return chosen
+
+
+def _tightened(boxes: list[dict[str, int]], lengths: Lengths, longest: Mapping[str, int] | None) -> Buckets:
+    """Returns the buckets cut to what their examples need, which may draw examples from others, until nothing moves."""
+    while True:
+        buckets = Buckets(tuple(sorted(boxes, key=lambda box: (sum(box.values()), *box.values()))))
+        bucket = buckets.assign(lengths)
+        tight = [
+            {key: max(1, int(lengths[key][bucket == number].max())) for key in box}
+            for number, box in enumerate(buckets.lengths)
+            if (bucket == number).any()
+        ]
+        if tight == list(buckets.lengths):
+            break
+        boxes = tight
+    if longest and not any(all(box[key] >= most for key, most in longest.items()) for box in tight):
+        tight.append({key: longest[key] for key in tight[0]})
+    return Buckets(tuple(tight))
+
+
+def padding_share(lengths: Lengths, buckets: Buckets) -> float:
+    """Returns the share of padding in all positions of all examples, in [0, 1]."""
+    bucket = buckets.assign(lengths)
+    number = np.bincount(bucket, minlength=len(buckets.lengths))
+    positions = sum(int(count) * sum(box.values()) for count, box in zip(number, buckets.lengths, strict=True))
+    return 1 - sum(int(np.sum(values)) for values in lengths.values()) / positions
+
+
+def lengths_of(split: ArraySplit) -> dict[str, Int[np.ndarray, "n"]]:
+    """Returns the lengths of the split's ragged keys: those with `<key>_mask` and `<key>_lengths`."""
+    arrays = split.arrays
+    return {key: arrays[f"{key}_lengths"] for key in arrays if {f"{key}_mask", f"{key}_lengths"} <= arrays.keys()}
+
+
+class BucketedSplit:
+    """A split in memory whose batches are cut to their bucket's lengths.
+
+    Attributes:
+        bucket: [n], of every example.
+        members: the examples of every bucket.
+    """
+
+    def __init__(self, split: ArraySplit, buckets: Buckets):
+        self.split, self.buckets = split, buckets
+        self.bucket = buckets.assign(lengths_of(split))
+        self.members = [np.flatnonzero(self.bucket == number) for number in range(len(buckets.lengths))]
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def batch(self, indices: Int[np.ndarray, "b"]) -> Batch:
+        """Returns the examples at `indices`, padded as their bucket is, or to the longest of their buckets."""
+        there = [self.buckets.lengths[number] for number in np.unique(self.bucket[indices])]
+        batch = self.split.batch(indices)
+        for key in there[0]:
+            length = max(box[key] for box in there)
+            for name in (key, f"{key}_mask"):
+                batch[name] = batch[name][:, :length]
+        return batch
+
+    def __str__(self) -> str:
+        lengths = lengths_of(self.split)
+        longest = {key: int(values.max()) for key, values in lengths.items()}
+        share, before = (padding_share(lengths, buckets) for buckets in (self.buckets, Buckets((longest,))))
+        shapes = sum(len(members) > 0 for members in self.members)
+        return f"padding is {share:.0%} of the tokens, without buckets {before:.0%}; {shapes} shapes to compile"
+
+
+def bucketed(split: Split, train: Split, count: int) -> Split:
+    """Returns `split` in `count` buckets planned on the split `train`, or as it is where `count` is 0.
+
+    Training has at most `count` shapes; other splits share them, and one more for what is longer than all of `train`.
+
+    Raises:
+        UserError: the set is not in memory, or nothing in it varies in length.
+    """
+    return BucketedSplit(split, _fit(train, count)) if count else split
+
+
+@functools.lru_cache(maxsize=1)  # every evaluation asks again
+def _fit(train: Split, count: int) -> Buckets:
+    if not isinstance(train, ArraySplit):
+        raise UserError(
+            f"config.data.buckets is {count}, but the set is not in memory: raise config.data.memory_gb if it is "
+            "streamed, or leave config.data.buckets 0"
+        )
+    lengths = lengths_of(train)
+    if not lengths:
+        keys = ", ".join(train.arrays)
+        raise UserError(f"config.data.buckets is {count}, but none of {keys} varies in length: leave it 0")
+    return plan(lengths, count, {key: train.arrays[key].shape[1] for key in lengths})

@@ -1,0 +1,75 @@
+"""Base of the sets whose raw files are published elsewhere: read from the user's disk, or downloaded."""
+
+import dataclasses
+import gzip
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from data.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class RawFile:
+    """A published file.
+
+    Attributes:
+        name: of the file.
+        url: an address whose contents do not change (of a commit or a tag).
+        sha256: of the contents.
+    """
+
+    name: str
+    url: str
+    sha256: str
+
+
+class FromFiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Base of sets made of raw files.
+
+    A file is looked for in TFDS's folder for what is downloaded by hand, `<data_dir>/downloads/manual/<set>/<file>`, as
+    it is or with `.gz` at the end, and downloaded where it is not there. Either way its sha256 must be right.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _folder(self, dl_manager: Any) -> Path:
+        return Path(dl_manager.download_dir) / "manual" / self.name
+
+    def _read(self, dl_manager: Any, files: Iterable[RawFile]) -> dict[str, bytes]:
+        """Returns the contents of `files` by name.
+
+        Raises:
+            UserError: a file is not on the disk and cannot be downloaded, or is not the one it should be.
+        """
+        folder, files = self._folder(dl_manager), list(files)
+        paths = {file.name: path for file in files if (path := _on_disk(folder, file.name))}
+        missing = {file.name: file.url for file in files if file.name not in paths}
+        if missing:
+            try:
+                paths |= dl_manager.download(missing)
+            except Exception as error:  # of the network or of TFDS
+                names, urls = ", ".join(missing), ", ".join(missing.values())
+                failed = f"could not be downloaded ({type(error).__name__})"
+                raise UserError(f"{names} {failed}: put into {folder} what {urls} gives") from error
+        return {file.name: _verified(file, Path(paths[file.name])) for file in files}
+
+    def _generate_examples(self) -> None:
+        raise NotImplementedError("the generators are made in _split_generators")
+
+
+def _on_disk(folder: Path, name: str) -> Path | None:
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+
+
+def _verified(file: RawFile, path: Path) -> bytes:
+    content = path.read_bytes()
+    if path.name == f"{file.name}.gz":
+        content = gzip.decompress(content)
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != file.sha256:
+        raise UserError(f"{path} is not {file.url}: its sha256 is {digest[:12]}..., not {file.sha256[:12]}...")
+    return content

@@ -1,0 +1,125 @@
+"""Speech: digits spoken one after the other, made of recordings of single ones."""
+
+import dataclasses
+import io
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from scipy.io import wavfile
+
+from data.builders.raw import FromFiles, RawFile
+
+ARCHIVE = RawFile(
+    "free-spoken-digit-dataset-1.0.9.tar.gz",
+    "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/v1.0.9.tar.gz",
+    "8bc44cde129d505cbbb6b365c09f80c663f2aa77578afc634e6141a2f87100c0",
+)
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+SPEAKERS = ("george", "jackson", "nicolas", "theo", "yweweler")
+RATE = 8_000  # samples a second
+LONGEST = RATE  # of a recording, in samples; the few longer ones are mostly silence
+DIGITS = (3, 5)  # of a sequence, at least and at most
+GAP = (400, 2_000)  # samples of silence between two digits: 50 to 250 ms
+NOISE = 2.0  # deviation of the noise under everything, in steps of int16: recordings are never perfectly silent
+RECORDINGS = {"train": range(10, 50), "validation": range(5, 10), "test": range(5)}
+SIZES = {"train": 6_000, "validation": 400, "test": 600}
+Recordings = Mapping[tuple[int, str, int], np.ndarray]  # (digit, speaker, number) -> int16 [samples]
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Speakers(tfds.core.BuilderConfig):
+    """`tested`: the speakers kept for the test; () tests those of training."""
+
+    tested: tuple[str, ...] = ()
+
+
+class JoinedDigits(FromFiles, skip_registration=True):
+    """Sequences of 3 to 5 spoken digits of one speaker, `joined_digits/random` and `joined_digits/by_speaker`.
+
+    `audio` int16 [samples] at 8 kHz: recordings of the Free Spoken Digit Dataset with 50 to 250 ms of silence between
+    them, before and after, and faint noise under all; `text` what is said ("seven two five"), `digits` int32 [3 to 5]
+    the same as numbers, `speaker` one of five. 6,000 sequences for training, 400 for validation, 600 for testing.
+
+    A sequence of digits is in one split only, by the CRC-32 of its digits ("725") modulo 10: 0 test, 1 validation.
+    A recording is in one split only too: numbers 0 to 4 of each digit and speaker test, as the data set has it, 5 to 9
+    validate, the others train. In `by_speaker` the test is all of one speaker who is not in the other splits.
+    Recordings longer than a second (4 of 2,500) are left out.
+
+    Source: Z. Jackson and others, Free Spoken Digit Dataset v1.0.9, github.com/Jakobovski/free-spoken-digit-dataset.
+    Licence: CC BY-SA 4.0.
+    """
+
+    name = "joined_digits"
+    BUILDER_CONFIGS = [Speakers(name="random"), Speakers(name="by_speaker", tested=("yweweler",))]
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = {  # audio as bytes: a list of numbers would be five times as big
+            "audio": tfds.features.Tensor(shape=(None,), dtype=np.int16, encoding="bytes"),
+            "text": tfds.features.Text(),
+            "digits": tfds.features.Tensor(shape=(None,), dtype=np.int32),
+            "speaker": tfds.features.ClassLabel(names=SPEAKERS),
+        }
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(features),
+            homepage="https://github.com/Jakobovski/free-spoken-digit-dataset",
+            metadata=tfds.core.MetadataDict(rate=RATE),
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
+        recordings = _recordings(self._read(dl_manager, [ARCHIVE])[ARCHIVE.name])
+        tested = self.builder_config.tested
+        generators = {}
+        for seed, split in enumerate(SIZES):
+            speakers, numbers = [name for name in SPEAKERS if name not in tested], RECORDINGS[split]
+            if split == "test" and tested:
+                speakers, numbers = list(tested), range(50)
+            generators[split] = _sequences(split, recordings, speakers, numbers, np.random.default_rng(seed))
+        return generators
+
+
+def _recordings(archive: bytes) -> Recordings:
+    recordings = {}
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for member in tar:
+            if found := re.search(r"recordings/(\d)_(\w+)_(\d+)\.wav$", member.name):
+                audio = wavfile.read(io.BytesIO(tar.extractfile(member).read()))[1]
+                if len(audio) <= LONGEST:
+                    recordings[int(found[1]), found[2], int(found[3])] = audio
+    return recordings
+
+
+def _sequences(
+    split: str, recordings: Recordings, speakers: Sequence[str], numbers: range, random: np.random.Generator
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    takes = {
+        (digit, name): [recordings[key] for number in numbers if (key := (digit, name, number)) in recordings]
+        for digit in range(10)
+        for name in speakers
+    }
+    for i in range(SIZES[split]):
+        digits = random.integers(10, size=random.integers(*DIGITS, endpoint=True), dtype=np.int32)
+        while split_of(digits) != split:
+            digits = random.integers(10, size=len(digits), dtype=np.int32)
+        name = speakers[random.integers(len(speakers))]
+        spoken = [takes[digit, name][random.integers(len(takes[digit, name]))] for digit in digits.tolist()]
+        text = " ".join(WORDS[digit] for digit in digits)
+        yield i, {"audio": _joined(spoken, random), "text": text, "digits": digits, "speaker": name}
+
+
+def split_of(digits: Sequence[int] | np.ndarray) -> str:
+    """Returns the split a sequence of digits belongs to."""
+    part = zlib.crc32("".join(map(str, digits)).encode()) % 10
+    return {0: "test", 1: "validation"}.get(part, "train")
+
+
+def _joined(spoken: Sequence[np.ndarray], random: np.random.Generator) -> np.ndarray:
+    gaps = [np.zeros(size) for size in random.integers(*GAP, len(spoken) + 1)]
+    parts = [gaps[0], *(part for pair in zip(spoken, gaps[1:], strict=True) for part in pair)]
+    audio = np.concatenate(parts)
+    audio = np.round(audio + random.normal(0, NOISE, len(audio)))
+    return np.clip(audio, np.iinfo(np.int16).min, np.iinfo(np.int16).max).astype(np.int16)

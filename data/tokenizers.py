@@ -1,0 +1,104 @@
+"""The tokenizers that `config.data.tokenizer` can name: every public function here is one."""
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")  # ids 0 to 3
+BOS, EOS, UNK = 1, 2, 3
+BYTES = 256
+
+Fit = Callable[[Iterable[str]], Tokenizer]  # from the texts of the training split
+
+# What a word is: a number with its points and commas, letters and digits with apostrophes and hyphens inside, or one
+# sign of punctuation.
+WORD = r"\d+(?:[.,]\d+)+|\w+(?:['\u2019-]\w+)*|[^\w\s]"
+EVEN_QUOTES = r'[^"]*(?:"[^"]*"[^"]*)*$'  # what lies behind a closing quotation mark
+NO_SPACE = (
+    r" (?=[.,!?;:…%)\]}»”])",
+    r"(?<=[(\[{«„¿¡]) ",
+    rf'(?<=") (?=[^"]*"{EVEN_QUOTES})',  # behind an opening quotation mark: an odd number of them follows
+    rf' (?="{EVEN_QUOTES})',
+)
+
+
+def characters() -> Fit:
+    """One token a code point, all that occur in training. Exact: text -> ids -> text loses nothing that was seen."""
+
+    def fit(texts: Iterable[str]) -> Tokenizer:
+        seen = sorted(set().union(*texts))
+        vocabulary = {token: index for index, token in enumerate([*SPECIALS, *seen])}
+        tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIALS[UNK]))
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+        tokenizer.decoder = decoders.Fuse()
+        return tokenizer
+
+    return fit
+
+
+def words(size: int = 10_000, min_count: int = 1, lowercase: bool = False) -> Fit:
+    """One token a word or sign of punctuation, the commonest of training; all others are <unk>.
+
+    Back to text, words are joined with spaces, punctuation and quotation marks without them.
+
+    Args:
+        size: of the vocabulary, the four special tokens included.
+        min_count: words that occur less often in training are <unk>.
+        lowercase: whether capitals are made small.
+
+    Raises:
+        ValueError: `size` leaves no room for a word, or `min_count` is below 1.
+    """
+    if size <= len(SPECIALS) or min_count < 1:
+        raise ValueError(f"size must be above {len(SPECIALS)} and min_count at least 1, not {size} and {min_count}")
+
+    def fit(texts: Iterable[str]) -> Tokenizer:
+        tokenizer = Tokenizer(models.WordLevel(unk_token=SPECIALS[UNK]))
+        if lowercase:
+            tokenizer.normalizer = normalizers.Lowercase()
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), "removed", invert=True)
+        spaced = decoders.WordPiece(prefix="\0", cleanup=False)  # no word begins so: a space before all but the first
+        tight = [decoders.Replace(Regex(space), "") for space in NO_SPACE]
+        tokenizer.decoder = decoders.Sequence([spaced, decoders.Fuse(), *tight])
+        trainer = trainers.WordLevelTrainer(
+            vocab_size=size, min_frequency=min_count, special_tokens=list(SPECIALS), show_progress=False
+        )
+        return _trained(tokenizer, trainer, texts)
+
+    return fit
+
+
+def bpe(size: int = 8_000) -> Fit:
+    """Byte-pair encoding of bytes: exact for any text, and no text is unknown.
+
+    Source: R. Sennrich, B. Haddow, A. Birch, arXiv 1508.07909; of bytes as in GPT-2 (A. Radford and others, 2019,
+    section 2.2).
+
+    Args:
+        size: of the vocabulary, the four special tokens and 256 bytes included.
+
+    Raises:
+        ValueError: `size` leaves no room for a merge.
+    """
+    if size <= len(SPECIALS) + BYTES:
+        raise ValueError(f"size must be above {len(SPECIALS) + BYTES} (specials and bytes), not {size}")
+
+    def fit(texts: Iterable[str]) -> Tokenizer:
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(
+            vocab_size=size, special_tokens=list(SPECIALS), initial_alphabet=alphabet, show_progress=False
+        )
+        return _trained(tokenizer, trainer, texts)
+
+    return fit
+
+
+def _trained(tokenizer: Tokenizer, trainer: Any, texts: Iterable[str]) -> Tokenizer:
+    """Trains; the specials keep their ids but are not looked for in texts, where "<eos>" is five characters."""
+    tokenizer.train_from_iterator(texts, trainer)
+    return Tokenizer.from_str(json.dumps({**json.loads(tokenizer.to_str()), "added_tokens": []}))

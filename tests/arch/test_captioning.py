@@ -1,0 +1,67 @@
+"""Show, attend and tell: equations, and decoding that computes what training does."""
+
+import functools
+
+import jax
+import numpy as np
+
+from arch.captioning import ConvEncoder, ShowAttendTell
+from arch.layers.norm import layer_norm
+from arch.layers.recurrent import GRU
+
+KEY = jax.random.key(0)
+IMAGE = jax.random.normal(KEY, (2, 8, 8, 3))
+TEXT = jax.random.randint(KEY, (2, 5), 0, 9)
+
+
+@functools.cache
+def model_and_variables(**fields):
+    encoder = functools.partial(ConvEncoder, widths=(3, 4), norm=layer_norm)
+    model = ShowAttendTell(num_classes=9, encoder=encoder, width=6, embedding_width=5, attention_units=7, **fields)
+    variables = jax.jit(functools.partial(model.init, train=False))(KEY, IMAGE, TEXT)
+    rng = np.random.default_rng(0)
+    return model, jax.tree.map(lambda p: p + 0.3 * rng.standard_normal(p.shape, p.dtype), variables)
+
+
+def dense(params, x):
+    return x @ params["kernel"] + params["bias"]
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def test_the_equations():
+    """arXiv 1502.03044, sec. 3.1.2, 4.2 and eq. 7; the attention's weights are in the cache."""
+    model, variables = model_and_variables()
+    logits = model.apply(variables, IMAGE, TEXT, train=False)
+    cache = model.apply(variables, IMAGE, method="begin")
+    params = jax.tree.map(np.asarray, variables["params"])
+    decoder, attend = params["decoder"], params["decoder"]["attend"]
+    lstm = decoder["stack"]["layer1_forward"]
+    features = ConvEncoder(widths=(3, 4), norm=layer_norm).apply(
+        {"params": variables["params"]["features"]}, IMAGE, train=False
+    )
+    places = np.asarray(features).reshape(2, 16, 4)
+    h, c = (np.tanh(dense(params["start"][f"layer1_{part}"], places.mean(1))) for part in "hc")
+    keys = dense(attend["key"], places)
+    for t, tokens in enumerate(TEXT.T):
+        scores = np.tanh(keys + (h @ attend["query"]["kernel"])[:, None]) @ attend["vector"]
+        alpha = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+        z = sigmoid(dense(decoder["gate"], h)) * (alpha[..., None] * places).sum(1)
+        y = params["embedding"]["embedding"][tokens]
+        pre = np.concatenate([y, z], -1) @ lstm["input_kernel"] + h @ lstm["recurrent_kernel"] + lstm["bias"]
+        i, f, g, o = np.split(pre, 4, -1)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        expected = dense(params["head"], y + dense(params["deep_output"], np.concatenate([h, z], -1)))
+        np.testing.assert_allclose(logits[:, t], expected, rtol=1e-4, atol=1e-4)
+        step, cache = model.apply(variables, tokens, cache, method="extend")
+        np.testing.assert_allclose(step, logits[:, t], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(cache["attention"], alpha, rtol=1e-3, atol=1e-5)
+
+
+def test_cell_and_encoder_are_fields():
+    model, variables = model_and_variables(cell=GRU)
+    assert set(variables["params"]["start"]) == {"layer1_h"}
+    assert jax.eval_shape(lambda: model.apply(variables, IMAGE, TEXT, train=False)).shape == (2, 5, 9)

@@ -1,0 +1,129 @@
+"""Log-mel frames against SciPy's short-time Fourier transform and the mel formula written out; WAV files read back."""
+
+import numpy as np
+import pytest
+from scipy.io import wavfile
+from scipy.signal import ShortTimeFFT, get_window
+
+from data.audio import LogMel, log_mel, mel_filters, read_wav, stack_frames
+from data.errors import UserError
+
+
+def sound(size, rate=8_000, dtype=np.int16):
+    time = np.arange(size) / rate
+    noise = np.random.default_rng(0).normal(0, 200, size)
+    return (8_000 * np.sin(2 * np.pi * (300 + 400 * time) * time) + noise + 500).astype(dtype)
+
+
+def filter_by_hand(frequency, band, bands, rate):
+    """Returns the weight of a frequency in a mel band, from the definition."""
+
+    def corner(i):
+        return 700 * (10 ** (i / (bands + 1) * np.log10(1 + rate / 2 / 700)) - 1)
+
+    low, peak, high = corner(band), corner(band + 1), corner(band + 2)
+    if low <= frequency <= peak:
+        return (frequency - low) / (peak - low)
+    return (high - frequency) / (high - peak) if peak < frequency <= high else 0.0
+
+
+@pytest.mark.parametrize(("rate", "bands", "points"), [(8_000, 40, 256), (16_000, 64, 512)])
+def test_log_mel_is_the_published_one(rate, bands, points):
+    size, hop = rate // 40, rate // 100
+    audio = sound(1_777, rate)
+    frames = log_mel(audio, rate, bands=bands)
+    assert frames.dtype == np.float32 and frames.shape == (1 + (1_777 - size) // hop, bands)
+    signal = audio / 32768 - np.mean(audio / 32768)
+    transform = ShortTimeFFT(get_window("hann", size), hop, rate, mfft=points)
+    lead = (
+        -(-size // 2 // hop) * hop - size // 2
+    )  # zeros before the sound, so that some window starts at its first sample
+    power = transform.spectrogram(np.concatenate([np.zeros(lead), signal, np.zeros(size)]))
+    skip = (lead + size // 2) // hop - transform.p_min
+    weights = [[filter_by_hand(f, band, bands, rate) for f in transform.f] for band in range(bands)]
+    expected = np.log(np.array(weights) @ power + 1e-6).T[skip : skip + len(frames)]
+    np.testing.assert_allclose(frames, expected, atol=2e-4)
+
+
+def test_a_tone_is_loudest_in_its_band():
+    tone = np.sin(2 * np.pi * 1_000 * np.arange(8_000) / 8_000).astype(np.float32)
+    loudest = set(log_mel(tone, 8_000).argmax(axis=1))
+    filters = mel_filters(8_000, 40)
+    assert loudest == {filters[:, 32].argmax()}  # 32 * 8,000 / 256 Hz
+
+
+@pytest.mark.parametrize(("size", "frames"), [(0, 1), (1, 1), (199, 1), (200, 1), (279, 1), (280, 2), (800, 8)])
+def test_as_many_frames_as_windows_fit(size, frames):
+    assert log_mel(sound(size), 8_000).shape == (frames, 40)
+    assert np.isfinite(log_mel(sound(size), 8_000)).all()
+    assert LogMel(stack=3)(sound(size)).shape == (-(-frames // 3), 120)
+
+
+def test_frames_are_standardised_and_loudness_does_not_matter():
+    audio = sound(8_000)
+    frames = LogMel()(audio)
+    assert frames.dtype == np.float32
+    np.testing.assert_allclose(frames.mean(axis=0), np.zeros(40), atol=1e-4)
+    np.testing.assert_allclose(frames.std(axis=0), np.ones(40), atol=1e-4)
+    np.testing.assert_allclose(frames, LogMel()(audio / np.float32(32768)), atol=1e-3)
+    np.testing.assert_allclose(frames, LogMel()(audio * np.float32(3 / 32768)), atol=0.02)
+    np.testing.assert_allclose(
+        LogMel()(np.zeros(4_000, np.int16)), np.zeros((48, 40)), atol=1e-5
+    )  # silence stays silent
+
+
+def test_stacked_frames_keep_every_number():
+    frames = np.arange(14, dtype=np.float32).reshape(7, 2) + 1
+    stacked = stack_frames(frames, 3)
+    assert stacked.tolist() == [[1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12], [13, 14, 0, 0, 0, 0]]
+    np.testing.assert_array_equal(stack_frames(frames, 1), frames)
+    audio = sound(3_000)
+    np.testing.assert_array_equal(LogMel(stack=2)(audio), stack_frames(LogMel()(audio), 2))
+    assert LogMel(bands=20, stack=2).width == LogMel(bands=20, stack=2)(audio).shape[1] == 40
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"bands": 0}, "bands must be at least 1"),
+        ({"stack": 0}, "stack must be"),
+        ({"bands": 120}, "bands=120 are more"),
+    ],
+)
+def test_impossible_frames_are_refused(fields, problem):
+    with pytest.raises(UserError, match=f"data.audio: {problem}"):
+        LogMel(**fields)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.int16, 0), (np.int32, 1e-7), (np.uint8, 1e-2), (np.float32, 0)])
+def test_wav_files_are_read_as_fractions(tmp_path, dtype, tolerance):
+    audio = (sound(500) / np.float32(32768)).astype(np.float32)
+    stored = {
+        np.int16: lambda: sound(500),
+        np.int32: lambda: sound(500).astype(np.int32) << 16,
+        np.uint8: lambda: np.round(audio * 128 + 128).astype(np.uint8),
+        np.float32: lambda: audio,
+    }[dtype]()
+    wavfile.write(tmp_path / "a.wav", 8_000, stored)
+    read, rate = read_wav(tmp_path / "a.wav")
+    assert rate == 8_000 and read.dtype == np.float32
+    np.testing.assert_allclose(read, audio, atol=tolerance)
+
+
+def test_channels_are_averaged(tmp_path):
+    left = sound(500)
+    wavfile.write(tmp_path / "two.wav", 16_000, np.stack([left, np.zeros_like(left)], axis=1))
+    read, rate = read_wav(tmp_path / "two.wav")
+    assert rate == 16_000
+    np.testing.assert_allclose(read, left / 65536, atol=1e-6)
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF", b"not a sound at all", b"RIFF\x24\x00\x00\x00WAVEfmt "])
+def test_what_is_no_wav_file_is_refused(tmp_path, content):
+    path = tmp_path / "bad.wav"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"bad.wav is not a WAV file") as caught:
+        read_wav(path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"no file .*missing.wav"):
+        read_wav(tmp_path / "missing.wav")

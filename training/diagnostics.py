@@ -1,0 +1,57 @@
+"""Gradient norms of every layer and time step, by which vanishing and exploding gradients are seen (Pascanu 2013, arXiv
+1211.5063).
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax.traverse_util import flatten_dict
+from jax import lax
+from jaxtyping import Array, Float
+
+from arch.layers.watch import WATCHED
+from data.transform import Transform
+from training.state import State
+from training.step import Batch, stream_key
+
+LAYER, TIME = "layer/", "time/"  # what the names of the norms begin with
+
+
+def gradient_norms(
+    state: State, batch: Batch, *, model: nn.Module, task: Any, transform: Transform, axis_name: str | None = None
+) -> dict[str, Float[Array, "*t"]]:
+    """Returns norms of the gradient of the mean loss that this step is going to descend.
+
+    "layer/PATH" is of a module's own parameters; "time/PATH" [t] of what a module marked by `arch.layers.watch`, the
+    input of a recurrent layer, at each position, over all examples. The step's own keys draw augmentation and dropout,
+    as of one microbatch.
+    """
+    device = lax.axis_index(axis_name) if axis_name else 0
+    batch = transform(stream_key(state.rng, state.step, "augment", device), batch)
+    rngs = {"dropout": stream_key(state.rng, state.step, "dropout", device)}
+
+    def apply(variables, mutable):
+        inputs = (batch[name] for name in task.inputs)
+        return model.apply({**variables, **state.mutable}, *inputs, train=True, rngs=rngs, mutable=mutable)
+
+    def loss(variables):
+        return task.loss(apply(variables, list(state.mutable))[0], batch)
+
+    _, changed = jax.eval_shape(lambda: apply({"params": state.params}, [*state.mutable, WATCHED]))
+    watched = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), changed.get(WATCHED, {}))
+    grads, weight = jax.grad(loss, has_aux=True)({"params": state.params} | ({WATCHED: watched} if watched else {}))
+    squares = {
+        TIME + "/".join(path): jnp.sum(jnp.square(x), axis=(0, *range(2, x.ndim)))
+        for path, x in flatten_dict(grads.get(WATCHED, {})).items()
+    }
+    params = grads["params"]
+    if axis_name:
+        params, squares, weight = lax.psum((params, squares, weight), axis_name)
+    layers: dict[str, list[Array]] = {}
+    for path, x in flatten_dict(params).items():
+        layers.setdefault(LAYER + ("/".join(path[:-1]) or path[0]), []).append(x)
+    norms = {name: optax.tree.norm(leaves) for name, leaves in layers.items()}
+    return {name: x / weight for name, x in (norms | jax.tree.map(jnp.sqrt, squares)).items()}

@@ -1,0 +1,84 @@
+"""New inputs of a trained run, from files and lines of text, as a batch."""
+
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from ml_collections import ConfigDict
+
+from data import audio, calls
+from data.dataset import Info
+from data.errors import UserError, nearest
+from data.examples import stack
+
+READ_FROM_FILES = ("image", "features", "frames")  # batch keys
+TABLES = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Names of the inputs, and their batch: arrays with a leading axis of inputs, `mask` among them."""
+
+    names: list[str]
+    batch: dict[str, np.ndarray]
+
+
+def encode(config: ConfigDict, info: Info, task: Any, files: list[str], lines: list[str]) -> Inputs:
+    """Returns files (images, tables, sounds) or lines of text as the run was trained on them.
+
+    Raises UserError for what cannot be read, or is of another kind than the run reads.
+    """
+    key = getattr(task, "conditions", task.inputs)[0]
+    reads_text = key in info.tokenizers
+    if reads_text and config.data.window:
+        raise UserError(f"this run is a language model of {info.name}: give --prompt, and no files or lines")
+    if not reads_text and key not in READ_FROM_FILES:
+        raise UserError(
+            f"this run reads {key!r} of {info.name}, which cannot be given: only images, tables, sounds, text"
+        )
+    if bool(lines) != reads_text or bool(files) == reads_text:
+        wanted = "lines of text on standard input" if reads_text else "files"
+        raise UserError(f"this run was trained on {info.name}, of which it reads {key!r}: give {wanted}")
+    if lines:
+        return _masked(lines, info.encode_text(key, lines))
+    for text in files:
+        _check_file(text)
+    if config.data.audio:
+        features = calls.call(audio, config.data.audio, "config.data.audio", inspect.isclass)
+        frames = [features.of_file(path) for path in files]
+        return _masked(files, stack({"frames": frames}, {"frames": max(map(len, frames))}))
+    names, batches = [], []
+    for text in files:
+        name, batch = _encode_file(info, text)
+        names += name
+        batches.append(batch)
+    if len({tuple(batch) for batch in batches}) > 1:
+        raise UserError("give either images or tables, not both")
+    return _masked(names, {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]})
+
+
+def _masked(names: list[str], batch: dict[str, np.ndarray]) -> Inputs:
+    return Inputs(list(names), batch | {"mask": np.ones(len(names), np.float32)})
+
+
+def _check_file(text: str) -> None:
+    path = Path(text)
+    if not path.is_file():
+        beside = [str(found) for found in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise UserError(f"there is no file {text}: {nearest(text, beside)}")
+
+
+def _encode_file(info: Info, text: str) -> tuple[list[str], dict[str, np.ndarray]]:
+    path = Path(text)
+    if path.suffix not in TABLES:
+        return [text], info.encode(path)
+    try:
+        frame = TABLES[path.suffix](path)
+    except Exception as error:  # pandas and pyarrow raise anything for a broken file
+        raise UserError(f"{text} cannot be read as {path.suffix}: {error}") from error
+    if frame.empty:
+        raise UserError(f"{text} has no rows")
+    return [f"{text}:{row}" for row in range(1, len(frame) + 1)], info.encode(frame)
