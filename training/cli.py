@@ -46,19 +46,21 @@ def _check_recipe(value: str) -> None:
 
 
 def _guarded(main: Callable, argv: list[str]) -> int:
-    from training.loop import Diverged, Stopped
-    from training.stop import EXIT_CODE
-
     try:
         main(argv)
     except UserError as error:
         _fail(str(error))
-    except Stopped as stopped:
-        print(stopped, flush=True)
-        return EXIT_CODE
-    except Diverged as diverged:
-        print(diverged, file=sys.stderr, flush=True)
-        return DIVERGED
+    except Exception as error:
+        from training.loop import Diverged, Stopped  # with jax, which a slip need not wait for
+        from training.stop import EXIT_CODE
+
+        if isinstance(error, Stopped):
+            print(error, flush=True)
+            return EXIT_CODE
+        if isinstance(error, Diverged):
+            print(error, file=sys.stderr, flush=True)
+            return DIVERGED
+        raise
     return 0
 
 

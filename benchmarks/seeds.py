@@ -1,0 +1,73 @@
+"""The cost of a seed when seeds are trained together, against separate runs: same machine, same run, taking turns.
+
+    python -m benchmarks.seeds [--rounds=10]
+
+A ratio below 1 means that a seed costs less together.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+
+import jax
+from ml_collections import ConfigDict
+
+from experiments.recipes import digits_mlp
+from training.cli import use_huge_pages
+from training.seeds import Seeds
+
+COUNTS = (1, 5)
+STEPS = 20  # in a turn
+
+
+def networks() -> dict[str, ConfigDict]:
+    """Returns configs of networks small enough to leave a device idle, and one that is not."""
+    deep, wide, convolutional = (digits_mlp(steps=1, batch_size=64) for _ in range(3))
+    deep.model.widths, wide.model.widths = (64,) * 10, (512,) * 2
+    convolutional.model = ConfigDict({"name": "resnet.CifarResNet", "depth": 8})
+    return {"dense 10 x 64": deep, "dense 2 x 512": wide, "ResNet-8": convolutional}
+
+
+def turn(seeds: Seeds) -> Callable[[], float]:
+    """Returns a function that does STEPS steps on one batch and returns milliseconds a step and seed."""
+    state, step = seeds.create_state(), seeds.train_step()
+    batch = jax.device_put(next(seeds.batches()))
+
+    def run() -> float:
+        nonlocal state
+        before = time.perf_counter()
+        for _ in range(STEPS):
+            state, metrics = step(state, batch)
+        jax.block_until_ready((state, metrics))
+        return 1e3 * (time.perf_counter() - before) / STEPS / len(seeds.seeds)
+
+    run()  # compiles
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=10)
+    rounds = parser.parse_args().rounds
+    device = jax.devices()[0]
+    print(f"{os.cpu_count()} cores, {device.platform} ({device.device_kind}), jax {jax.__version__}, {rounds} rounds")
+    print("milliseconds a step and seed, medians (range)")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, config in networks().items():
+            turns = {count: turn(Seeds.build(config, tuple(range(count)), folder)) for count in COUNTS}
+            times = {count: [] for count in COUNTS}
+            for _ in range(rounds):
+                for count, run in turns.items():
+                    times[count].append(run())
+            for count, each in times.items():
+                ratio = statistics.median(x / y for x, y in zip(each, times[1], strict=True))
+                shown = f"{statistics.median(each):8.3f} ({min(each):.3f}-{max(each):.3f})"
+                print(f"{name:16s} {count:3d} seeds {shown}  ratio {ratio:.2f}")
+
+
+if __name__ == "__main__":
+    use_huge_pages()
+    main()

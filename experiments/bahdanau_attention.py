@@ -1,0 +1,55 @@
+"""Attention against one fixed vector, by length (Bahdanau 2014):
+    python -m experiments.run --config=experiments/bahdanau_attention.py:cpu
+
+Strings of up to 10, 20 and 30 random letters, half as many at least, to be written backwards; the share that is written
+without a mistake. Both are bidirectional GRUs with the same widths; the fixed vector is the decoder's first state.
+"""
+
+from configs import translation
+from experiments.experiment import Claim, Curves, Paper, Scale, experiment
+
+ATTENTION = {"attention": translation.ATTENTION["bahdanau"], "fixed_vector": translation.ATTENTION["fixed"]}
+LENGTHS = {"-10": 10, "": 20, "-30": 30}  # of labels' ends
+
+
+def get_config(arg: str = ""):
+    """Returns the experiment, or one cell of it."""
+    kinds = {kind: {f"model.{key}": value for key, value in fields.items()} for kind, fields in ATTENTION.items()}
+    return experiment(
+        arg,
+        metric="test/sequence_exact",
+        rows={
+            f"{kind}{end}": fields | {"data.name": f"string_reversal/{length}", "task.max_length": length + 2}
+            for end, length in LENGTHS.items()
+            for kind, fields in kinds.items()
+        },
+        scales={"cpu": Scale(base=reversal(1_500), minutes=10.0), "full": Scale(base=reversal(20_000))},
+        curves=Curves("letters at most", {f"{kind}{end}": (kind, n) for end, n in LENGTHS.items() for kind in kinds}),
+        paper=Paper(
+            title="Neural Machine Translation by Jointly Learning to Align and Translate",
+            arxiv="1409.0473",
+            table="Table 1, all sentences, trained on those of up to 30 words",
+            metric="BLEU, English to French",
+            values={"fixed_vector-30": 13.93, "attention-30": 21.50},
+        ),
+        claims=(
+            Claim("attention", "fixed_vector", "Attention is better than a fixed vector."),
+            Claim("attention-30", "fixed_vector-30", "So it is for the longest."),
+            Claim("attention-30", "attention-10", "With attention, length costs at most 0.2 (sec. 5.2.2).", -0.2),
+            Claim("fixed_vector-10", "fixed_vector-30", "With a fixed vector it costs more.", 0.2),
+        ),
+    )
+
+
+def reversal(steps: int):
+    """Returns the recipe of translation for tokens, on a constant rate."""
+    config = translation.get_config()
+    config.data.splits.test = "test[:500]"
+    config.data.update(text=(), tokenizer="", buckets=0)
+    config.task.update(beams=1, label_smoothing=0.0)
+    config.model.update(widths=(64,), vocab_size=29, dropout=0.0)
+    config.optimizer.update(learning_rate=2e-3, warmup_steps=0)
+    config.train.update(steps=steps, epochs=0.0, batch_size=64)
+    config.eval.update(every=0, batch_size=250)
+    config.checkpoint.best = ""
+    return config

@@ -1,0 +1,149 @@
+"""What has become of an experiment's cells, read from their workdirs, and which cells are to be run next."""
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from data.errors import UserError
+from experiments.experiment import Cell, Values, candidates, cell_config, labels
+from training import config as config_lib
+
+DIVERGED = re.compile(r"step \d+: (loss|grad_norm) is (nan|-?inf)")  # what training.loop.Diverged says
+STEP = re.compile(rb"step (\d+)/(\d+) ")  # of a line that training.display prints
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a cell ended: with metrics (SPLIT/METRIC -> value), by divergence or by failure, for `reason`."""
+
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    diverged: bool = False
+    reason: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return not self.metrics and not self.diverged
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """The files of a cell: its workdir and, beside it, what its process printed, and its lock."""
+
+    workdir: Path
+
+    def beside(self, ending: str) -> Path:
+        return self.workdir.with_name(f"{self.workdir.name}.{ending}")
+
+    def last_error(self) -> str:
+        """Returns the last line of standard error that has anything in it."""
+        lines = self.beside("err").read_text(errors="replace").split("\n") if self.beside("err").exists() else []
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    def progress(self) -> float:
+        """Returns the share of steps that are done, as last printed."""
+        try:
+            with self.beside("out").open("rb") as file:
+                file.seek(max(0, self.beside("out").stat().st_size - 4096))
+                found = STEP.findall(file.read())
+        except OSError:
+            return 0.0
+        return int(found[-1][0]) / int(found[-1][1]) if found else 0.0
+
+    def loaded(self) -> bool:
+        """Whether the process has its data, prepared if they were not."""
+        out = self.beside("out")
+        return out.exists() and b"\ndata: " in out.read_bytes()
+
+    def add_seconds(self, seconds: float) -> None:
+        with self.beside("seconds").open("a") as file:
+            file.write(f"{seconds:.1f}\n")
+
+    def seconds(self) -> float:
+        """Returns how long the cell's processes ran in all, but for those whose runner was killed."""
+        file = self.beside("seconds")
+        return round(sum(map(float, file.read_text().split())), 1) if file.exists() else 0.0
+
+
+def finished(place: Place, config: ConfigDict) -> Outcome | None:
+    """Returns how the run of `config` in a cell's workdir ended, None if it has not.
+
+    Raises UserError for a workdir of another config.
+    """
+    try:
+        old = config_lib.from_json((place.workdir / "config.json").read_text())
+    except (OSError, ValueError):  # not begun, or what the trainer itself reports
+        return None
+    if changes := config_lib.difference(old, config):
+        raise UserError(
+            f"{place.workdir} was run with another config ({'; '.join(changes)}): remove it, or name another --outdir"
+        )
+    if (place.workdir / "results.json").exists():
+        results = json.loads((place.workdir / "results.json").read_text())["results"]
+        return Outcome({f"{split}/{name}": x for split, metrics in results.items() for name, x in metrics.items()})
+    return Outcome(diverged=True) if DIVERGED.match(place.last_error()) else None
+
+
+def ended(place: Place, config: ConfigDict, code: int) -> Outcome:
+    """Returns the outcome of a cell whose process has just ended with exit code `code`."""
+    outcome = finished(place, config) if code in (0, 1) else None
+    return outcome or Outcome(reason=place.last_error() or f"exit code {code}")
+
+
+def all_finished(whole: ConfigDict, outdir: Path) -> dict[Cell, Outcome]:
+    """Returns the outcome of every cell under `outdir` that is finished. Raises UserError as `finished` does."""
+    outcomes: dict[Cell, Outcome] = {}
+    while True:  # tuning that is finished decides which further cells there are
+        new = [cell for cell in wanted(whole, outcomes) if cell not in outcomes]
+        found = {cell: finished(Place(outdir / cell.folder), cell_config(whole, cell)) for cell in new}
+        found = {cell: outcome for cell, outcome in found.items() if outcome}
+        if not found:
+            return outcomes
+        outcomes |= found
+
+
+def wanted(whole: ConfigDict, outcomes: Mapping[Cell, Outcome]) -> list[Cell]:
+    """Returns all cells that are known to be needed: of a row whose tuning is not over, only those of the tuning."""
+    cells = []
+    for row in labels(whole):
+        grid = candidates(whole)
+        tuning = [Cell(row, whole.seeds[0], values) for values in grid] if len(grid) > 1 else []
+        values = choose(whole, row, outcomes)
+        rest = [Cell(row, seed, values) for seed in whole.seeds] if values is not None else []
+        cells += dict.fromkeys([*tuning, *rest])
+    return cells
+
+
+def count(whole: ConfigDict) -> int:
+    """Returns how many cells there are in all, tuning included."""
+    return len(whole.rows) * (len(candidates(whole)) + len(whole.seeds) - 1)
+
+
+def choose(whole: ConfigDict, row: str, outcomes: Mapping[Cell, Outcome]) -> Values | None:
+    """Returns the values of the tuned keys that are best for the row's first seed on the validation split.
+
+    None while that is not known, or if a cell of the tuning failed. One that diverged is the worst.
+    """
+    grid = candidates(whole)
+    if len(grid) == 1:
+        return grid[0]
+    tried = [outcomes.get(Cell(row, whole.seeds[0], values)) for values in grid]
+    if any(outcome is None or outcome.failed for outcome in tried):
+        return None
+    scores = [score(whole, outcome, "validation") for outcome in tried]
+    return grid[max(range(len(grid)), key=scores.__getitem__)]
+
+
+def score(whole: ConfigDict, outcome: Outcome, split: str) -> float:
+    """Returns the experiment's metric on a split, the larger the better. Raises UserError if the run has none."""
+    name = f"{split}/{whole.metric.lstrip('-').partition('/')[2]}"
+    if outcome.diverged:
+        return -math.inf
+    if name not in outcome.metrics:
+        raise UserError(f"no {name!r} in the results: there are {', '.join(outcome.metrics)}")
+    value = outcome.metrics[name] * (-1 if whole.metric.startswith("-") else 1)
+    return value if math.isfinite(value) else -math.inf

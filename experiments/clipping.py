@@ -1,0 +1,38 @@
+"""Clipping the gradient's norm (Pascanu 2013):
+    python -m experiments.run --config=experiments/clipping.py:cpu --data_dir=DIR
+
+Elman's network on folk tunes under plain SGD; the rate is tuned with and without clipping, since steeper walls are what
+clipping allows larger steps over. The paper's third row, a regulariser against vanishing, is not here.
+"""
+
+from configs import music
+from experiments.experiment import Claim, Paper, Scale, experiment
+
+
+def get_config(arg: str = ""):
+    """Returns the experiment, or one cell of it."""
+    return experiment(
+        arg,
+        metric="-test/nll",
+        rows={"sgd": {"optimizer.clip_norm": 0.0}, "sgd-clipped": {"optimizer.clip_norm": 1.0}},
+        scales={"cpu": Scale(base=tunes(600), minutes=10.0), "full": Scale(base=tunes(20_000))},
+        tune={"optimizer.learning_rate": (0.01, 0.03, 0.1, 0.3)},
+        paper=Paper(
+            title="On the difficulty of training Recurrent Neural Networks",
+            arxiv="1211.5063",
+            table="Table 1, test, Nottingham",
+            metric="negative log-likelihood a time step on Nottingham",
+            values={"sgd": 3.80, "sgd-clipped": 3.48},
+        ),
+        claims=(Claim("sgd-clipped", "sgd", "Clipping helps."),),
+    )
+
+
+def tunes(steps: int):
+    """Returns the recipe of the folk tunes with Elman's network and SGD; the last weights count."""
+    config = music.get_config("nottingham")
+    config.model.cell, config.model.widths = "layers.recurrent.Elman", (100,)
+    config.optimizer.name, config.optimizer.schedule = "sgd", "constant"
+    config.train.steps, config.train.patience = steps, 0
+    config.eval.every, config.checkpoint.best, config.checkpoint.every = 0, "", steps // 2
+    return config

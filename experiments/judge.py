@@ -1,0 +1,105 @@
+"""Means, intervals and verdicts: what the numbers of a few seeds allow to say."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from ml_collections import ConfigDict
+from scipy import stats
+
+from experiments.experiment import labels
+from experiments.results import Record
+
+CONFIDENCE = 0.95
+REPRODUCED, NOT, UNDECIDED = "reproduced", "not reproduced", "undecided"
+TEST = (
+    "A claim is judged by the paired t interval (95%) of the difference over seeds: *reproduced* if all of it is above "
+    "the claimed minimum, *not reproduced* if all of it is below it, *undecided* otherwise, and with one seed."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A mean and its t interval; `low` and `high` are infinite for one value, NaN for none."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Interval":
+        if not values:
+            return cls(math.nan, math.nan, math.nan)
+        mean = float(np.mean(values))
+        if len(values) == 1:
+            return cls(mean, -math.inf, math.inf)
+        half = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values)
+        return cls(mean, float(mean - half), float(mean + half))
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row's measurements: seed -> metric, the tuned values, and how many runs diverged."""
+
+    label: str
+    values: Mapping[int, float]
+    tuned: Mapping[str, float]
+    diverged: int = 0
+
+    @property
+    def interval(self) -> Interval:
+        return Interval.of(list(self.values.values()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """A claim judged; `difference` is of better minus worse, positive where the better one is."""
+
+    better: str
+    worse: str
+    sentence: str
+    least: float
+    difference: Interval
+    seeds: int
+    verdict: str
+
+
+def rows(whole: ConfigDict, records: Sequence[Record]) -> list[Row]:
+    """Returns the rows in their order, those without results with no values.
+
+    A diverged run has the value that the experiment declares; where it declares none, its row has no values.
+    """
+    result = []
+    for label in labels(whole):
+        own = [record for record in records if record.row == label and record.chosen]
+        lost = [record for record in own if record.diverged]
+        unknown = lost and whole.diverged is None
+        values = {} if unknown else {record.seed: _value(whole, record) for record in own}
+        result.append(Row(label, values, own[0].values if own else {}, len(lost)))
+    return result
+
+
+def verdicts(whole: ConfigDict, measured: Sequence[Row]) -> list[Verdict]:
+    """Returns the claims judged."""
+    by_label = {row.label: row.values for row in measured}
+    sign = -1 if whole.metric.startswith("-") else 1
+    result = []
+    for better, worse, sentence, least in whole.claims:
+        first, second = by_label[better], by_label[worse]
+        differences = [sign * (first[seed] - second[seed]) for seed in sorted(first.keys() & second.keys())]
+        interval = Interval.of(differences)
+        verdict = judge(interval, least)
+        result.append(Verdict(better, worse, sentence, least, interval, len(differences), verdict))
+    return result
+
+
+def judge(difference: Interval, least: float) -> str:
+    """Returns the verdict on "more than `least`"."""
+    if difference.low > least:
+        return REPRODUCED
+    return NOT if difference.high < least else UNDECIDED
+
+
+def _value(whole: ConfigDict, record: Record) -> float:
+    return whole.diverged if record.diverged else record.metrics[whole.metric.lstrip("-")]

@@ -1,0 +1,183 @@
+"""Where the processes of cells run: on this machine, or as jobs of Slurm.
+
+A lock beside each workdir keeps two processes out of it, also if the runner that started one of them was killed: the
+process itself holds the lock, and the system releases it when the process ends, however that happens.
+"""
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from data.errors import UserError
+from experiments.cells import Place
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE_SECONDS = 12  # for a process to save and end; it waits at most 8 itself
+
+
+class Busy(Exception):
+    """Another process is in the workdir."""
+
+
+class Command:
+    """A command that runs in a cell's workdir, called where it runs; Slurm may preempt it and call it again."""
+
+    def __init__(self, command: list[str], place: Place, environment: dict[str, str]):
+        self.command, self.place, self.environment = command, place, environment
+
+    def start(self, wait: bool) -> subprocess.Popen:
+        """Starts the process, holding the lock. Raises Busy if another one does, unless told to wait."""
+        self.place.workdir.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self.place.beside("lock"), os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            with self.place.beside("out").open("w") as out, self.place.beside("err").open("w") as err:
+                return subprocess.Popen(
+                    self.command,
+                    cwd=ROOT,
+                    env={**os.environ, **self.environment},
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    start_new_session=True,  # Ctrl-C is the runner's, which tells the processes
+                    pass_fds=(lock,),
+                )
+        except BlockingIOError as error:
+            raise Busy from error
+        finally:
+            os.close(lock)
+
+    def __call__(self) -> int:
+        process = self.start(wait=True)
+        try:
+            return process.wait()
+        except BaseException:  # preempted, or out of time: submitit ends this process by an exception
+            process.terminate()
+            raise
+
+    def checkpoint(self) -> Any:
+        """Tells submitit to call this again: the workdir goes on by itself."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+class LocalJob:
+    def __init__(self, process: subprocess.Popen, slot: int):
+        self.process, self.slot = process, slot
+
+    def poll(self) -> int | None:
+        """Returns the exit code, None while it runs."""
+        return self.process.poll()
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+
+class Local:
+    """`workers` processes on this machine, each with its share of the cores and, where there are any, of the GPUs."""
+
+    def __init__(self, workers: int):
+        gpus = visible_gpus()
+        self.workers = workers or len(gpus) or min(8, os.cpu_count())
+        self.free = list(range(self.workers))
+        threads = str(max(1, (os.cpu_count() or 1) // self.workers))
+        self.environment = dict.fromkeys(("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
+        if self.workers > len(gpus) > 0:
+            self.environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # several on one GPU
+        self.gpus = gpus
+
+    def start(self, command: list[str], place: Place) -> LocalJob:
+        """Starts a command. Raises Busy."""
+        slot = self.free[0]
+        gpu = {"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]} if self.gpus else {}
+        job = LocalJob(Command(command, place, self.environment | gpu).start(wait=False), slot)
+        self.free.remove(slot)
+        return job
+
+    def ended(self, job: LocalJob) -> None:
+        self.free.append(job.slot)
+
+
+class SubmittedJob:
+    def __init__(self, job: Any):
+        self.job = job
+
+    def poll(self) -> int | None:
+        """Returns the exit code, None while it waits or runs; 1 if Slurm ended it."""
+        if not self.job.done():
+            return None
+        try:
+            return self.job.result()
+        except Exception:  # submitit's own errors and whatever the job raised
+            return 1
+
+    def stop(self) -> None:
+        self.job.cancel()
+
+
+class Submitted:
+    """At most `workers` jobs at a time, through submitit; `cluster` is "slurm", or "local" to try it without one.
+
+    `options` are submitit's: slurm_partition, timeout_min, gpus_per_node, cpus_per_task, ...
+    """
+
+    def __init__(self, workers: int, folder: Path, options: dict[str, Any], cluster: str = "slurm"):
+        try:
+            import submitit
+        except ModuleNotFoundError as error:
+            raise UserError("--launcher=slurm needs submitit: pip install submitit") from error
+        if cluster == "slurm" and not shutil.which("sbatch"):
+            raise UserError("--launcher=slurm: there is no sbatch on this machine")
+        self.workers = workers or 16
+        self.running = 0
+        self.executor = submitit.AutoExecutor(folder=folder / "jobs", cluster=cluster)
+        try:
+            self.executor.update_parameters(**{"name": folder.name, "timeout_min": 24 * 60, **options})
+        except (NameError, TypeError, ValueError) as error:
+            raise UserError(f"--slurm: {' '.join(str(error).split())}") from error
+
+    @property
+    def free(self) -> range:
+        return range(self.workers - self.running)
+
+    def start(self, command: list[str], place: Place) -> SubmittedJob:
+        self.running += 1
+        return SubmittedJob(self.executor.submit(Command(command, place, {})))
+
+    def ended(self, job: SubmittedJob) -> None:
+        del job
+        self.running -= 1
+
+
+def stop(jobs: list[Any]) -> None:
+    """Tells jobs to save and end, and waits for them."""
+    for job in jobs:
+        job.stop()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline and any(job.poll() is None for job in jobs):
+        time.sleep(0.1)
+
+
+def visible_gpus() -> list[str]:
+    """Returns the numbers of NVIDIA's GPUs that this process may use."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [
+            number for number in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if number.strip("- 1") or number == "1"
+        ]
+    if not shutil.which("nvidia-smi"):
+        return []
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout
+    return [str(number) for number, line in enumerate(listed.splitlines()) if line.startswith("GPU ")]
+
+
+def train_command(recipe: str, argument: str, place: Place, data_dir: str | None) -> list[str]:
+    """Returns the command that trains a cell; `recipe` is FILE.py:SCALE."""
+    command = [sys.executable, "train.py", f"--config={recipe},{argument}", f"--workdir={place.workdir}"]
+    return command + ([f"--data_dir={data_dir}"] if data_dir else [])

@@ -1,0 +1,113 @@
+"""The pictures of an experiment: rows or curves with their intervals beside the paper's numbers, and gradient norms."""
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments.judge import Row
+from experiments.results import Record
+from training.figures import ACCENT, STYLE
+
+INKS = dict.fromkeys([name for name, value in STYLE.items() if value == STYLE["text.color"]], "#1b2330")
+SETTINGS = STYLE | INKS | {"savefig.transparent": False, "savefig.facecolor": "white"}
+COLORS = (ACCENT, "#ef8e3b", "#2fa76d", "#b04bc4", "#7a6248", "#e0484d", "#5e6b7a", "#12a4b8", "#c7a008", "#d36ba6")
+
+
+def table(whole: ConfigDict, rows: Sequence[Row], path: Path) -> None:
+    """Draws the measured rows, as curves where the experiment declares them, and in a panel of their own the paper's
+    numbers, which are of another unit or data set.
+    """
+    curves, paper = bool(whole.curves.points), whole.paper["values"]
+    height = 3.6 if curves else 0.9 + 0.32 * len(rows)
+    with _canvas(path, 9.6 if paper else 5.6, height, 1 + bool(paper)) as panels:
+        (_curves if curves else _points)(panels[0], whole, rows)
+        if paper:
+            numbers = {label: value for label, value, _ in paper}
+            shown = [row.label for row in rows if row.label in numbers or not curves]
+            places = [place for place, label in enumerate(shown) if label in numbers]
+            panels[1].plot([numbers[shown[place]] for place in places], places, "D", color="#5e6b7a")
+            _label_rows(panels[1], shown)
+            panels[1].set(
+                xlabel=whole.paper.metric, title=f"arXiv {whole.paper.arxiv}" if whole.paper.arxiv else "paper"
+            )
+
+
+def gradients(whole: ConfigDict, records: Sequence[Record], path: Path) -> None:
+    """Draws the norm of each layer's gradient at the first step, means over seeds; nothing if none was logged."""
+    logged = [record for record in records if record.chosen and record.gradients]
+    if not logged:
+        return
+    with _canvas(path, 7.2, 4.2, 1) as (axes,):
+        for number, (label, _) in enumerate(whole.rows):
+            own = [record.gradients for record in logged if record.row == label]
+            if own:
+                norms = [np.mean([norms[name] for norms in own]) for name in sorted(own[0], key=_natural)]
+                style = {
+                    "color": COLORS[number % len(COLORS)],
+                    "linestyle": ("-", "--", ":")[number // len(COLORS) % 3],
+                }
+                axes.plot(range(1, len(norms) + 1), norms, marker=".", label=label, **style)
+        axes.set_yscale("log", nonpositive="mask")
+        axes.set(xlabel="layer", ylabel="gradient norm at the first step")
+        axes.grid(True)
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
+
+
+def _curves(axes: Any, whole: ConfigDict, rows: Sequence[Row]) -> None:
+    measured = {row.label: row.interval for row in rows if row.values}
+    names = list(dict.fromkeys(name for _, name, _ in whole.curves.points))
+    for color, name in zip(COLORS * len(names), names, strict=False):
+        points = [(x, measured[label]) for label, own, x in whole.curves.points if own == name and label in measured]
+        if not points:
+            continue
+        x, intervals = zip(*sorted(points, key=lambda point: point[0]), strict=True)
+        axes.errorbar(
+            x, [each.mean for each in intervals], _errors(intervals), color=color, marker="o", label=name, capsize=3
+        )
+    axes.set(xlabel=whole.curves.x, ylabel=whole.metric.lstrip("-"))
+    if whole.curves.log:
+        axes.set_xscale("log", base=2)
+    axes.grid(True)
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.03, 1), ncols=3, fontsize=9)
+
+
+def _points(axes: Any, whole: ConfigDict, rows: Sequence[Row]) -> None:
+    for place, row in enumerate(rows):
+        if row.values:
+            axes.plot(list(row.values.values()), [place] * len(row.values), ".", color=ACCENT, alpha=0.4)
+            axes.errorbar(row.interval.mean, place, xerr=_errors([row.interval]), color=ACCENT, marker="o", capsize=3)
+    _label_rows(axes, [row.label for row in rows])
+    axes.set_xlabel(whole.metric.lstrip("-"))
+    axes.grid(True, axis="x")
+
+
+def _errors(intervals: Sequence[Any]) -> np.ndarray:
+    """Returns [2, n], how far the intervals reach below and above their means; 0 where they are infinite."""
+    reach = np.array([[each.mean - each.low, each.high - each.mean] for each in intervals]).T
+    return np.where(np.isfinite(reach), reach, 0)
+
+
+def _natural(name: str) -> list:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def _label_rows(axes: Any, labels: Sequence[str]) -> None:
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+
+
+@contextlib.contextmanager
+def _canvas(path: Path, width: float, height: float, panels: int) -> Iterator[list[Any]]:
+    """Gives panels to draw in, then writes the picture."""
+    import matplotlib  # takes long
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(SETTINGS):
+        canvas = Figure(figsize=(width, height), layout="constrained")
+        yield list(canvas.subplots(1, panels, squeeze=False)[0])
+        canvas.savefig(path, format="png", metadata={"Software": None})

@@ -1,0 +1,110 @@
+"""What was measured: results.jsonl, a line a cell, and meta.json, on what and how. Tables are made of these alone."""
+
+import dataclasses
+import json
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from data.errors import UserError
+from experiments import cells
+from experiments.cells import Place
+from experiments.experiment import declared, labels
+from training.workdir import write_whole
+
+VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A cell's result.
+
+    Attributes:
+        values: of the tuned keys; `chosen` whether they are those of the row.
+        seconds: wall time of its processes.
+        metrics: SPLIT/METRIC -> value, of the final evaluation; empty if the run `diverged`.
+        gradients: layer -> norm of the gradient of the first step, where the config logs it.
+    """
+
+    row: str
+    seed: int
+    values: dict[str, Any]
+    chosen: bool
+    diverged: bool
+    seconds: float
+    metrics: dict[str, float]
+    gradients: dict[str, float]
+
+
+def write(outdir: Path, whole: ConfigDict, recipe: str, command: str) -> None:
+    """Writes results.jsonl and meta.json of all finished cells under `outdir`, also of earlier sessions.
+
+    Args:
+        recipe: FILE.py:SCALE.
+        command: as a person would type it again.
+    """
+    outcomes = cells.all_finished(whole, outdir)
+    chosen = {row: cells.choose(whole, row, outcomes) for row in labels(whole)}
+    records = []
+    for cell, outcome in outcomes.items():
+        place = Place(outdir / cell.folder)
+        own = {"values": dict(cell.values), "chosen": cell.values == chosen[cell.row], "seconds": place.seconds()}
+        measured = {"metrics": dict(outcome.metrics), "gradients": _gradients(place), "diverged": outcome.diverged}
+        records.append(Record(row=cell.row, seed=cell.seed, **own, **measured))
+    order = labels(whole)
+    records.sort(key=lambda record: (order.index(record.row), tuple(record.values.items()), record.seed))
+    outdir.mkdir(parents=True, exist_ok=True)
+    write_whole(outdir / "results.jsonl", "".join(json.dumps(dataclasses.asdict(x)) + "\n" for x in records))
+    meta = {
+        "config": recipe,
+        "command": command,
+        "hardware": _hardware([Place(outdir / cell.folder) for cell in outcomes]),
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in VERSIONS}},
+        "rows": declared(whole),
+    }
+    write_whole(outdir / "meta.json", json.dumps(meta, indent=1) + "\n")
+
+
+def read(folder: Path) -> tuple[list[Record], dict[str, Any]]:
+    """Returns the records and the meta data of a folder that `write` wrote. Raises UserError."""
+    try:
+        lines = (folder / "results.jsonl").read_text().splitlines()
+        return [Record(**json.loads(line)) for line in lines], json.loads((folder / "meta.json").read_text())
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{folder} has no results of an experiment: {error}") from error
+
+
+def changes(meta: dict[str, Any], whole: ConfigDict) -> list[str]:
+    """Returns "ROW KEY: old -> new" for whatever the file declares otherwise than when it was measured."""
+    new = json.loads(json.dumps(declared(whole)))
+    return [
+        f"{row} {key}: {meta['rows'][row].get(key, 'default')!r} -> {new[row].get(key, 'default')!r}"
+        for row in meta["rows"]
+        if row in new
+        for key in dict.fromkeys([*meta["rows"][row], *new[row]])
+        if meta["rows"][row].get(key) != new[row].get(key)
+    ]
+
+
+def _gradients(place: Place) -> dict[str, float]:
+    path = place.workdir / "metrics.jsonl"
+    for line in path.read_text().splitlines() if path.exists() else []:
+        row = json.loads(line)
+        if row["split"] == "gradients":
+            return {name.removeprefix("layer/"): x for name, x in row.items() if name.startswith("layer/")}
+    return {}
+
+
+def _hardware(places: list[Place]) -> str:
+    """Returns this machine's processor and cores, and jax's devices as the cells printed them."""
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        named = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        cpu = named[0].partition(":")[2].strip() if named else cpu
+    printed = [place.beside("out").read_text().partition("\n")[0] for place in places if place.beside("out").exists()]
+    devices = {line.removeprefix("devices: ") for line in printed if line.startswith("devices: ")}
+    return "; ".join([f"{os.cpu_count()} cores of {cpu}", *sorted(devices)])

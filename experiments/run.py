@@ -1,0 +1,170 @@
+"""Run an experiment: python -m experiments.run --config=experiments/init_depth.py:cpu
+
+Every cell, a row with a seed, is a run of train.py in a folder of its own. The same command goes on where it was
+stopped, and what is finished is not run again. At the end there are results.jsonl, table.md and table.png.
+"""
+
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from data.errors import UserError, nearest
+from experiments import cells, launch
+from experiments.cells import Outcome, Place
+from experiments.experiment import Cell, cell_config, labels, load
+from experiments.show import Show
+from training import cli
+from training.stop import EXIT_CODE
+
+_CONFIG = flags.DEFINE_string("config", None, "Experiment, FILE.py or FILE.py:SCALE.")
+_OUTDIR = flags.DEFINE_string("outdir", None, "Folder of all runs (default: experiments/runs/NAME-SCALE).")
+_WORKERS = flags.DEFINE_integer("workers", 0, "Cells at a time; 0 = one a GPU, else one a core, at most 8.", 0)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS data sets are or are prepared (default: TFDS's own).")
+_ROWS = flags.DEFINE_list("rows", [], "Only these rows.")
+_SEEDS = flags.DEFINE_integer("seeds", 0, "Only so many seeds; 0 = as the experiment says.", 0)
+_LAUNCHER = flags.DEFINE_enum("launcher", "local", ["local", "slurm"], "Where cells run.")
+_SLURM = flags.DEFINE_multi_string("slurm", [], "Option of submitit, such as slurm_partition=gpu; repeatable.")
+
+TICK_SECONDS = 0.25
+
+
+def main(argv: list[str]) -> None:
+    if not _CONFIG.value:
+        raise UserError("--config is missing: name an experiment, such as experiments/init_depth.py:cpu")
+    if argv[1:]:
+        raise UserError(f"{argv[1]!r} is no flag: write --NAME=VALUE")
+    whole, recipe = load(_CONFIG.value)
+    for row in _ROWS.value:
+        if row not in labels(whole):
+            raise UserError(f"--rows: there is no row {row!r}: {nearest(row, labels(whole))}")
+    outdir = Path(_OUTDIR.value or f"experiments/runs/{Path(recipe.partition(':')[0]).stem}-{whole.scale}").resolve()
+    check(outdir)
+    asked = whole.copy_and_resolve_references()
+    asked.rows = tuple(row for row in whole.rows if not _ROWS.value or row[0] in _ROWS.value)
+    asked.seeds = whole.seeds[: _SEEDS.value or None]
+    runner = Runner(asked, recipe, outdir, _DATA_DIR.value, _launcher(outdir))
+    signal.signal(signal.SIGTERM, _stopped)
+    try:
+        runner.run()
+    except (KeyboardInterrupt, SystemExit):
+        runner.stop()
+        print("stopped; the same command continues", flush=True)
+        sys.exit(EXIT_CODE)
+    from experiments import results, table  # jax and scipy with them: late, so that a slip is answered at once
+
+    results.write(outdir, whole, recipe, shlex.join(["python", "-m", "experiments.run", *sys.argv[1:]]))
+    table.write(outdir)
+    failed = {cell: outcome for cell, outcome in runner.outcomes.items() if outcome.failed}
+    for cell, outcome in failed.items():
+        print(f"failed: {cell.folder}: {outcome.reason}", file=sys.stderr, flush=True)
+    sys.exit(int(bool(failed)))
+
+
+def _launcher(outdir: Path) -> launch.Local | launch.Submitted:
+    """Returns what `--launcher` names; options for Slurm are submitit's, numbers as numbers."""
+    if _LAUNCHER.value == "local":
+        return launch.Local(_WORKERS.value)
+    pairs = [option.partition("=") for option in _SLURM.value]
+    options = {key: int(value) if value.isdecimal() else value for key, _, value in pairs}
+    return launch.Submitted(_WORKERS.value, outdir, options)
+
+
+def check(outdir: Path) -> None:
+    """Raises UserError for a folder that cannot be, or is that of a run."""
+    parent = next(path for path in (outdir, *outdir.parents) if path.exists())
+    if not parent.is_dir():
+        raise UserError(f"--outdir {outdir}: {parent} is a file")
+    if (outdir / "config.json").exists():
+        raise UserError(f"--outdir {outdir} is the folder of one run, not of an experiment")
+
+
+class Runner:
+    """Runs cells until all that are wanted have an outcome."""
+
+    def __init__(self, whole: ConfigDict, recipe: str, outdir: Path, data_dir: str | None, launcher: Any):
+        self.whole, self.recipe, self.outdir, self.launcher = whole, recipe, outdir, launcher
+        self.data_dir = data_dir and str(Path(data_dir).resolve())
+        self.outcomes: dict[Cell, Outcome] = {}
+        self.running: dict[Cell, tuple[Any, float]] = {}  # job, when it began
+        self.busy: set[Cell] = set()  # in which another process is at work
+        self.configs: dict[Cell, ConfigDict] = {}
+        self.loaded: set[str] = set()  # data sets that a cell has read: they are prepared
+
+    def run(self) -> None:
+        """Runs what is not finished. Raises UserError if a workdir is of another config."""
+        self.outcomes = cells.all_finished(self.whole, self.outdir)
+        with Show(self.whole, self.outcomes) as show:
+            while waiting := [cell for cell in cells.wanted(self.whole, self.outcomes) if cell not in self.outcomes]:
+                self._start([cell for cell in waiting if cell not in self.running])
+                time.sleep(TICK_SECONDS)
+                for cell, outcome in self._ended():
+                    self.outcomes[cell] = outcome
+                    show.ended(cell, outcome, self.outcomes)
+                under_way = {cell: self._place(cell).progress() for cell in {*self.running, *self.busy}}
+                show.refresh(self.outcomes, under_way)
+
+    def stop(self) -> None:
+        launch.stop([job for job, _ in self.running.values()])
+
+    def _config(self, cell: Cell) -> ConfigDict:
+        if cell not in self.configs:
+            self.configs[cell] = cell_config(self.whole, cell)
+        return self.configs[cell]
+
+    def _being_prepared(self, cell: Cell) -> bool:
+        """Whether a running cell may be preparing the data set of this one: two must not at once."""
+        name = self._config(cell).data.name
+        readers = [other for other in self.running if self._config(other).data.name == name]
+        if any(self._place(other).loaded() for other in readers):
+            self.loaded.add(name)
+        return bool(readers) and name not in self.loaded
+
+    def _place(self, cell: Cell) -> Place:
+        return Place(self.outdir / cell.folder)
+
+    def _finished(self, cell: Cell) -> Outcome | None:
+        return cells.finished(self._place(cell), self._config(cell))
+
+    def _start(self, waiting: list[Cell]) -> None:
+        for cell in waiting:
+            if not self.launcher.free:
+                return
+            place = self._place(cell)
+            if cell in self.busy and (outcome := self._finished(cell)):  # the other process may have ended it
+                self.busy.discard(cell)
+                self.outcomes[cell] = outcome
+                continue
+            if self._being_prepared(cell):
+                continue
+            command = launch.train_command(self.recipe, cell.argument, place, self.data_dir)
+            try:
+                self.running[cell] = self.launcher.start(command, place), time.monotonic()
+                self.busy.discard(cell)
+            except launch.Busy:
+                self.busy.add(cell)
+
+    def _ended(self) -> list[tuple[Cell, Outcome]]:
+        result = []
+        for cell, (job, began) in list(self.running.items()):
+            if (code := job.poll()) is not None:
+                del self.running[cell]
+                self.launcher.ended(job)
+                place = self._place(cell)
+                place.add_seconds(time.monotonic() - began)
+                result.append((cell, cells.ended(place, self._config(cell), code)))
+        return result
+
+
+def _stopped(number: int, frame: Any) -> None:
+    del number, frame
+    raise SystemExit(EXIT_CODE)
+
+
+if __name__ == "__main__":
+    cli.run(main)

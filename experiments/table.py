@@ -1,0 +1,184 @@
+"""The table of an experiment beside the paper's, and experiments/README.md, the tables of all results that are kept.
+
+    python -m experiments.table [FOLDER...]
+
+Copies the results of the folders (of experiments/runs) to experiments/results, and writes the README of all there.
+"""
+
+import dataclasses
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from experiments import judge, plot, results
+from experiments.experiment import load
+from experiments.judge import NOT, REPRODUCED, Interval, Row, Verdict
+from training import cli
+from training.workdir import write_whole
+
+HERE = Path(__file__).resolve().parent
+RESULTS, README = HERE / "results", HERE / "README.md"
+KEPT = ("results.jsonl", "meta.json", "table.png", "gradients.png")
+COLORS = {REPRODUCED: "green", NOT: "red"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """An experiment with its results."""
+
+    whole: ConfigDict
+    meta: dict[str, Any]
+    records: list[results.Record]
+    rows: list[Row]
+    verdicts: list[Verdict]
+
+    @classmethod
+    def of(cls, folder: Path) -> "Measured":
+        """Reads a folder that `results.write` wrote. Raises UserError."""
+        records, meta = results.read(folder)
+        whole, _ = load(meta["config"])
+        rows = judge.rows(whole, records)
+        return cls(whole, meta, records, rows, judge.verdicts(whole, rows))
+
+    @property
+    def heading(self) -> list[str]:
+        tuned = [key.rpartition(".")[2].replace("_", " ") for key, _ in self.whole.tune]
+        paper = [f"paper: {self.whole.paper.metric}"] if self.whole.paper["values"] else []
+        best = "lower is better" if self.whole.metric.startswith("-") else "higher is better"
+        return ["row", f"{self.whole.metric.lstrip('-')} ({best})", "seeds", *tuned, *paper]
+
+    @property
+    def lines(self) -> list[list[str]]:
+        paper = {label: f"{value:g}{'' if checked else ' (unverified)'}" for label, value, checked in self._published}
+        lines = []
+        for row in self.rows:
+            tuned = [f"{row.tuned[key]:g}" if key in row.tuned else "" for key, _ in self.whole.tune]
+            value = spread(row.interval) if row.values else "diverged" if row.diverged else "not run"
+            lost = f", {row.diverged} diverged" if row.diverged else ""
+            published = [paper.get(row.label, "")] if paper else []
+            lines.append([row.label, value, f"{len(row.values)}{lost}", *tuned, *published])
+        return lines
+
+    @property
+    def claims(self) -> list[list[str]]:
+        return [
+            [each.sentence, f"{each.better} > {each.worse}", f"{each.least:g}", spread(each.difference), each.verdict]
+            for each in self.verdicts
+        ]
+
+    @property
+    def _published(self) -> Sequence[tuple]:
+        return self.whole.paper["values"]
+
+
+CLAIMS_HEADING = ["claim", "better > worse", "by more than", "difference", "verdict"]
+
+
+def write(folder: Path) -> None:
+    """Writes table.md and the pictures beside a folder's results, and prints the table."""
+    measured = Measured.of(folder)
+    plot.table(measured.whole, measured.rows, folder / "table.png")
+    plot.gradients(measured.whole, measured.records, folder / "gradients.png")
+    write_whole(folder / "table.md", f"# {title(measured)}\n\n{section(measured, folder, folder)}")
+    show(measured)
+
+
+def title(measured: Measured) -> str:
+    """Returns "init_depth, cpu"."""
+    path, _, scale = measured.meta["config"].partition(":")
+    return f"{Path(path).stem}, {scale}"
+
+
+def section(measured: Measured, folder: Path, beside: Path) -> str:
+    """Returns the Markdown of an experiment, without a heading; pictures are linked from the folder `beside`."""
+    meta, paper = measured.meta, measured.whole.paper
+    link = f" ([arXiv {paper.arxiv}](https://arxiv.org/abs/{paper.arxiv}))" if paper.arxiv else ""
+    changed = results.changes(meta, measured.whole)
+    seconds = sum(record.seconds for record in measured.records)
+    versions = ", ".join(f"{name} {version}" for name, version in meta["versions"].items())
+    parts = [
+        f"{paper.title}{link}{'. ' * bool(paper.table)}{paper.table}.",
+        _markdown(measured.heading, measured.lines),
+        _markdown(CLAIMS_HEADING, measured.claims) if measured.claims else "",
+        *(f"![{name}]({(folder / name).relative_to(beside)})" for name in KEPT[2:] if (folder / name).exists()),
+        f"`{meta['command']}`: {len(measured.records)} runs, {seconds / 60:.0f} minutes of processes in all; "
+        f"{meta['hardware']}; {versions}.",
+        "**Declared otherwise since it was measured**: " + "; ".join(changed) + "." if changed else "",
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def readme(kept: Path = RESULTS, experiments: Path = HERE) -> str:
+    """Returns what README.md should be: an overview of all experiments and scales, and the tables of those run."""
+    measured = {path.parent: Measured.of(path.parent) for path in sorted(kept.glob("*/meta.json"))}
+    verdicts = {title(each): [verdict.verdict for verdict in each.verdicts] for each in measured.values()}
+    overview = []
+    for path in recipes(experiments):
+        for scale in load(str(path))[0].scales:
+            found = verdicts.get(f"{path.stem}, {scale}")
+            said = "not run" if found is None else ", ".join(f"{found.count(x)} {x}" for x in dict.fromkeys(found))
+            overview.append([f"`{path.name}:{scale}`", load(f"{path}:{scale}")[0].paper.title, said or "measured"])
+    sections = [f"## {title(each)}\n\n{section(each, folder, kept.parent)}" for folder, each in measured.items()]
+    intro = (
+        "Generated by `python -m experiments.table` from `results/`. Values are means over seeds with their 95% t "
+        f"interval. {judge.TEST}"
+    )
+    parts = ["# Papers' ablations, run here", intro, _markdown(["experiment", "paper", "claims"], overview), *sections]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def recipes(folder: Path = HERE) -> list[Path]:
+    """Returns the files that declare an experiment."""
+    return [path for path in sorted(folder.glob("*.py")) if "\ndef get_config(" in path.read_text()]
+
+
+def spread(interval: Interval) -> str:
+    """Writes a mean with half the width of its interval, which one value has not."""
+    if math.isnan(interval.mean):
+        return ""
+    half = interval.high - interval.mean
+    return f"{interval.mean:.4g}" + (f" ± {half:.2g}" if math.isfinite(half) else "")
+
+
+def show(measured: Measured) -> None:
+    """Prints the table and the verdicts."""
+    console = Console(highlight=False, soft_wrap=not Console().is_terminal)
+    table = Table(*measured.heading, title=measured.whole.paper.title, title_justify="left", box=box.SIMPLE_HEAD)
+    for line in measured.lines:
+        table.add_row(*line)
+    console.print(table)
+    if measured.claims:
+        claims = Table(*CLAIMS_HEADING, box=box.SIMPLE_HEAD)
+        for *line, verdict in measured.claims:
+            claims.add_row(*line, verdict, style=COLORS.get(verdict, ""))
+        console.print(claims)
+
+
+def _markdown(heading: list[str], lines: list[list[str]]) -> str:
+    rule = ["---"] * len(heading)
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (heading, rule, *lines)
+    )
+
+
+def main(argv: list[str]) -> None:
+    for folder in map(Path, argv[1:]):
+        measured = Measured.of(folder)
+        kept = RESULTS / title(measured).replace(", ", "-")
+        kept.mkdir(parents=True, exist_ok=True)
+        for name in KEPT:
+            if (folder / name).exists():
+                shutil.copyfile(folder / name, kept / name)
+    write_whole(README, readme())
+    print(f"{README}: {len(list(RESULTS.glob('*/meta.json')))} experiments with results")
+
+
+if __name__ == "__main__":
+    cli.run(main)

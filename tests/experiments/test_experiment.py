@@ -1,0 +1,123 @@
+"""How an experiment is declared, and how a cell of it becomes a config."""
+
+import pytest
+from ml_collections import ConfigDict
+
+from data.errors import UserError
+from experiments.cells import Outcome, choose, count, wanted
+from experiments.experiment import (
+    Cell,
+    Claim,
+    Curves,
+    Paper,
+    Scale,
+    candidates,
+    cell_config,
+    experiment,
+    labels,
+    parse_cell,
+)
+from experiments.recipes import digits_mlp
+from tests.experiments import tiny
+from training.config import difference, validate
+
+
+def declare(arg="", **changes):
+    base = digits_mlp(steps=10, batch_size=8)
+    settings = {
+        "metric": "-test/loss",
+        "rows": {"a": {"model.widths": (2,)}, "b": {"optimizer.momentum": 0.5}},
+        "scales": {"cpu": Scale(base=base, seeds=3), "full": Scale(base=base, seeds=2, rows=("b",))},
+        "paper": Paper(title="A", arxiv="0", values={"a": 1.0, "b": 2.0}, recalled=("b",)),
+        "claims": (Claim("a", "b", "A is better."),),
+        "curves": Curves("x", {"a": ("one", 1.0), "b": ("one", 2.0)}),
+    }
+    return experiment(arg, **(settings | changes))
+
+
+def test_a_scale_has_its_own_rows_claims_and_numbers():
+    whole = declare()
+    assert whole == declare("cpu") and whole.seeds == (0, 1, 2) and labels(whole) == ["a", "b"]
+    assert whole.paper["values"] == (("a", 1.0, True), ("b", 2.0, False)) and len(whole.claims) == 1
+    full = declare("full")
+    assert labels(full) == ["b"] and full.claims == () and [label for label, *_ in full.curves.points] == ["b"]
+    assert ConfigDict(full.to_dict()) == full and "momentum" in str(full)
+
+
+def test_a_cell_is_the_base_with_the_rows_overrides():
+    whole = declare(tune={"optimizer.learning_rate": (0.5, 0.25)})
+    alone = declare("cpu,b,seed=3,optimizer.learning_rate=0.25", tune={"optimizer.learning_rate": (0.5, 0.25)})
+    changes = difference(validate(whole.base), alone)
+    keys = {change.partition(":")[0] for change in changes}
+    assert keys == {"seed", "optimizer.momentum", "optimizer.learning_rate"}
+    assert (alone.seed, alone.optimizer.momentum, alone.optimizer.learning_rate) == (3, 0.5, 0.25)
+    assert declare("cpu,a").model.widths == (2,) and "widths" not in whole.base.model
+    cell = Cell("b", 3, (("optimizer.learning_rate", 0.25),))
+    assert parse_cell(whole, cell.argument.split(",")) == cell and cell.folder == "b/learning_rate=0.25/3"
+
+
+@pytest.mark.parametrize(
+    ("arg", "words"),
+    [
+        ("cpuu", ["'cpuu'", "did you mean 'cpu'"]),
+        ("cpu,c", ["'c'", "there are: a, b"]),
+        ("full,a", ["'full' has no row 'a'"]),
+        ("cpu,a,sed=1", ["'sed=1'", "did you mean 'seed'"]),
+        ("cpu,a,seed=x", ["seed=NUMBER"]),
+        ("cpu,a,seed=-1", ["'seed=-1'"]),
+        ("cpu,a,optimizer.learning_rate=1.0", ["optimizer.learning_rate", "seed"]),
+    ],
+)
+def test_slips_in_the_argument(arg, words):
+    with pytest.raises(UserError) as refusal:
+        declare(arg)
+    assert all(word in str(refusal.value) for word in words), refusal.value
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"claims": (Claim("a", "bb", ""),)}, ["claims", "'bb'", "did you mean"]),
+        ({"paper": Paper(title="A", arxiv="0", values={"c": 1.0})}, ["paper", "'c'"]),
+        ({"curves": Curves("x", {"c": ("one", 1.0)})}, ["curves", "'c'"]),
+        ({"rows": {"a": {}, "b": {}, "c d": {}}}, ["'c d'"]),
+    ],
+)
+def test_slips_in_the_declaration(changes, words):
+    with pytest.raises(UserError) as refusal:
+        declare(**changes)
+    assert all(word in str(refusal.value) for word in words), refusal.value
+
+
+@pytest.mark.parametrize(
+    ("key", "near"), [("optimizer.momentun", None), ("trian.steps", "train"), ("train.step", "steps")]
+)
+def test_an_override_of_an_unknown_key(key, near):
+    whole = declare(rows={"a": {key: 3}, "b": {}})
+    if near is None:  # optax knows what its arguments are, and says so when the run is built
+        assert cell_config(whole, Cell("a")).optimizer[key.partition(".")[2]] == 3
+        return
+    with pytest.raises(UserError, match=near):
+        cell_config(whole, Cell("a"))
+
+
+def test_tuning_is_over_before_further_seeds_begin():
+    whole = declare(tune={"optimizer.learning_rate": (1.0, 2.0), "optimizer.momentum": (0.0,)})
+    grid = candidates(whole)
+    assert len(grid) == 2 and count(whole) == 2 * (2 + 2)
+    assert wanted(whole, {}) == [Cell(row, 0, values) for row in "ab" for values in grid]
+    outcomes = {
+        Cell("a", 0, grid[0]): Outcome({"validation/loss": 2.0}),
+        Cell("a", 0, grid[1]): Outcome(reason="broke"),
+    }
+    assert choose(whole, "a", outcomes) is None and len(wanted(whole, outcomes)) == 4
+    outcomes[Cell("a", 0, grid[1])] = Outcome({"validation/loss": 1.0})  # lower is better
+    assert choose(whole, "a", outcomes) == grid[1]
+    assert [cell for cell in wanted(whole, outcomes) if cell.seed] == [Cell("a", seed, grid[1]) for seed in (1, 2)]
+    outcomes[Cell("a", 0, grid[1])] = Outcome(diverged=True)
+    assert choose(whole, "a", outcomes) == grid[0]
+
+
+def test_without_tuning_all_cells_are_known():
+    whole = tiny.get_config()
+    assert wanted(whole, {}) == [Cell("narrow", 0), Cell("wide", 0)] and count(whole) == 2

@@ -1,0 +1,49 @@
+"""Every experiment of the folder, found by itself: it declares what there is, and its cells can be run."""
+
+import pytest
+from ml_collections import ConfigDict
+
+from data.builders import BUILDERS, RAW
+from data.builders.sequences import Procedural
+from experiments.experiment import Cell, cell_config, labels, load
+from experiments.table import recipes
+from training import build
+from training.parallel import Parallel
+from training.run import build_run
+
+SCALES = [(path, scale) for path in recipes() for scale in load(str(path))[0].scales]
+NEED_FILES = {builder.name for builder in RAW}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """Where procedural sets are prepared with few examples."""
+    with pytest.MonkeyPatch.context() as patch:
+        for builder in BUILDERS.values():
+            if issubclass(builder, Procedural) and hasattr(builder, "SIZES"):
+                patch.setattr(builder, "SIZES", dict.fromkeys(builder.SIZES, 600))
+        yield str(tmp_path_factory.mktemp("tfds"))
+
+
+def test_there_are_experiments():
+    assert {"init_depth", "bahdanau_attention"} <= {path.stem for path in recipes()}
+    assert not {"experiment", "run", "table"} & {path.stem for path in recipes()}
+
+
+@pytest.mark.parametrize(("path", "scale"), SCALES, ids=lambda value: getattr(value, "stem", value))
+def test_an_experiment(path, scale, data_dir, monkeypatch):
+    monkeypatch.setattr(Parallel, "check_batch_size", lambda *_: None)  # a cell has one device, tests have eight
+    whole, _ = load(f"{path}:{scale}")
+    assert isinstance(whole, ConfigDict) and whole.paper.title and whole.scale == scale
+    assert len(whole.seeds) >= 3 and (scale != "cpu" or 0 < whole.minutes <= 10)
+    splits = {name for name, split in whole.base.data.splits.items() if split}
+    assert whole.metric.lstrip("-").partition("/")[0] in splits and (not whole.tune or "validation" in splits)
+    for label in labels(whole):
+        config = cell_config(whole, Cell(label))
+        name = config.data.name.partition("/")[0]
+        if scale == "cpu" and name in BUILDERS and name not in NEED_FILES:
+            run = build_run(config, data_dir)
+            assert run.steps > 0
+        else:
+            build.construct(config.model, "arch")
+            build.construct(config.task, "tasks")

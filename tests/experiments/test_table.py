@@ -1,0 +1,149 @@
+"""Tables and verdicts, against hand-computed numbers; and the README of the results that are kept."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from data.errors import UserError
+from experiments import judge, results, table
+from experiments.cells import Place
+from experiments.experiment import Cell, cell_config, declared, load
+from experiments.judge import Interval
+from experiments.results import Record
+from tests.experiments import tiny
+from tests.experiments.test_experiment import declare
+from training import config as config_lib
+
+
+def record(row, seed, value, **changes):
+    settings = {"values": {}, "chosen": True, "diverged": False, "seconds": 1.0, "gradients": {}}
+    return Record(row=row, seed=seed, metrics={"test/loss": value}, **(settings | changes))
+
+
+def test_the_interval_of_a_mean_is_students():
+    values = [0.1, 0.4, 0.7, 0.2]
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    interval = Interval.of(values)
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
+    assert interval.mean == pytest.approx(0.35)
+    assert Interval.of([3.0]) == Interval(3.0, -math.inf, math.inf) and math.isnan(Interval.of([]).mean)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "least", "verdict"),
+    [
+        ([1.0, 1.1, 0.9], [2.0, 2.1, 1.9], 0.0, judge.REPRODUCED),  # lower is better
+        ([1.0, 1.1, 0.9], [2.0, 2.1, 1.9], 0.99, judge.REPRODUCED),  # the differences are all 1: paired
+        ([1.0, 1.1, 0.9], [2.0, 2.1, 1.9], 1.01, judge.NOT),
+        ([2.0, 2.1, 1.9], [1.0, 1.2, 0.9], 0.0, judge.NOT),
+        ([1.0, 3.0, 2.0], [2.0, 2.0, 2.0], 0.0, judge.UNDECIDED),
+        ([2.0, 2.1, 1.9], [1.0, 1.2, 0.9], -1.5, judge.REPRODUCED),  # hardly worse
+        ([1.0], [9.0], 0.0, judge.UNDECIDED),
+        ([], [9.0, 9.0, 9.0], 0.0, judge.UNDECIDED),
+    ],
+)
+def test_verdicts(first, second, least, verdict):
+    whole = declare()
+    whole.claims = (("a", "b", "A is better.", least),)
+    measured = [record("a", i, x) for i, x in enumerate(first)] + [record("b", i, x) for i, x in enumerate(second)]
+    (judged,) = judge.verdicts(whole, judge.rows(whole, measured))
+    assert judged.verdict == verdict and judged.seeds == min(len(first), len(second))
+
+
+def test_only_seeds_of_both_rows_are_compared():
+    whole = declare()
+    measured = [record("a", 0, 1.0), record("a", 2, 1.0), record("b", 2, 4.0), record("b", 1, 9.0)]
+    (judged,) = judge.verdicts(whole, judge.rows(whole, measured))
+    assert judged.seeds == 1 and judged.difference.mean == 3.0
+
+
+def test_tuning_is_no_result_and_divergence_is_one():
+    measured = [record("a", 0, 1.0), record("a", 0, 5.0, chosen=False)]
+    lost = Record("a", 1, {}, True, True, 1.0, {}, {})
+    assert judge.rows(declare(diverged=7.0), [*measured, lost])[0].values == {0: 1.0, 1: 7.0}
+    row = judge.rows(declare(), [*measured, lost])[0]
+    assert row.values == {} and row.diverged == 1  # the other seeds alone would flatter it
+    assert judge.rows(declare(), measured)[0].values == {0: 1.0}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Returns results of the tiny experiment, narrow only."""
+    whole, recipe = load("tests/experiments/tiny.py:cpu")
+    for seed in whole.seeds:
+        workdir = tmp_path / "run" / Cell("narrow", seed).folder
+        workdir.mkdir(parents=True)
+        (workdir / "config.json").write_text(config_lib.to_json(cell_config(whole, Cell("narrow", seed))))
+        results_of = {"step": 3, "results": {"test": {"accuracy": 0.25}, "validation": {"accuracy": 0.5}}}
+        (workdir / "results.json").write_text(json.dumps(results_of))
+        rows = [{"step": 1, "split": "gradients", "layer/head": 2.0, "time/x": [1.0]}, {"step": 1, "split": "train"}]
+        (workdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        Place(workdir).add_seconds(61.5)
+        Place(workdir).beside("out").write_text("devices: 1 x abacus\n")
+    results.write(tmp_path / "run", whole, recipe, "python -m experiments.run")
+    return tmp_path / "run"
+
+
+def test_results_are_written_and_read(folder):
+    (one,), meta = results.read(folder)
+    assert one == Record(
+        "narrow", 0, {}, True, False, 61.5, {"test/accuracy": 0.25, "validation/accuracy": 0.5}, {"head": 2.0}
+    )
+    assert meta["hardware"].endswith("1 x abacus") and meta["rows"]["wide"]["model.widths"] == [16]
+    with pytest.raises(UserError, match="no results"):
+        results.read(folder / "narrow")
+
+
+def test_the_table_has_ours_and_the_papers(folder, capsys):
+    table.write(folder)
+    text = (folder / "table.md").read_text()
+    assert "| narrow | 0.25 | 1 |  |" in text and "| wide | not run | 0 | 3 |" in text
+    assert "| Wide is better. | wide > narrow | 0 |  | undecided |" in text and "1 minutes" in text
+    assert "Declared otherwise" not in text and "not run" in capsys.readouterr().out
+    from PIL import Image
+
+    for name in ("table.png", "gradients.png"):
+        pixels = np.asarray(Image.open(folder / name).convert("RGB"))
+        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20 and pixels[0, 0].tolist() == [255, 255, 255]
+
+
+def test_recalled_numbers_are_marked(folder):
+    measured = table.Measured.of(folder)
+    measured.whole.paper["values"] = (("wide", 3.0, False),)
+    assert measured.lines[1][-1] == "3 (unverified)"
+
+
+def test_what_the_file_declares_otherwise_by_now_is_said(folder):
+    meta = json.loads((folder / "meta.json").read_text())
+    assert results.changes(meta, tiny.get_config()) == []
+    meta["rows"]["wide"]["model.widths"] = [32]
+    assert results.changes(meta, tiny.get_config()) == ["wide model.widths: [32] -> [16]"]
+
+
+def test_results_that_are_kept_are_in_the_readme(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(table, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(table, "README", tmp_path / "README.md")
+    table.write(folder)
+    table.main(["table", str(folder)])
+    assert (tmp_path / "results/tiny-cpu/table.png").exists()
+    text = table.readme(tmp_path / "results", tmp_path)
+    assert "## tiny, cpu" in text and "(results/tiny-cpu/table.png)" in text
+    shutil.copy("tests/experiments/tiny.py", tmp_path)
+    overview = table.readme(tmp_path / "results", tmp_path)
+    assert (
+        "| `tiny.py:cpu` | A paper | 1 undecided |" in overview and "| `tiny.py:full` | A paper | not run |" in overview
+    )
+
+
+def test_the_readme_is_that_of_the_results():
+    assert table.README.read_text() == table.readme(), "stale: python -m experiments.table"
+
+
+def test_what_is_declared_is_no_default():
+    assert declared(tiny.get_config())["wide"] == declared(tiny.get_config("full"))["wide"]
+    assert "model.activation" in declared(tiny.get_config())["wide"]
+    assert "parallel.strategy" not in declared(tiny.get_config())["wide"]
