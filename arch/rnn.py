@@ -98,10 +98,12 @@ class RecurrentNetwork(_RecurrentNetwork):
 
     `stateful` carries the states from one batch to the next, which must hold the continuation of the same sequences, in
     the mutable collection "carry": truncated back-propagation through time in training, streaming step by step
-    otherwise. Where "carry" is not mutable, as in evaluation, every batch starts from zeros.
+    otherwise. Where "carry" is not mutable, as in evaluation, every batch starts from zeros. `forget` is the probability
+    that a row does so in training too: a network that never starts from zeros does not learn to.
     """
 
     stateful: bool = False
+    forget: float = 0.0
 
     TINY: ClassVar[dict] = {"num_classes": 3, "widths": (8, 8), "vocab_size": 11, "dropout": 0.2}
 
@@ -119,6 +121,9 @@ class RecurrentNetwork(_RecurrentNetwork):
                 raise ValueError(
                     f"{len(inputs)} sequences cannot continue {len(states[0]['h'])}: stateful needs the same"
                 )
+            if train and self.forget:
+                kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.forget, (len(inputs), 1))
+                states = jax.tree.map(lambda state: state * kept, states)
         outputs, states = self.features(inputs, states, lengths, train)
         if carried:
             # `init` stores the shapes of the states and no memory of its example

@@ -41,11 +41,11 @@ def language_model(config):
     config.task.inputs = ("tokens",)
     config.model.name = "rnn.RecurrentNetwork"
     config.model.cell = "layers.recurrent.LSTM"
-    config.model.widths = (256,)
+    config.model.widths = (384,)
     config.model.embedding_width = 64
-    config.model.dropout = 0.25
-    config.model.stateful = True
-    config.optimizer.learning_rate = 4e-3
+    config.model.dropout = 0.3
+    config.model.stateful, config.model.forget = True, 0.05
+    config.optimizer.learning_rate = 3e-3
     config.optimizer.warmup_steps = 100
     config.eval.every, config.eval.batch_size = 300, 8
 

@@ -11,6 +11,7 @@ from jaxtyping import Int, Int64
 from data.buckets import BucketedSplit
 from data.dataset import ArraySplit, Batch, Split
 from data.errors import UserError
+from data.windows import ForecastSplit
 
 # b: examples of a global batch, n: of a split, i: of a bucket, t: turns of a cycle
 
@@ -174,7 +175,8 @@ def _eval_batch(
 
 
 def _workers(split: Split, workers: int) -> int:
-    return 0 if isinstance(split, ArraySplit | BucketedSplit) else workers
+    in_memory = ArraySplit | BucketedSplit | ForecastSplit
+    return 0 if isinstance(split, in_memory) else workers
 
 
 def _host_slice(batch_size: int, process_index: int, process_count: int) -> slice:

@@ -7,7 +7,7 @@ from jaxtyping import Float, Num
 
 COLUMNS = (7, 6, 5)  # of the pictures over an image: whichever leaves the fewest places empty
 PLAIN = {"parse_math": False}  # a "$" is a token like others
-DARK = 0.8  # of black where the model did not look
+PALE = 0.85  # of white where the model did not look
 
 
 def over_words(path: str, source: list[str], written: list[str], weights: Float[np.ndarray, "l s"]) -> None:
@@ -33,7 +33,7 @@ def over_words(path: str, source: list[str], written: list[str], weights: Float[
 def over_image(
     path: str, image: Num[np.ndarray, "h w c"], written: list[str], weights: Float[np.ndarray, "l s"]
 ) -> None:
-    """Draws the image once for each written token, bright where the model looked (Xu et al. 2015, figure 3)."""
+    """Draws the image once for each written token, pale where the model did not look (as Xu et al. 2015, figure 3)."""
     from matplotlib.figure import Figure
 
     columns = min(COLUMNS, key=lambda columns: -(len(written) + 1) % columns)
@@ -49,7 +49,7 @@ def over_image(
     for axes, word, each in zip(places[1:], written, weights, strict=False):
         axes.imshow(image.squeeze(), cmap="gray", **smooth)
         shade = each.reshape(grid) / max(each.max(), 1e-9)
-        axes.imshow(np.zeros((*grid, 3)), alpha=DARK * (1 - shade), **smooth)
+        axes.imshow(np.ones((*grid, 3)), alpha=PALE * (1 - shade), **smooth)
         axes.set_title(word, fontsize=11, **PLAIN)
     figure.savefig(path, dpi=150)
 

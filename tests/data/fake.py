@@ -1,13 +1,16 @@
-"""Official TFDS sets with made-up examples, prepared without TensorFlow or network and read as the real ones are."""
+"""Data sets with made-up examples, prepared without TensorFlow or network and read as the real ones are."""
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
+
+from data import builders
+from data.official import Official
 
 
 def prepare(name: str, data_dir: str, sizes: Mapping[str, int]) -> None:
@@ -44,3 +47,118 @@ def _png(feature: tfds.features.Image, image: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, format="png")
     return file.getvalue()
+
+
+WORDS = ("a", "man", "dog", "in", "blue", "red", "plays", "runs", "with", "two")
+SIZES = {"train": 32, "validation": 16, "test": 16}
+
+
+def _sentence(random: np.random.Generator) -> str:
+    return " ".join(random.choice(WORDS, random.integers(3, 8))) + "."
+
+
+def _running_text(random: np.random.Generator) -> dict[str, Any]:
+    return {"text": "\n".join(_sentence(random) for _ in range(25))}
+
+
+def _intent(random: np.random.Generator) -> dict[str, Any]:
+    text, i = _sentence(random), int(random.integers(3))
+    named = {"intent": i, "intent_name": WORDS[i], "domain": 0, "domain_name": "all"}
+    return {"text": f"{WORDS[i]} {WORDS[i]} {text}", **named}
+
+
+def _news(random: np.random.Generator) -> dict[str, Any]:
+    return {"text": _sentence(random), "label": int(random.integers(4))}
+
+
+def _pair(random: np.random.Generator) -> dict[str, Any]:
+    source = _sentence(random)
+    return {"source": source, "target": source.upper()}
+
+
+def _speech(random: np.random.Generator) -> dict[str, Any]:
+    """Returns a tone a digit, as much higher as the digit is."""
+    digits = random.integers(10, size=random.integers(3, 6), dtype=np.int32)
+    tones = [np.sin(np.arange(1_600) * (0.2 + 0.2 * digit)) for digit in digits]
+    audio = np.round(8_000 * np.concatenate(tones)).astype(np.int16)
+    text = " ".join(builders.speech.WORDS[digit] for digit in digits)
+    return {"audio": audio, "text": text, "digits": digits, "speaker": 0}
+
+
+def _music(random: np.random.Generator) -> dict[str, Any]:
+    return {"notes": (random.random((random.integers(5, 20), 88)) < 0.05).astype(np.uint8)}
+
+
+def _series(random: np.random.Generator) -> dict[str, Any]:
+    return {"series": random.normal(size=(90, 7)).astype(np.float32).cumsum(0)}
+
+
+def _picture(random: np.random.Generator) -> dict[str, Any]:
+    return {"image": random.integers(0, 256, (50, 200, 3), dtype=np.uint8), "text": _sentence(random)}
+
+
+RAW = {
+    "multi30k/de-en": _pair,
+    "ag_news_topics": _news,
+    "ett/h1": _series,
+    "poly_music/jsb": _music,
+    "poly_music/nottingham": _music,
+    "joined_digits/random": _speech,
+    "joined_digits/by_speaker": _speech,
+    "nlvr": _picture,
+}
+SPLITS = {"multi30k/de-en": {"train": 32, "validation": 16, "test_2016": 16}, "nlvr": {"train": 80, "test": 16}}
+SPLITS |= dict.fromkeys(("tiny_shakespeare", "ett/h1"), dict.fromkeys(SIZES, 1))
+TEXT = tfds.features.Text()
+STORED = {  # sets whose official builder is not asked once they are prepared
+    "tiny_shakespeare": ({"text": TEXT}, _running_text),
+    "clinc_oos": (
+        {"text": TEXT, "intent": np.int32, "intent_name": TEXT, "domain": np.int32, "domain_name": TEXT},
+        _intent,
+    ),
+}
+DRAWN = ("adding/200", "copy_memory/100", "temporal_order/6a")
+
+
+def prepare_recipes(data_dir: str) -> None:
+    """Prepares under `data_dir` a small set of the same keys and shapes for every set that a recipe of sequences names,
+    without any raw file.
+    """
+    tfds.disable_progress_bar()
+    for name, (features, draw) in STORED.items():
+        fields = {"name": name, "FEATURES": features}
+        _make(type(name, (_Stored,), fields, skip_registration=True), name, draw, data_dir)
+    for name, draw in RAW.items():
+        _make(builders.BUILDERS[name.partition("/")[0]], name, draw, data_dir)
+    small = mock.patch.object
+    listops = builders.listops.ListOps
+    with small(builders.scenes, "SPLITS", SIZES), small(listops.builder_configs["small"], "sizes", SIZES):
+        Official("scenes", data_dir)
+        Official("listops/small", data_dir)
+    for name in DRAWN:
+        with small(builders.BUILDERS[name.partition("/")[0]], "SIZES", SIZES):
+            Official(name, data_dir)
+    tfds.enable_progress_bar()
+
+
+class _Stored(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    VERSION = tfds.core.Version("1.0.0")
+    FEATURES: Mapping[str, Any]
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(self.FEATURES))
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        raise NotImplementedError("replaced by _make")
+
+    def _generate_examples(self) -> None:
+        raise NotImplementedError("replaced by _make")
+
+
+def _make(cls: type, name: str, draw: Callable[[np.random.Generator], dict[str, Any]], data_dir: str) -> None:
+    config = name.partition("/")[2]
+    builder = cls(config=config or None, data_dir=data_dir, file_format="array_record")
+    random = np.random.default_rng(0)
+    splits = {split: iter([(i, draw(random)) for i in range(size)]) for split, size in SPLITS.get(name, SIZES).items()}
+    with mock.patch.object(builder, "_split_generators", lambda manager: splits):
+        builder.download_and_prepare()

@@ -9,11 +9,12 @@ ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "COLUMNS": "120"}
 
 
-def start(*arguments, script="train.py", **environment) -> subprocess.Popen:
+def start(*arguments, script="train.py", stdin=False, **environment) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, script, *map(str, arguments)],
         cwd=ROOT,
         env={**ENVIRONMENT, **environment},
+        stdin=subprocess.PIPE if stdin else None,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

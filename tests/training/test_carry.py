@@ -97,3 +97,20 @@ def test_continuous_order_goes_on_in_every_row():
     np.testing.assert_array_equal(np.bincount(seen), [rows] * size)
     assert len(set(first)) == rows
     assert {tuple(continuous(seed, 0, rows, size)) for seed in range(9)} != {tuple(first)}
+
+
+def test_rows_that_forget_start_from_zeros(batches):
+    tokens = jnp.asarray(batches[0]["tokens"])
+    params, memory = create().params, jnp.ones((ROWS, 6))
+    variables = {"params": params, "carry": {"states": [{"h": memory}]}}
+
+    def logits(forget, train=True):
+        model = MODEL.clone(forget=forget)
+        return model.apply(variables, tokens, train=train, mutable=["carry"], rngs={"dropout": jax.random.key(1)})[0]
+
+    start = MODEL.clone(stateful=False).apply({"params": params}, tokens, train=True)
+    goes_on, forgets, some = logits(0.0), logits(1.0), logits(0.5)
+    np.testing.assert_allclose(forgets, start, atol=1e-6)
+    rows = [np.abs(some - other).max((1, 2)) < 1e-6 for other in (start, goes_on)]
+    assert np.all(rows[0] ^ rows[1]) and 0 < rows[0].sum() < ROWS  # each row either starts anew or goes on
+    np.testing.assert_allclose(logits(1.0, train=False), goes_on, atol=1e-6)

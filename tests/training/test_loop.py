@@ -7,11 +7,11 @@ import jax
 import jax._src.array
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from configs import digits, images, tabular
 from tests.data.fake import prepare
 from tests.training import small
+from tests.training.recipes import record
 from training import run as run_lib
 from training.config import default, leaves, validate
 from training.display import Display
@@ -83,23 +83,6 @@ def test_every_example_is_evaluated_once(count, data_dir, tmp_path):
     np.testing.assert_array_equal(arrays["label"], labels)
     assert metrics["accuracy"] == pytest.approx((arrays["prediction"] == labels).mean())
     assert metrics["loss"] == pytest.approx(arrays["loss"].mean(), rel=1e-5)
-
-
-def record(config, seen, prefix=""):
-    """Returns the config whose every access adds the dotted key to `seen`."""
-
-    class Recorded(ConfigDict):
-        def __getitem__(self, key):
-            value = super().__getitem__(key)
-            if not isinstance(value, ConfigDict):
-                seen.add(prefix + key)
-            return value
-
-    result = Recorded()
-    for key in config:
-        value = config[key]
-        result[key] = record(value, seen, f"{prefix}{key}.") if isinstance(value, ConfigDict) else value
-    return result
 
 
 RECIPES = {

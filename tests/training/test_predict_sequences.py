@@ -1,0 +1,152 @@
+"""predict.py of language models, classifiers of text, translators, recognisers and captioners, against evaluation."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import wavfile
+
+from configs import captions, music, sequences, series, speech, text, translation
+from data.errors import UserError
+from data.official import Official
+from tests.training import commands
+from training import attention_figures
+from training.predict import complete, draw_attention, line, predict
+
+FEW = 5
+
+
+def said(one, count=FEW):
+    """Returns what evaluation had the model say of the first test examples."""
+    key = "generated" if "generated" in one.arrays else "prediction"
+    texts = [row[row > 2] for row in one.arrays[key][:count]]
+    return [one.run.task.detokenize(ids) for ids in texts]
+
+
+def raw(one, recipes_dir):
+    """Returns the first test examples as they are stored."""
+    config = one.run.config.data
+    examples = Official(config.name, recipes_dir).examples(config.splits.test)
+    return [examples[i] for i in range(FEW)]
+
+
+@pytest.fixture(scope="module")
+def shakespeare(trained):
+    return trained(text, "shakespeare")
+
+
+def test_a_language_model_goes_on_with_a_prompt(shakespeare):
+    workdir, prompt = str(shakespeare.workdir), "a man"
+    one, again, other = (complete(workdir, prompt, 40, seed) for seed in (0, 0, 1))
+    assert one.startswith(prompt) and len(one) == len(other) == len(prompt) + 40
+    assert one == again != other
+    best = {complete(workdir, prompt, 12, seed, top_k=1) for seed in (0, 1)}
+    assert len(best) == 1
+
+
+def test_prompts_from_the_command_line(shakespeare):
+    command = ["--prompt=two dog", "--length=9", "--temperature=0.7"]
+    code, out, err = commands.run(f"--workdir={shakespeare.workdir}", *command, script="predict.py")
+    assert code == 0 and out.startswith("two dog") and len(out) == len("two dog") + 9 + 1, err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [([], ["RecurrentClassifier", "is no language model"]), (["a.png"], ["--prompt is alone"])],
+    ids=["classifier", "files"],
+)
+def test_slips_of_a_prompt(arguments, words, trained):
+    flags = [f"--workdir={trained(text, 'clinc_oos').workdir}", "--prompt=a", *arguments]
+    code, out, err = commands.run(*flags, script="predict.py")
+    assert code == 2 and err.count("\n") == 1 and not out
+    assert all(word in err for word in words), err
+
+
+def test_runs_are_used_as_they_were_trained(shakespeare, trained):
+    intents = str(trained(text, "clinc_oos").workdir)
+    with pytest.raises(UserError, match=r"^temperature=-1.0, top_k=0, top_p=1.0: must be above 0"):
+        complete(str(shakespeare.workdir), "a", 5, temperature=-1.0)
+    with pytest.raises(UserError, match="--prompt is empty"):
+        complete(str(shakespeare.workdir), "", 5)
+    with pytest.raises(UserError, match="give --prompt"):
+        predict(str(shakespeare.workdir), [], ["a man"])
+    with pytest.raises(UserError, match=r"reads 'text': give lines of text"):
+        predict(intents, ["setup.cfg"])
+    for recipe, name, key in ((music, "jsb", "notes"), (series, "24", "past"), (sequences, "adding", "inputs")):
+        for given in ((["setup.cfg"], []), ([], ["a line"])):
+            with pytest.raises(UserError, match=f"this run reads '{key}' of .* cannot be given") as refusal:
+                predict(str(trained(recipe, name).workdir), *given)
+            assert "\n" not in str(refusal.value)
+
+
+def test_lines_are_classified(trained, recipes_dir):
+    one = trained(text, "clinc_oos")
+    texts = [example["text"].decode() for example in raw(one, recipes_dir)]
+    predictions = predict(str(one.workdir), [], texts)
+    assert [row["input"] for row in predictions.rows] == texts
+    for row, expected in zip(predictions.rows, one.arrays["prediction"], strict=False):
+        assert row["prediction"] == one.run.info.classes[expected]
+        assert row["probability"].keys() == set(one.run.info.classes)
+        assert sum(row["probability"].values()) == pytest.approx(1, abs=1e-5)
+        assert line(row).startswith(f"{row['input']}\t{row['prediction']}\t{row['prediction']} 0.")
+    with pytest.raises(UserError, match="RecurrentClassifier does not attend"):
+        draw_attention("a.png", predictions)
+
+
+def test_lines_are_translated_in_order(trained, recipes_dir, tmp_path):
+    one = trained(translation, "bahdanau")
+    texts = [example["source"].decode() for example in raw(one, recipes_dir)]
+    predictions = predict(str(one.workdir), [], [*texts, ""])
+    assert [row["input"] for row in predictions.rows] == [*texts, ""]
+    assert [row["prediction"] for row in predictions.rows[:FEW]] == said(one)
+    assert any(said(one))
+    draw_attention(str(tmp_path / "words.png"), predictions)
+    with Image.open(tmp_path / "words.png") as picture:
+        assert min(picture.size) > 200
+    drawn = predictions.outputs["attention"][0, : predictions.outputs["lengths"][0]]
+    np.testing.assert_allclose(drawn.sum(1), 1, rtol=1e-4)
+
+
+def test_lines_come_from_standard_input(trained):
+    """Of several kinds of line breaks only the common one ends a line; an empty line is a text."""
+    workdir, texts = trained(translation, "bahdanau").workdir, "a man.\n\ntwo\u2028dog.\n"
+    process = commands.start(f"--workdir={workdir}", script="predict.py", stdin=True)
+    out, err = process.communicate(texts, timeout=300)
+    assert process.returncode == 0, err
+    assert [row.split("\t")[0] for row in out.split("\n")[:-1]] == ["a man.", "", "two\u2028dog."]
+
+
+def test_sounds_are_transcribed(trained, recipes_dir, tmp_path):
+    one, paths = trained(speech, "random"), []
+    for number, example in enumerate(raw(one, recipes_dir)):
+        paths.append(str(tmp_path / f"{number}.wav"))
+        wavfile.write(paths[-1], 8_000, example["audio"])
+    assert [row["prediction"] for row in predict(str(one.workdir), paths).rows] == said(one)
+    wavfile.write(tmp_path / "other.wav", 16_000, example["audio"])
+    with pytest.raises(UserError, match=r"other.wav has 16000 samples a second, and not 8000") as refusal:
+        predict(str(one.workdir), [str(tmp_path / "other.wav")])
+    assert "\n" not in str(refusal.value)
+
+
+def test_pictures_are_captioned(trained, recipes_dir, tmp_path):
+    one, paths = trained(captions, "scenes"), []
+    for number, example in enumerate(raw(one, recipes_dir)):
+        paths.append(str(tmp_path / f"{number}.png"))
+        Image.fromarray(example["image"]).save(paths[-1])
+    predictions = predict(str(one.workdir), paths)
+    assert [row["prediction"] for row in predictions.rows] == said(one)
+    draw_attention(str(tmp_path / "places.png"), predictions)
+    with Image.open(tmp_path / "places.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert pixels.shape[1] >= 1_500 and pixels.std() > 20
+
+
+def test_a_picture_is_pale_where_the_model_did_not_look(tmp_path):
+    weights = np.zeros((4, 16))
+    weights[:, 0] = 1  # the upper left corner
+    image = np.full((8, 8, 1), 20, np.uint8)
+    image[7, 7] = 255  # or all would be drawn the same
+    attention_figures.over_image(str(tmp_path / "a.png"), image, ["$a", "b$", "$\\c$", "<eos>"], weights)
+    with Image.open(tmp_path / "a.png") as picture:
+        pixels = np.asarray(picture.convert("L"))
+    second = pixels[60:, 310:590]  # below its title; five places are 300 pixels each
+    assert second[:30, :30].mean() + 100 < second[120:180, 120:180].mean()

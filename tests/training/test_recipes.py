@@ -1,0 +1,76 @@
+"""Every recipe of sequences fits data of its keys and shapes; one of each kind trains and is evaluated on such data."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from arch.layers.attention import General
+from arch.seq2seq import Seq2Seq
+from data.transform import Transform
+from tasks.generation import Generation
+from tests.training import recipes
+from training import state as state_lib
+from training.diagnostics import gradient_norms
+from training.run import build_run, example_batch
+from training.step import eval_step, train_step
+
+OTHERS = [one for one in recipes.ALL if one not in recipes.TRAINED]
+
+
+@pytest.mark.parametrize(("recipe", "name"), recipes.TRAINED, ids=recipes.ids(recipes.TRAINED))
+def test_recipes_train_on_data_of_their_shape(recipe, name, trained):
+    one = trained(recipe, name)
+    assert not one.unread, "these are set and nothing reads them"
+    metrics = one.results["test"]
+    assert all(math.isfinite(value) for value in metrics.values()), metrics
+    assert len(one.arrays["loss"]) == len(one.run.splits["test"])
+    assert ("bleu" in metrics) == ("generated" in one.arrays) == one.run.generates
+
+
+@pytest.mark.parametrize(("recipe", "name"), OTHERS, ids=recipes.ids(OTHERS))
+def test_other_arguments_fit_data_of_their_shape(recipe, name, recipes_dir):
+    run = build_run(recipes.small(recipe, name), recipes_dir)
+    parts = {"model": run.model.clone(axis_name=None) if hasattr(run.model, "axis_name") else run.model}
+    parts |= {"task": run.task, "transform": run.transform}
+    state, batch = jax.eval_shape(run.create_state), example_batch(run.info, 8)
+    state, metrics = jax.eval_shape(functools.partial(train_step, optimizer=run.optimizer, **parts), state, batch)
+    assert {"loss", "grad_norm"} <= metrics.keys()
+    _, arrays = jax.eval_shape(functools.partial(eval_step, generates=run.generates, **parts), state.variables, batch)
+    assert ("generated" in arrays) == run.generates
+
+
+def test_piano_rolls_stay_bytes_until_the_model_reads_them(trained):
+    one = trained(recipes.music, "jsb")
+    batch = one.run.splits["test"].batch(np.arange(4))
+    assert batch["notes"].dtype == np.uint8 and batch["notes"].max() == 1
+    notes, lengths = jnp.asarray(batch["notes"]), jnp.asarray(batch["notes_lengths"])
+    variables = one.run.model.init(jax.random.key(0), notes, lengths, train=False)
+    answers = [one.run.model.apply(variables, x, lengths, train=False) for x in (notes, notes.astype(jnp.float32))]
+    np.testing.assert_array_equal(*answers)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"query": "previous"}, {"query": "current", "attention": General, "input_feeding": True}, {"attention": None}],
+    ids=["previous", "feeding", "fixed"],
+)
+def test_gradients_of_a_decoder_are_seen_position_by_position(fields):
+    random, real = np.random.default_rng(0), 3
+    batch = {key: random.integers(4, 11, (8, 6)).astype(np.int32) for key in ("source", "target")}
+    batch["source_lengths"] = np.full(8, 6, np.int32)
+    batch["target_mask"] = np.broadcast_to(np.arange(6) <= real, (8, 6)).astype(np.float32)
+    batch["mask"] = np.ones(8, np.float32)
+    model = Seq2Seq(num_classes=11, vocab_size=11, widths=(6, 6), **fields)
+    inputs = [jnp.asarray(batch[key][:1]) for key in ("source", "source_lengths", "target")]
+    state = state_lib.create(model, optax.sgd(0.1), tuple(inputs), jax.random.key(0))
+    norms = jax.jit(functools.partial(gradient_norms, model=model, task=Generation(), transform=Transform()))
+    norms = norms(state, batch)
+    for layer in ("layer1", "layer2"):
+        decoder = norms[f"time/decoder/stack/{layer}"]
+        assert decoder.shape == (6,) and (decoder[:real] > 0).all() and not decoder[real:].any()
+        assert (norms[f"time/encoder/{layer}"] > 0).all()
