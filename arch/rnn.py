@@ -98,8 +98,8 @@ class RecurrentNetwork(_RecurrentNetwork):
 
     `stateful` carries the states from one batch to the next, which must hold the continuation of the same sequences, in
     the mutable collection "carry": truncated back-propagation through time in training, streaming step by step
-    otherwise. Where "carry" is not mutable, as in evaluation, every batch starts from zeros. `forget` is the probability
-    that a row does so in training too: a network that never starts from zeros does not learn to.
+    otherwise. Where "carry" is not mutable, as in evaluation, every batch starts from zeros. `forget` is the
+    probability that a row does so in training too: a network that never starts from zeros does not learn to.
     """
 
     stateful: bool = False
