@@ -3,6 +3,9 @@
 Show, Attend and Tell (Xu 2015, arXiv 1502.03044) on `scenes`, drawn pictures of shapes whose test has combinations of
 colour and shape that training lacks; `nlvr` (--data_dir=DIR) has a thousand pictures with sentences of people. Use:
     python predict.py --workdir=runs/captions --attention=attention.png PICTURE.png
+
+scenes: BLEU 69.0 with three references (validation, whose combinations are known: 89.9), seed 0, in 15 min; one CPU
+core, another recipe on the other, jax 0.10.2. nlvr: not run here.
 """
 
 from data.errors import UserError, nearest

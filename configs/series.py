@@ -3,6 +3,9 @@
 
 ETT-h1 (Zhou 2021, arXiv 2012.07436), 96 hours of 7 channels in, the next 24, 48, 96, ... (the argument) out, on
 standardised values; the splits are the usual 12, 4 and 4 months.
+
+Not run here to the end. Squared error of a ridge regression, 24 hours: 0.296; of repeating the last value: 1.222
+(benchmarks.baselines).
 """
 
 from data.errors import UserError

@@ -3,6 +3,9 @@
 A bidirectional LSTM over log-mel frames, trained by connectionist temporal classification (Graves 2006). `random` tests
 combinations of digits and recordings that were not trained on, `by_speaker` also a speaker who was not. Transcribe with
     python predict.py --workdir=runs/digits SOUND.wav
+
+random: word error rate 1.4%, seed 0, in 23 min; one CPU core shared with other work, jax 0.10.2.
+by_speaker: 28.1% on a fifth speaker (validation, known speakers: 5.0%), 13 min, likewise.
 """
 
 from data.errors import UserError, nearest

@@ -5,6 +5,11 @@ shakespeare: characters of tiny_shakespeare, truncated back-propagation with the
 write with `python predict.py --workdir=runs/shakespeare --prompt="ROMEO:" --temperature=0.7`.
 clinc_oos (150 intents and out of scope), ag_news (4 topics): words, a bidirectional network, the mean of its outputs.
 Another cell: --config.model.cell=layers.recurrent.GRU
+
+Test split, seed 0, one CPU core, another recipe on the other, jax 0.10.2:
+    shakespeare  2.27 bits a character (validation 2.09), 18 min; Kneser-Ney 7-grams 2.28 (benchmarks.baselines)
+    ag_news      accuracy 85.8%, 2 min; TF-IDF and logistic regression 87.8%
+    clinc_oos    not run here
 """
 
 from data.errors import UserError, nearest
