@@ -5,7 +5,9 @@ jsb (Bach's chorales), nottingham (folk tunes): negative log-likelihood a time s
 2014 (arXiv 1412.3555, table 1). Others of the same size: GRU with 46 units, Elman (tanh) with 100.
     --config.model.cell=layers.recurrent.GRU "--config.model.widths=(46,)"
 
-Not run here to the end. Keys that depend on their own last value alone: 10.49 (jsb), 5.15 (benchmarks.baselines).
+jsb, test, seed 0: LSTM 8.60, GRU 8.68, Elman 8.67, each in under 1 min on one core (Chung 2014, table 2: 8.67, 8.54,
+9.10); keys that depend on their own last value alone: 10.49 (benchmarks.baselines). nottingham: LSTM 4.26 in 3 min, still
+falling at its last step; published 3.20, so **not reached**; own last value alone: 5.15.
 """
 
 from data.errors import UserError, nearest

@@ -4,8 +4,8 @@
 ETT-h1 (Zhou 2021, arXiv 2012.07436), 96 hours of 7 channels in, the next 24, 48, 96, ... (the argument) out, on
 standardised values; the splits are the usual 12, 4 and 4 months.
 
-Not run here to the end. Squared error of a ridge regression, 24 hours: 0.296; of repeating the last value: 1.222
-(benchmarks.baselines).
+Test, seed 0, under 1 min on one core: squared error 0.386 for 24 hours, 0.455 for 96. Ridge regression on the same
+windows is better, 0.296 and 0.381; repeating the last value has 1.222 and 1.294 (benchmarks.baselines).
 """
 
 from data.errors import UserError

@@ -9,7 +9,7 @@ Another cell: --config.model.cell=layers.recurrent.GRU
 Test split, seed 0, one CPU core, another recipe on the other, jax 0.10.2:
     shakespeare  2.27 bits a character (validation 2.09), 18 min; Kneser-Ney 7-grams 2.28 (benchmarks.baselines)
     ag_news      accuracy 85.8%, 2 min; TF-IDF and logistic regression 87.8%
-    clinc_oos    not run here
+    clinc_oos    accuracy 88.8%, 2 min; TF-IDF and logistic regression 91.1%
 """
 
 from data.errors import UserError, nearest

@@ -23,7 +23,7 @@ def get_config(arg: str = ""):
     large = {f"{cell}-{PAPER_LENGTH}": row(cell, PAPER_UNITS[cell], PAPER_LENGTH) for cell in CELLS}
     return experiment(
         arg,
-        metric="-test/loss",
+        metric="-test/mse",
         rows=small | large,
         scales={
             "cpu": Scale(base=base(3_000), minutes=10.0, rows=tuple(small)),

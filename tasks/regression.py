@@ -51,11 +51,12 @@ class Regression:
         return {"prediction": outputs[:, 0].astype(jnp.float32) * self.std + self.mean}
 
     def summary(self, gathered: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Returns the root of the mean squared error and R2 over all examples."""
+        """Returns the mean squared error, its root and R2 over all examples."""
         target, prediction = gathered["target"], gathered["prediction"]
         if not np.isfinite(prediction).all():
-            return {"rmse": float("nan"), "r2": float("nan")}
+            return dict.fromkeys(("mse", "rmse", "r2"), float("nan"))
         return {
+            "mse": float(sk.mean_squared_error(target, prediction)),
             "rmse": float(sk.root_mean_squared_error(target, prediction)),
             "r2": float(sk.r2_score(target, prediction)),
         }

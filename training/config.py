@@ -80,6 +80,7 @@ def default() -> ConfigDict:
         {
             "strategy": "pmap",  # replicated data parallel; "fsdp" shards the state for models that do not fit a device
             "hosts": 1,  # processes of the run; jax.distributed finds them (Slurm, Open MPI, Kubernetes, TPU)
+            "cpu_devices": 1,  # that a CPU counts as; 0 = one a core: faster for convolutions and long scans
             "sync_batchnorm": True,  # statistics of the global batch: exact, and microbatches are then held together
         }
     )
@@ -157,7 +158,7 @@ def _check_values(config: ConfigDict) -> None:
         "train.epochs": 0, "eval.every": 0, "eval.batch_size": 0, "checkpoint.every": 1, "checkpoint.keep": 1,
         "log.every": 1, "log.gradients": 0, "optimizer.learning_rate": 0, "optimizer.warmup_steps": 0,
         "optimizer.clip_norm": 0,
-        "optimizer.weight_decay": 0, "data.workers": 0, "data.buckets": 0, "data.memory_gb": 0, "parallel.hosts": 1,
+        "optimizer.weight_decay": 0, "data.workers": 0, "data.buckets": 0, "data.memory_gb": 0, "parallel.hosts": 1, "parallel.cpu_devices": 0,
         "data.max_length": 0, "data.window": 0, "data.eval_window": 0, "data.horizon": 0,
     }  # fmt: skip
     values = dict(leaves(config))

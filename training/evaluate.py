@@ -10,7 +10,6 @@ from jaxtyping import Int64, PyTree
 from data.batches import eval_batches, eval_order
 from data.buckets import bucketed
 from data.dataset import Split
-from training.parallel import AHEAD
 from training.run import Run
 
 
@@ -40,9 +39,9 @@ def evaluate(
             pieces[name].append(array[real])
 
     for batch in run.parallel.batches(batches):
-        under_way.append(step(variables, batch))
-        if len(under_way) > AHEAD:  # reading behind the newest step keeps the device busy
+        if len(under_way) >= run.parallel.in_flight:  # reading behind the newest step keeps the device busy
             collect()
+        under_way.append(step(variables, batch))
     while under_way:
         collect()
     order = eval_order(split)

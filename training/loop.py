@@ -15,7 +15,6 @@ from training import transfer
 from training.checkpoint import Checkpoints
 from training.display import Display
 from training.evaluate import evaluate
-from training.parallel import AHEAD
 from training.run import Run
 from training.state import State
 from training.stop import Stop
@@ -79,10 +78,10 @@ class Trainer:
             for step, batch in enumerate(batches, start + 1):
                 if config.log.gradients and (step - 1) % config.log.gradients == 0:
                     self._log_gradients(step, state, batch)
+                if len(self.under_way) >= parallel.in_flight:  # no value is read
+                    jax.block_until_ready(self.under_way[-parallel.in_flight])
                 state, metrics = step_function(state, batch)
                 self.under_way.append(metrics)
-                if len(self.under_way) > AHEAD:  # bounds the steps in flight; no value is read
-                    jax.block_until_ready(self.under_way[-1 - AHEAD])
                 self.display.advance(step)
                 last, stopping = step == self.run.steps, stop.requested
                 if step % config.log.every == 0 or last:

@@ -32,7 +32,8 @@ def train(config: ConfigDict, workdir: str, data_dir: str | None, command: str) 
     folder = Workdir(workdir)
     config = config_lib.validate(config)
     folder.check(config)
-    parallel.connect(config.parallel.hosts)  # before anything asks jax for its devices
+    parallel.use_cpu(config)  # before anything asks jax for its devices
+    parallel.connect(config.parallel.hosts)
     display = Display(quiet=jax.process_index() > 0)
     display.say(f"devices: {describe_devices()}")
     run = build_run(config, data_dir)
@@ -51,7 +52,9 @@ def train(config: ConfigDict, workdir: str, data_dir: str | None, command: str) 
 def evaluate_only(workdir: str, data_dir: str | None) -> Results:
     """Repeats the final evaluation of a workdir's run and returns its metrics. Writes nothing but what it prints."""
     folder = Workdir(workdir)
-    run = build_run(folder.config(), data_dir)
+    config = folder.config()
+    parallel.use_cpu(config)
+    run = build_run(config, data_dir)
     display = Display(quiet=jax.process_index() > 0)
     trainer = Trainer(run, folder, display)
     state, step, label = final_state(run, folder.path, display)

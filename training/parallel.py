@@ -6,6 +6,7 @@ The rest of the code sees host arrays go in and come out; this file alone places
 import collections
 import dataclasses
 import functools
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -15,13 +16,14 @@ from einops import rearrange
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
+from ml_collections import ConfigDict
 
 from data.errors import UserError
 from training.state import CARRY
 from training.step import MICROBATCH
 
 DEVICES = "devices"  # name of the one axis over all devices of all hosts
-AHEAD = 2  # batches on the device before they are needed, and steps in flight before the host waits
+AHEAD = 2  # batches on the device before they are needed, and steps in flight
 
 
 def connect(hosts: int) -> None:
@@ -41,6 +43,33 @@ def connect(hosts: int) -> None:
         raise UserError(f"config.parallel.hosts is {hosts}, but the other hosts were not found: {reason}") from error
     if jax.process_count() != hosts:
         raise UserError(f"config.parallel.hosts is {hosts}, but {jax.process_count()} joined")
+
+
+def use_cpu(config: ConfigDict) -> None:
+    """Makes the CPU as many devices as `config.parallel.cpu_devices` says, before jax is asked for any.
+
+    A program of XLA leaves all cores but one idle in many of its operations; a program a core, each with its share of
+    the batch, does not. "One a core" is as many as divide the batches into shares of 8 examples or more. XLA_FLAGS
+    that name a number of devices come first. Raises UserError if jax was asked before.
+    """
+    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    microbatch = config.train.batch_size // config.train.accumulate
+    size = math.gcd(microbatch, config.eval.batch_size or config.train.batch_size)
+    possible = [n for n in range(1, cores() + 1) if size % n == 0 and size // n >= min(size, 8)]
+    count = config.parallel.cpu_devices or max(possible)
+    if count == max(1, jax.config.jax_num_cpu_devices):
+        return
+    try:
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError as error:
+        raise UserError(f"config.parallel.cpu_devices: jax has started without {count}: use a new process") from error
+
+
+def cores() -> int:
+    """Returns the number of cores that this process may use; NPROC, which XLA heeds, lowers it."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, int(os.environ.get("NPROC", allowed)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +95,13 @@ class Parallel:
             near = [n for n in (size // unit * unit, (size // unit + 1) * unit) if n]
             parts = f"{jax.device_count()} devices" + (f" x {accumulate} microbatches" if accumulate > 1 else "")
             raise UserError(f"config.{key} {size} does not divide among {parts}: use {' or '.join(map(str, near))}")
+
+    @property
+    def in_flight(self) -> int:
+        """Steps that may be under way at once. Those of several devices that are one CPU wait for each other in its
+        threads: with one thread a device, a second step could take the thread that the first one needs.
+        """
+        return 1 if jax.default_backend() == "cpu" and jax.local_device_count() > 1 else AHEAD
 
     @functools.cached_property
     def mesh(self) -> Mesh:

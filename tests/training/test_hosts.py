@@ -4,17 +4,21 @@ import socket
 
 import jax
 import numpy as np
+import pytest
 
+from data.errors import UserError
 from tests.training import commands
+from training import config, parallel
 from training.checkpoint import read_arrays
 
 
 def test_two_hosts_train_save_and_resume_as_one(tmp_path):
     shortened = ("--config.train.steps=24", "--config.eval.every=12", "--config.checkpoint.every=12")
     common = ("--config=tests/training/small.py", *shortened, f"--data_dir={tmp_path / 'tfds'}")
-    two_devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "NPROC": "16"}
-    code, _, err = commands.run(*common, f"--workdir={tmp_path / 'one'}", **two_devices)
+    one_process = ("--config.parallel.cpu_devices=2", f"--workdir={tmp_path / 'one'}")
+    code, out, err = commands.run(*common, *one_process, NPROC="2")  # a thread a device, as users have it
     assert code == 0, err
+    assert "2 x cpu" in out
 
     for _ in range(2):  # the second time it only restores and evaluates
         with socket.socket() as free:
@@ -34,3 +38,39 @@ def test_two_hosts_train_save_and_resume_as_one(tmp_path):
             np.testing.assert_allclose(a, b, atol=1e-5)
     lines = [(tmp_path / name / "metrics.jsonl").read_text().count("\n") for name in ("one", "two")]
     assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "batch_size", "accumulate", "eval_batch_size", "devices"),
+    [
+        (1, 64, 1, 0, 1),
+        (4, 64, 1, 0, 4),
+        (0, 64, 1, 0, 4),  # of six cores
+        (0, 96, 1, 0, 6),
+        (0, 96, 4, 0, 3),  # a microbatch is of 24, a share of 8 at least
+        (0, 96, 1, 100, 1),
+        (0, 1, 1, 0, 1),
+    ],
+)
+def test_a_cpu_is_as_many_devices_as_its_cores_and_the_batches_allow(
+    wanted, batch_size, accumulate, eval_batch_size, devices, monkeypatch
+):
+    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setattr(parallel, "cores", lambda: 6)
+    set_to = {"jax_num_cpu_devices": 1}
+    monkeypatch.setattr(jax.config, "update", set_to.__setitem__)
+    run = config.default()
+    run.parallel.cpu_devices = wanted
+    run.train.update(batch_size=batch_size, accumulate=accumulate)
+    run.eval.batch_size = eval_batch_size
+    parallel.use_cpu(run)
+    assert set_to == {"jax_num_cpu_devices": devices}
+
+
+def test_too_late_for_another_number_of_devices(monkeypatch):
+    jax.devices()
+    monkeypatch.setenv("XLA_FLAGS", "")
+    run = config.default()
+    run.parallel.cpu_devices = 3
+    with pytest.raises(UserError, match="jax has started without 3"):
+        parallel.use_cpu(run)
