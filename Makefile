@@ -6,7 +6,7 @@ DATA_DIR ?=
 EXTRAS ?= test
 BIN := .venv/bin
 
-.PHONY: install train test lint parity benchmark test-oldest
+.PHONY: install train test lint parity slurm benchmark test-oldest
 install: .venv/installed-$(EXTRAS)
 
 .venv/installed-$(EXTRAS): setup.cfg pyproject.toml constraints.txt
@@ -24,10 +24,15 @@ lint: install
 test: install lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# What only some need: equality with PyTorch, speed against it, the oldest libraries that setup.cfg admits.
+# What only some need: equality with PyTorch, the runner on a real Slurm (Debian's slurm-wlm and munge, started by the
+# tests), speed against PyTorch, the oldest libraries that setup.cfg admits.
 parity:
 	$(MAKE) install EXTRAS=test,bench
 	$(BIN)/python -m pytest tests/parity
+
+slurm:
+	$(MAKE) install EXTRAS=test,slurm
+	SLURM_TESTS=1 $(BIN)/python -m pytest tests/slurm -rs
 
 benchmark:
 	$(MAKE) install EXTRAS=test,bench

@@ -8,8 +8,6 @@ Needs the extra `bench`. A ratio below 1 means that ours is faster.
 import argparse
 import functools
 import importlib.metadata
-import os
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +23,7 @@ from arch.resnet import CifarResNet
 from arch.rnn import RecurrentClassifier
 from tasks.classification import Classification
 from training.cli import use_huge_pages
+from training.parallel import Parallel, cores
 from training.state import create
 from training.step import train_step
 
@@ -40,21 +39,29 @@ RECURRENT_BATCH = 32
 STEPS = 3  # in a turn, after one that is not timed: the other side's threads may still be spinning
 
 
-def our_step(model, images: np.ndarray, labels: np.ndarray) -> tuple[Callable[[], None], int]:
-    """Returns a function that does one step and waits for it, and the number of parameters."""
+def our_step(model, images: np.ndarray, labels: np.ndarray, parallel: Parallel | None) -> tuple[Callable, int]:
+    """Returns a function that does one step, on all devices of `parallel` or on one, and waits for it, and the number
+    of parameters.
+    """
     optimizer = optax.sgd(0.01, momentum=0.9)
     batch = {"image": images, "label": labels, "mask": np.ones(len(labels), np.float32)}
-    batch = jax.device_put(batch)
     state = create(model, optimizer, (batch["image"],), jax.random.key(0))
+    count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    if parallel and hasattr(model, "axis_name"):
+        model = model.clone(axis_name=parallel.batchnorm_axes(1))
     step = functools.partial(train_step, model=model, task=Classification(), optimizer=optimizer)
-    step = jax.jit(step, donate_argnums=0)
+    if parallel:
+        step = parallel.compile_train(functools.partial(step, axis_name=parallel.axis_name))
+        state, (batch,) = parallel.place(state), parallel.batches([batch])
+    else:
+        step, batch = jax.jit(step, donate_argnums=0), jax.device_put(batch)
 
     def run():
         nonlocal state
         state, metrics = step(state, batch)
         jax.block_until_ready((state, metrics))
 
-    return run, sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    return run, count
 
 
 def their_step(model: "nn.Module", images: np.ndarray, labels: np.ndarray) -> tuple[Callable[[], None], int]:
@@ -120,8 +127,8 @@ def torch_recurrent(kind: str, features: int, width: int, classes: int) -> "nn.M
     return LastOutput()
 
 
-def compare(ours: Callable[[], None], theirs: Callable[[], None], rounds: int) -> tuple[list[float], list[float]]:
-    """Returns milliseconds a step of both, one for each round of a turn each."""
+def compare(runs: list[Callable[[], None]], rounds: int) -> np.ndarray:
+    """Returns milliseconds a step of each [runs, rounds]; in a round each has its turn."""
 
     def turn(run) -> float:
         run()
@@ -130,9 +137,9 @@ def compare(ours: Callable[[], None], theirs: Callable[[], None], rounds: int) -
             run()
         return 1e3 * (time.perf_counter() - start) / STEPS
 
-    turn(ours), turn(theirs)  # compiles, and fills PyTorch's caches
-    times = [(turn(ours), turn(theirs)) for _ in range(rounds)]
-    return [a for a, _ in times], [b for _, b in times]
+    for run in runs:  # compiles, and fills PyTorch's caches
+        turn(run)
+    return np.array([[turn(run) for run in runs] for _ in range(rounds)]).T
 
 
 def main() -> int:
@@ -142,8 +149,8 @@ def main() -> int:
     if torch is None:
         print("benchmarks.step compares with PyTorch, which is missing: pip install -e '.[bench]'", file=sys.stderr)
         return 2
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    torch.set_num_threads(cores)
+    torch.set_num_threads(cores())
+    jax.config.update("jax_num_cpu_devices", cores())
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 10, BATCH, np.int32)
     digits, images = (rng.standard_normal((BATCH, *shape), np.float32) for shape in ((28, 28, 1), (32, 32, 3)))
@@ -164,19 +171,22 @@ def main() -> int:
         ),
     }
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "flax", "torch"))
-    print(f"{versions}; {jax.devices()[0].device_kind}, {cores} cores; batch {BATCH}, float32, {rounds} rounds")
-    print(f"{'network':22} {'ours ms':>9} {'torch ms':>9} {'ratio':>6}  range of the middle half, and of all")
+    print(f"{versions}; {jax.devices()[0].device_kind}, {cores()} cores; batch {BATCH}, float32, {rounds} rounds")
+    print(f"{'network':22} {'devices':>7} {'ours ms':>8} {'torch ms':>8} {'ratio':>6}  middle half, and range of all")
     for name, (inputs, model, peer) in networks.items():
         targets = labels[: len(inputs)]
-        (ours, our_count), (theirs, their_count) = our_step(model, inputs, targets), their_step(peer(), inputs, targets)
-        assert our_count == their_count, f"{name}: {our_count} and {their_count} parameters"
-        our_times, their_times = compare(ours, theirs, rounds)
-        ratios = sorted(a / b for a, b in zip(our_times, their_times, strict=True))
-        low, _, high = statistics.quantiles(ratios)
-        print(
-            f"{name:22} {statistics.median(our_times):9.1f} {statistics.median(their_times):9.1f}"
-            f" {statistics.median(ratios):6.2f}  {low:.2f}-{high:.2f}, {ratios[0]:.2f}-{ratios[-1]:.2f}"
-        )
+        layouts = {1: None, jax.device_count(): Parallel()}  # a CPU as one device, and as one a core
+        ours = [our_step(model, inputs, targets, parallel) for parallel in layouts.values()]
+        theirs, their_count = their_step(peer(), inputs, targets)
+        assert ours[0][1] == their_count, f"{name}: {ours[0][1]} and {their_count} parameters"
+        *our_times, their_times = compare([*(run for run, _ in ours), theirs], rounds)
+        for devices, times in zip(layouts, our_times, strict=True):
+            lowest, low, middle, high, highest = np.percentile(times / their_times, (0, 25, 50, 75, 100))
+            print(
+                f"{name:22} {devices:7} {np.median(times):8.1f} {np.median(their_times):8.1f} {middle:6.2f}"
+                f"  {low:.2f}-{high:.2f}, {lowest:.2f}-{highest:.2f}",
+                flush=True,
+            )
     return 0
 
 

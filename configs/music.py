@@ -6,8 +6,8 @@ jsb (Bach's chorales), nottingham (folk tunes): negative log-likelihood a time s
     --config.model.cell=layers.recurrent.GRU "--config.model.widths=(46,)"
 
 jsb, test, seed 0: LSTM 8.60, GRU 8.68, Elman 8.67, each in under 1 min on one core (Chung 2014, table 2: 8.67, 8.54,
-9.10); keys that depend on their own last value alone: 10.49 (benchmarks.baselines). nottingham: LSTM 4.26 in 3 min, still
-falling at its last step; published 3.20, so **not reached**; own last value alone: 5.15.
+9.10); keys that depend on their own last value alone: 10.49 (benchmarks.baselines). nottingham: LSTM 4.26 in 3 min;
+published 3.20, so **not reached**; own last value alone: 5.15.
 """
 
 from data.errors import UserError, nearest

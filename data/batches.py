@@ -47,7 +47,7 @@ def continuous(seed: int, step: int, batch_size: int, num_examples: int) -> Int6
     return (start + rows + step) % num_examples
 
 
-@functools.lru_cache(maxsize=2)  # a batch needs the epoch it is in, and maybe the next
+@functools.lru_cache(maxsize=32)  # a batch needs the epoch it is in, and maybe the next; seeds may take turns
 def _permutation(seed: int, epoch: int, num_examples: int) -> Int64[np.ndarray, "n"]:
     return np.random.default_rng((seed % 2**64, epoch)).permutation(num_examples)
 

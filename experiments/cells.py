@@ -4,8 +4,9 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -14,6 +15,7 @@ from experiments.experiment import Cell, Values, candidates, cell_config, labels
 from training import config as config_lib
 
 DIVERGED = re.compile(r"step \d+: (loss|grad_norm) is (nan|-?inf)")  # what training.loop.Diverged says
+TOGETHER = "together"  # what the folder of cells that are trained together begins with
 STEP = re.compile(rb"step (\d+)/(\d+) ")  # of a line that training.display prints
 
 
@@ -32,12 +34,24 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """The files of a cell: its workdir and, beside it, what its process printed, and its lock."""
+    """The files of a cell: its workdir and, beside it, what its process printed, and its lock.
+
+    That of cells which one process trains together has theirs as `members`; in `workdir` is what they need to go on.
+    """
 
     workdir: Path
+    members: tuple["Place", ...] = ()
 
     def beside(self, ending: str) -> Path:
         return self.workdir.with_name(f"{self.workdir.name}.{ending}")
+
+    def share(self) -> None:
+        """Makes what the process prints be found beside each member, and nothing older."""
+        for ending in ("out", "err"):
+            self.beside(ending).unlink(missing_ok=True)  # of a cell that was a member before
+            for member in self.members:
+                member.beside(ending).unlink(missing_ok=True)
+                member.beside(ending).symlink_to(self.beside(ending).name)
 
     def last_error(self) -> str:
         """Returns the last line of standard error that has anything in it."""
@@ -67,6 +81,57 @@ class Place:
         """Returns how long the cell's processes ran in all, but for those whose runner was killed."""
         file = self.beside("seconds")
         return round(sum(map(float, file.read_text().split())), 1) if file.exists() else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Cells that one process runs: a single one, or those of a row and tuned values that are trained together.
+
+    Attributes:
+        seeds: of all that are trained together, also of cells that are not asked for by now; () if there is one cell.
+    """
+
+    cells: tuple[Cell, ...]
+    seeds: tuple[int, ...] = ()
+
+    def place(self, outdir: Path) -> Place:
+        return together(outdir, self.cells[0], self.seeds) if self.seeds else Place(outdir / self.cells[0].folder)
+
+
+def together(outdir: Path, cell: Cell, seeds: Iterable[int]) -> Place:
+    """Returns the place of the cells that are like `cell` but for their seeds; those that went on alone are no members
+    of it.
+    """
+    places = [Place(outdir / dataclasses.replace(cell, seed=seed).folder) for seed in seeds]
+    folder = places[0].workdir.with_name(f"{TOGETHER}-{'-'.join(place.workdir.name for place in places)}")
+    return Place(folder, tuple(place for place in places if not _saved(place.workdir)))
+
+
+def groups(waiting: Iterable[Cell], outdir: Path, may: Callable[[Cell], bool]) -> list[Group]:
+    """Returns the waiting cells in groups. Cells that `may` are trained together as they were begun, if they were."""
+    found: dict[Any, list[Cell]] = {}
+    for cell in waiting:
+        alone = not may(cell) or _saved(outdir / cell.folder)
+        found.setdefault(cell if alone else (cell.row, cell.values, _begun(outdir, cell)), []).append(cell)
+    result = []
+    for key, cells in found.items():
+        seeds = () if isinstance(key, Cell) else key[2] or tuple(cell.seed for cell in cells)
+        result.append(Group(tuple(cells), seeds if len(seeds) > 1 else ()))
+    return result
+
+
+def _begun(outdir: Path, cell: Cell) -> tuple[int, ...]:
+    """Returns the seeds with which a cell was begun together, () if it was not."""
+    for folder in sorted((outdir / cell.folder).parent.glob(f"{TOGETHER}-*")):
+        seeds = tuple(int(seed) for seed in folder.name.split("-")[1:] if seed.isdecimal())
+        if cell.seed in seeds and _saved(folder):
+            return seeds
+    return ()
+
+
+def _saved(workdir: Path) -> bool:
+    """Whether there is a checkpoint."""
+    return any(path.name.isdecimal() for path in (workdir / "checkpoints").glob("*"))
 
 
 def finished(place: Place, config: ConfigDict) -> Outcome | None:
@@ -99,7 +164,7 @@ def all_finished(whole: ConfigDict, outdir: Path) -> dict[Cell, Outcome]:
     outcomes: dict[Cell, Outcome] = {}
     while True:  # tuning that is finished decides which further cells there are
         new = [cell for cell in wanted(whole, outcomes) if cell not in outcomes]
-        found = {cell: finished(Place(outdir / cell.folder), cell_config(whole, cell)) for cell in new}
+        found = {cell: finished(Place(outdir / cell.folder), cell_config(whole, cell, outdir)) for cell in new}
         found = {cell: outcome for cell, outcome in found.items() if outcome}
         if not found:
             return outcomes

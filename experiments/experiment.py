@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,7 @@ def experiment(
     tune: Mapping[str, tuple] | None = None,
     curves: Curves | None = None,
     diverged: float | None = None,
+    starts: Mapping[str, str] | None = None,
 ) -> ConfigDict:
     """Returns the whole experiment at a scale, or the complete training config of one cell, as `arg` says.
 
@@ -124,9 +125,11 @@ def experiment(
         tune: dotted key -> values to choose from, for each row by itself: the one that is best for seed 0 on the
             validation split, by the metric of the same name.
         diverged: what a run counts as whose loss became infinite; None: its row has no result.
+        starts: row -> the row with whose weights, those of the same seed, it begins (`config.init_from`).
 
     Raises:
-        UserError: an unknown scale, row or key; a claim, number or curve of a row that there is not.
+        UserError: an unknown scale, row or key; a claim, number, curve or start of a row that there is not; a start
+            that has one itself, or is tuned.
     """
     scale, *rest = (arg or next(iter(scales))).split(",")
     if scale not in scales:
@@ -141,6 +144,8 @@ def experiment(
         if not LABEL.fullmatch(label):
             raise UserError(f"row {label!r}: a label consists of letters, digits and the characters _ . + -")
     own = chosen.rows or tuple(rows)
+    starts = {label: source for label, source in (starts or {}).items() if label in own}
+    _check_starts(starts, own, tune)
     points = {label: point for label, point in curves.points.items() if label in own} if curves else {}
     whole = ConfigDict(
         {
@@ -152,6 +157,7 @@ def experiment(
             "rows": tuple((label, tuple(rows[label].items())) for label in own),
             "tune": tuple((tune or {}).items()),
             "diverged": diverged,
+            "starts": tuple(starts.items()),
             "paper": {
                 "title": paper.title,
                 "arxiv": paper.arxiv,
@@ -221,10 +227,28 @@ def parse_cell(whole: ConfigDict, parts: list[str]) -> Cell:
     return Cell(row, seed, tuple(values))
 
 
-def cell_config(whole: ConfigDict, cell: Cell) -> ConfigDict:
-    """Returns the complete training config of a cell. Raises UserError for an override of a key that there is not."""
+def source(whole: ConfigDict, cell: Cell) -> Cell | None:
+    """Returns the cell with whose weights a cell begins, which is to be run before it; None if there is none."""
+    row = dict(whole.starts).get(cell.row)
+    return row and Cell(row, cell.seed)
+
+
+def with_sources(whole: ConfigDict, rows: Sequence[str]) -> list[str]:
+    """Returns the labels of `rows` and of the rows that they start from, in the order of the experiment."""
+    wanted = {*rows, *(start for row, start in whole.starts if row in rows)}
+    return [label for label in labels(whole) if label in wanted]
+
+
+def cell_config(whole: ConfigDict, cell: Cell, outdir: Path = Path()) -> ConfigDict:
+    """Returns the complete training config of a cell. Raises UserError for an override of a key that there is not.
+
+    Args:
+        outdir: of the experiment, whose folders are the workdirs of cells: where the start of this one is found.
+    """
     config = whole.base.copy_and_resolve_references()
     overrides = dict(whole.rows)[cell.row]
+    start = source(whole, cell)
+    overrides += (("init_from", str(outdir / start.folder)),) if start else ()
     with config.unlocked(), config.ignore_type():
         for dotted, value in (*overrides, *cell.values, ("seed", cell.seed)):
             *path, last = dotted.split(".")
@@ -249,6 +273,15 @@ def _unlike(plain: Mapping[str, Any], config: ConfigDict) -> Iterator[tuple[str,
         shown = key.partition(".")[0] not in config_lib.DISPLAY_GROUPS
         if shown and (key not in plain or plain[key] != value):
             yield key, value
+
+
+def _check_starts(starts: Mapping[str, str], own: Sequence[str], tune: Any) -> None:
+    for row, start in starts.items():
+        _known(start, own, f"starts: row {row!r} starts from one of another scale or from none: there is")
+        if start in starts:
+            raise UserError(f"starts: row {row!r} starts from {start!r}, which has a start itself")
+    if starts and tune:
+        raise UserError("starts and tune exclude each other: a row could start from any of several")
 
 
 def _known(label: str, known: Any, there_is: str) -> None:

@@ -1,9 +1,11 @@
 """Where the processes of cells run: on this machine, or as jobs of Slurm.
 
 A lock beside each workdir keeps two processes out of it, also if the runner that started one of them was killed: the
-process itself holds the lock, and the system releases it when the process ends, however that happens.
+process itself holds the lock, and the system releases it when the process ends, however that happens. One that trains
+several cells together holds the locks of all of them.
 """
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -16,9 +18,14 @@ from typing import Any
 
 from data.errors import UserError
 from experiments.cells import Place
+from experiments.experiment import Cell
+from training.stop import EXIT_CODE
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_SECONDS = 12  # for a process to save and end; it waits at most 8 itself
+ASK_SECONDS = 5  # between two questions to Slurm
+LATE_SECONDS = 15  # for a result to be seen on a shared file system after its job has left the queue
+RETRY_SECONDS = 60  # after Slurm has refused a job while others run
 
 
 class Busy(Exception):
@@ -32,11 +39,14 @@ class Command:
         self.command, self.place, self.environment = command, place, environment
 
     def start(self, wait: bool) -> subprocess.Popen:
-        """Starts the process, holding the lock. Raises Busy if another one does, unless told to wait."""
+        """Starts the process, holding the locks. Raises Busy if another one holds one, unless told to wait."""
         self.place.workdir.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.place.beside("lock"), os.O_CREAT | os.O_RDWR)
+        paths = sorted(place.beside("lock") for place in (self.place, *self.place.members))  # as all do: no deadlock
+        locks = [os.open(path, os.O_CREAT | os.O_RDWR) for path in paths]
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            for lock in locks:
+                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            self.place.share()
             with self.place.beside("out").open("w") as out, self.place.beside("err").open("w") as err:
                 return subprocess.Popen(
                     self.command,
@@ -46,20 +56,26 @@ class Command:
                     stdout=out,
                     stderr=err,
                     start_new_session=True,  # Ctrl-C is the runner's, which tells the processes
-                    pass_fds=(lock,),
+                    pass_fds=locks,
                 )
         except BlockingIOError as error:
             raise Busy from error
         finally:
-            os.close(lock)
+            for lock in locks:
+                os.close(lock)
 
     def __call__(self) -> int:
         process = self.start(wait=True)
         try:
-            return process.wait()
+            code = process.wait()
         except BaseException:  # preempted, or out of time: submitit ends this process by an exception
             process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE_SECONDS)  # with this process its job ends, and Slurm kills what is left of it
             raise
+        if code == EXIT_CODE and being_preempted():
+            signal.raise_signal(signal.SIGUSR2)  # submitit's: starts the job again
+        return code
 
     def checkpoint(self) -> Any:
         """Tells submitit to call this again: the workdir goes on by itself."""
@@ -105,13 +121,59 @@ class Local:
         self.free.append(job.slot)
 
 
+def being_preempted() -> bool:
+    """Whether Slurm, of whose SIGTERM the process of this job ended, does not end the job yet: it was a warning.
+
+    A job that is cancelled, or that Slurm starts again by itself, is no longer RUNNING when the signal comes.
+    """
+    if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+        return False
+    command = ["squeue", "--noheader", f"--jobs={os.environ['SLURM_JOB_ID']}", "--format=%T"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip() == "RUNNING"
+
+
+class Queue:
+    """The jobs that Slurm has not ended, asked for all at once.
+
+    Not submitit's own watcher: that needs accounting, looks up to ten minutes apart, and takes a job that was stopped
+    and will be started again for finished.
+    """
+
+    def __init__(self):
+        self.asked, self.jobs = float("-inf"), set()
+
+    def has(self, job: str) -> bool:
+        if time.monotonic() - self.asked > ASK_SECONDS:
+            command = ["squeue", "--noheader", f"--user={os.getuid()}", "--format=%A"]
+            answer = subprocess.run(command, capture_output=True, text=True)
+            if answer.returncode == 0:  # else the controller is away: nothing is known to have ended
+                self.jobs = set(answer.stdout.split())
+            self.asked = time.monotonic()
+        return job in self.jobs
+
+
 class SubmittedJob:
-    def __init__(self, job: Any):
-        self.job = job
+    """A job of submitit; `queue` is Slurm's, None without it."""
+
+    def __init__(self, job: Any, queue: Queue | None):
+        self.job, self.queue = job, queue
+        self.gone = 0.0  # since when it is known to have ended without a result
+        if queue:
+            queue.jobs.add(job.job_id)
 
     def poll(self) -> int | None:
-        """Returns the exit code, None while it waits or runs; 1 if Slurm ended it."""
-        if not self.job.done():
+        """Returns the exit code, None while it waits or runs, for the first time or again; 1 if it was ended."""
+        ended = not self.queue.has(self.job.job_id) if self.queue else self.job.done()
+        code = self._code()  # after the question: a result is written before the job ends
+        if code == 0 or (ended and code is not None):
+            return code
+        if not ended:
+            return None
+        self.gone = self.gone or time.monotonic()
+        return 1 if time.monotonic() - self.gone > LATE_SECONDS else None
+
+    def _code(self) -> int | None:
+        if not self.job.paths.result_pickle.exists():
             return None
         try:
             return self.job.result()
@@ -119,7 +181,7 @@ class SubmittedJob:
             return 1
 
     def stop(self) -> None:
-        self.job.cancel()
+        self.job.cancel(check=False)  # it may have ended
 
 
 class Submitted:
@@ -137,6 +199,8 @@ class Submitted:
             raise UserError("--launcher=slurm: there is no sbatch on this machine")
         self.workers = workers or 16
         self.running = 0
+        self.queue = Queue() if cluster == "slurm" else None
+        self.retry = 0.0  # when to submit again after a refusal
         self.executor = submitit.AutoExecutor(folder=folder / "jobs", cluster=cluster)
         try:
             self.executor.update_parameters(**{"name": folder.name, "timeout_min": 24 * 60, **options})
@@ -145,11 +209,23 @@ class Submitted:
 
     @property
     def free(self) -> range:
-        return range(self.workers - self.running)
+        return range(self.workers - self.running if time.monotonic() >= self.retry else 0)
 
     def start(self, command: list[str], place: Place) -> SubmittedJob:
+        """Submits a command. Raises UserError if Slurm refuses it, Busy if it has taken others that still run."""
+        from submitit.core.utils import FailedJobError
+
+        # Slurm signals every process of a job; the one that submitit preempts by is for submitit alone.
+        shielded = ["sh", "-c", 'trap "" USR2; exec "$@"', "sh", *command]
+        try:
+            job = SubmittedJob(self.executor.submit(Command(shielded, place, {})), self.queue)
+        except FailedJobError as error:
+            if not self.running:
+                raise UserError(f"--launcher=slurm: {' '.join(str(error).split())}") from error
+            self.retry = time.monotonic() + RETRY_SECONDS  # a limit of jobs, or the controller is away
+            raise Busy from error
         self.running += 1
-        return SubmittedJob(self.executor.submit(Command(command, place, {})))
+        return job
 
     def ended(self, job: SubmittedJob) -> None:
         del job
@@ -180,4 +256,11 @@ def visible_gpus() -> list[str]:
 def train_command(recipe: str, argument: str, place: Place, data_dir: str | None) -> list[str]:
     """Returns the command that trains a cell; `recipe` is FILE.py:SCALE."""
     command = [sys.executable, "train.py", f"--config={recipe},{argument}", f"--workdir={place.workdir}"]
+    return command + ([f"--data_dir={data_dir}"] if data_dir else [])
+
+
+def together_command(recipe: str, cell: Cell, seeds: tuple[int, ...], outdir: Path, data_dir: str | None) -> list[str]:
+    """Returns the command that trains cells together which are like `cell` but for their seeds."""
+    command = [sys.executable, "-m", "experiments.together", f"--config={recipe},{cell.argument}"]
+    command += [f"--seeds={','.join(map(str, seeds))}", f"--outdir={outdir}"]
     return command + ([f"--data_dir={data_dir}"] if data_dir else [])

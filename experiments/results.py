@@ -4,16 +4,22 @@ import dataclasses
 import json
 import os
 import platform
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+import data
 from data.errors import UserError
 from experiments import cells
 from experiments.cells import Place
-from experiments.experiment import declared, labels
+from experiments.experiment import Cell, cell_config, declared, labels
+from training import build
+from training.run import model_inputs
 from training.workdir import write_whole
 
 VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy")
@@ -26,6 +32,7 @@ class Record:
     Attributes:
         values: of the tuned keys; `chosen` whether they are those of the row.
         seconds: wall time of its processes.
+        parameters: of the model; 0 = not known.
         metrics: SPLIT/METRIC -> value, of the final evaluation; empty if the run `diverged`.
         gradients: layer -> norm of the gradient of the first step, where the config logs it.
     """
@@ -38,23 +45,26 @@ class Record:
     seconds: float
     metrics: dict[str, float]
     gradients: dict[str, float]
+    parameters: int = 0
 
 
-def write(outdir: Path, whole: ConfigDict, recipe: str, command: str) -> None:
+def write(outdir: Path, whole: ConfigDict, recipe: str, command: str, data_dir: str | None = None) -> None:
     """Writes results.jsonl and meta.json of all finished cells under `outdir`, also of earlier sessions.
 
     Args:
         recipe: FILE.py:SCALE.
         command: as a person would type it again.
+        data_dir: where its data sets are.
     """
     outcomes = cells.all_finished(whole, outdir)
     chosen = {row: cells.choose(whole, row, outcomes) for row in labels(whole)}
+    sizes = _parameters(whole, dict.fromkeys(cell.row for cell in outcomes), data_dir)
     records = []
     for cell, outcome in outcomes.items():
         place = Place(outdir / cell.folder)
         own = {"values": dict(cell.values), "chosen": cell.values == chosen[cell.row], "seconds": place.seconds()}
         measured = {"metrics": dict(outcome.metrics), "gradients": _gradients(place), "diverged": outcome.diverged}
-        records.append(Record(row=cell.row, seed=cell.seed, **own, **measured))
+        records.append(Record(row=cell.row, seed=cell.seed, parameters=sizes[cell.row], **own, **measured))
     order = labels(whole)
     records.sort(key=lambda record: (order.index(record.row), tuple(record.values.items()), record.seed))
     outdir.mkdir(parents=True, exist_ok=True)
@@ -88,6 +98,30 @@ def changes(meta: dict[str, Any], whole: ConfigDict) -> list[str]:
         for key in dict.fromkeys([*meta["rows"][row], *new[row]])
         if meta["rows"][row].get(key) != new[row].get(key)
     ]
+
+
+def _parameters(whole: ConfigDict, rows: Iterable[str], data_dir: str | None) -> dict[str, int]:
+    """Returns row -> its model's parameters; rows that differ in other things only are counted once."""
+    counts, result = {}, {}
+    for row in rows:
+        config = cell_config(whole, Cell(row))
+        decides = repr([config[group].to_dict() for group in ("model", "task", "data")])
+        result[row] = counts[decides] = counts.get(decides) or _count(config, data_dir)
+    return result
+
+
+def _count(config: ConfigDict, data_dir: str | None) -> int:
+    """Counts a model's parameters, by initialising it on shapes alone; 0 if its data, which give them, are gone."""
+    try:
+        _, info = data.load(config.data, data_dir)
+    except UserError:
+        return 0
+    task = build.build_task(config, info)
+    model = build.build_model(config, task, info, None)
+    inputs = model_inputs(task, build.build_transform(config, info), info)
+    zeros = [jnp.zeros(x.shape, x.dtype) for x in inputs]
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), *zeros, train=False))
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 
 def _gradients(place: Place) -> dict[str, float]:

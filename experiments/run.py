@@ -1,7 +1,8 @@
 """Run an experiment: python -m experiments.run --config=experiments/init_depth.py:cpu
 
-Every cell, a row with a seed, is a run of train.py in a folder of its own. The same command goes on where it was
-stopped, and what is finished is not run again. At the end there are results.jsonl, table.md and table.png.
+Every cell, a row with a seed, is a run in a folder of its own; the seeds of a row are trained together where that can
+be, else each by train.py. The same command goes on where it was stopped, and what is finished is not run again. At the
+end there are results.jsonl, table.md and table.png.
 """
 
 import shlex
@@ -16,8 +17,8 @@ from ml_collections import ConfigDict
 
 from data.errors import UserError, nearest
 from experiments import cells, launch
-from experiments.cells import Outcome, Place
-from experiments.experiment import Cell, cell_config, labels, load
+from experiments.cells import Group, Outcome, Place
+from experiments.experiment import Cell, cell_config, labels, load, source, with_sources
 from experiments.show import Show
 from training import cli
 from training.stop import EXIT_CODE
@@ -28,6 +29,7 @@ _WORKERS = flags.DEFINE_integer("workers", 0, "Cells at a time; 0 = one a GPU, e
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS data sets are or are prepared (default: TFDS's own).")
 _ROWS = flags.DEFINE_list("rows", [], "Only these rows.")
 _SEEDS = flags.DEFINE_integer("seeds", 0, "Only so many seeds; 0 = as the experiment says.", 0)
+_TOGETHER = flags.DEFINE_bool("together", True, "Train a row's seeds in one process, where its config allows that.")
 _LAUNCHER = flags.DEFINE_enum("launcher", "local", ["local", "slurm"], "Where cells run.")
 _SLURM = flags.DEFINE_multi_string("slurm", [], "Option of submitit, such as slurm_partition=gpu; repeatable.")
 
@@ -46,9 +48,10 @@ def main(argv: list[str]) -> None:
     outdir = Path(_OUTDIR.value or f"experiments/runs/{Path(recipe.partition(':')[0]).stem}-{whole.scale}").resolve()
     check(outdir)
     asked = whole.copy_and_resolve_references()
-    asked.rows = tuple(row for row in whole.rows if not _ROWS.value or row[0] in _ROWS.value)
+    rows = with_sources(whole, _ROWS.value or labels(whole))
+    asked.rows = tuple(row for row in whole.rows if row[0] in rows)
     asked.seeds = whole.seeds[: _SEEDS.value or None]
-    runner = Runner(asked, recipe, outdir, _DATA_DIR.value, _launcher(outdir))
+    runner = Runner(asked, recipe, outdir, _DATA_DIR.value, _launcher(outdir), _TOGETHER.value)
     signal.signal(signal.SIGTERM, _stopped)
     try:
         runner.run()
@@ -58,7 +61,8 @@ def main(argv: list[str]) -> None:
         sys.exit(EXIT_CODE)
     from experiments import results, table  # jax and scipy with them: late, so that a slip is answered at once
 
-    results.write(outdir, whole, recipe, shlex.join(["python", "-m", "experiments.run", *sys.argv[1:]]))
+    command = shlex.join(["python", "-m", "experiments.run", *sys.argv[1:]])
+    results.write(outdir, whole, recipe, command, runner.data_dir)
     table.write(outdir)
     failed = {cell: outcome for cell, outcome in runner.outcomes.items() if outcome.failed}
     for cell, outcome in failed.items():
@@ -87,11 +91,13 @@ def check(outdir: Path) -> None:
 class Runner:
     """Runs cells until all that are wanted have an outcome."""
 
-    def __init__(self, whole: ConfigDict, recipe: str, outdir: Path, data_dir: str | None, launcher: Any):
-        self.whole, self.recipe, self.outdir, self.launcher = whole, recipe, outdir, launcher
+    def __init__(
+        self, whole: ConfigDict, recipe: str, outdir: Path, data_dir: str | None, launcher: Any, together: bool = True
+    ):
+        self.whole, self.recipe, self.outdir, self.launcher, self.together = whole, recipe, outdir, launcher, together
         self.data_dir = data_dir and str(Path(data_dir).resolve())
         self.outcomes: dict[Cell, Outcome] = {}
-        self.running: dict[Cell, tuple[Any, float]] = {}  # job, when it began
+        self.groups: dict[Group, tuple[Any, float]] = {}  # that run: job, when it began
         self.busy: set[Cell] = set()  # in which another process is at work
         self.configs: dict[Cell, ConfigDict] = {}
         self.loaded: set[str] = set()  # data sets that a cell has read: they are prepared
@@ -110,11 +116,15 @@ class Runner:
                 show.refresh(self.outcomes, under_way)
 
     def stop(self) -> None:
-        launch.stop([job for job, _ in self.running.values()])
+        launch.stop([job for job, _ in self.groups.values()])
+
+    @property
+    def running(self) -> list[Cell]:
+        return [cell for group in self.groups for cell in group.cells]
 
     def _config(self, cell: Cell) -> ConfigDict:
         if cell not in self.configs:
-            self.configs[cell] = cell_config(self.whole, cell)
+            self.configs[cell] = cell_config(self.whole, cell, self.outdir)
         return self.configs[cell]
 
     def _being_prepared(self, cell: Cell) -> bool:
@@ -131,33 +141,51 @@ class Runner:
     def _finished(self, cell: Cell) -> Outcome | None:
         return cells.finished(self._place(cell), self._config(cell))
 
+    def _may_go_together(self, cell: Cell) -> bool:
+        from training.seeds import refusal  # jax with it: late, so that a slip is answered at once
+
+        is_start = cell.row in dict(self.whole.starts).values()  # whose workdir is to hold its own checkpoint
+        return self.together and not is_start and not refusal(self._config(cell))
+
     def _start(self, waiting: list[Cell]) -> None:
-        for cell in waiting:
-            if not self.launcher.free:
-                return
-            place = self._place(cell)
-            if cell in self.busy and (outcome := self._finished(cell)):  # the other process may have ended it
+        if not self.launcher.free:
+            return
+        for cell in self.busy.intersection(waiting):
+            if outcome := self._finished(cell):  # the other process may have ended it
                 self.busy.discard(cell)
                 self.outcomes[cell] = outcome
+        ready = {None, *self.outcomes}
+        unfinished = [c for c in waiting if c not in self.outcomes and source(self.whole, c) in ready]
+        for group in cells.groups(unfinished, self.outdir, self._may_go_together):
+            if not self.launcher.free:
+                return
+            if self._being_prepared(group.cells[0]):
                 continue
-            if self._being_prepared(cell):
-                continue
-            command = launch.train_command(self.recipe, cell.argument, place, self.data_dir)
+            place = group.place(self.outdir)
             try:
-                self.running[cell] = self.launcher.start(command, place), time.monotonic()
-                self.busy.discard(cell)
+                self.groups[group] = self.launcher.start(self._command(group, place), place), time.monotonic()
+                self.busy.difference_update(group.cells)
             except launch.Busy:
-                self.busy.add(cell)
+                self.busy.update(group.cells)
+
+    def _command(self, group: Group, place: Place) -> list[str]:
+        cell = group.cells[0]
+        if group.seeds:
+            return launch.together_command(self.recipe, cell, group.seeds, self.outdir, self.data_dir)
+        command = launch.train_command(self.recipe, cell.argument, place, self.data_dir)
+        start = self._config(cell).init_from
+        return command + ([f"--config.init_from={start}"] if start else [])
 
     def _ended(self) -> list[tuple[Cell, Outcome]]:
         result = []
-        for cell, (job, began) in list(self.running.items()):
+        for group, (job, began) in list(self.groups.items()):
             if (code := job.poll()) is not None:
-                del self.running[cell]
+                del self.groups[group]
                 self.launcher.ended(job)
-                place = self._place(cell)
-                place.add_seconds(time.monotonic() - began)
-                result.append((cell, cells.ended(place, self._config(cell), code)))
+                for cell in group.cells:
+                    place = self._place(cell)
+                    place.add_seconds((time.monotonic() - began) / len(group.cells))
+                    result.append((cell, cells.ended(place, self._config(cell), code)))
         return result
 
 

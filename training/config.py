@@ -158,7 +158,8 @@ def _check_values(config: ConfigDict) -> None:
         "train.epochs": 0, "eval.every": 0, "eval.batch_size": 0, "checkpoint.every": 1, "checkpoint.keep": 1,
         "log.every": 1, "log.gradients": 0, "optimizer.learning_rate": 0, "optimizer.warmup_steps": 0,
         "optimizer.clip_norm": 0,
-        "optimizer.weight_decay": 0, "data.workers": 0, "data.buckets": 0, "data.memory_gb": 0, "parallel.hosts": 1, "parallel.cpu_devices": 0,
+        "optimizer.weight_decay": 0, "data.workers": 0, "data.buckets": 0, "data.memory_gb": 0, "parallel.hosts": 1,
+        "parallel.cpu_devices": 0,
         "data.max_length": 0, "data.window": 0, "data.eval_window": 0, "data.horizon": 0,
     }  # fmt: skip
     values = dict(leaves(config))
@@ -207,8 +208,11 @@ def from_json(text: str) -> ConfigDict:
 
 
 def difference(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """Returns "key: old -> new" for every leaf that changes what is computed."""
-    before, after = dict(leaves(old)), dict(leaves(new))
+    """Returns "key: old -> new" for every leaf that changes what is computed; a key younger than a config has its
+    default there.
+    """
+    plain = {key: x for key, x in leaves(default()) if key.partition(".")[0] not in OPEN_GROUPS}
+    before, after = plain | dict(leaves(old)), plain | dict(leaves(new))
     changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     return [
         f"{key}: {before.get(key, 'unset')!r} -> {after.get(key, 'unset')!r}"

@@ -6,8 +6,13 @@ A small network leaves most of a device idle; its seeds side by side take little
 import collections
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,12 +21,36 @@ from ml_collections import ConfigDict
 
 from data.batches import train_batches
 from data.errors import UserError
+from training import config as config_lib
+from training import diagnostics
+from training import optimizer as optimizer_lib
 from training import state as state_lib
+from training.checkpoint import Checkpoints
+from training.display import Display
 from training.evaluate import evaluate
+from training.loop import Results, Stopped
 from training.parallel import AHEAD, DEVICES
 from training.run import Run, build_run
 from training.state import State
 from training.step import train_step
+from training.stop import Stop
+from training.workdir import Workdir, write_whole
+
+
+def refusal(config: ConfigDict) -> str:
+    """Returns why runs of a validated config cannot be trained together, "" if they can."""
+    hindrances = {
+        "init_from": config.init_from,  # would be the same start for all
+        "data.buckets": config.data.buckets,  # their batches would have different shapes
+        "checkpoint.best": config.checkpoint.best,  # of other steps for each of them
+        "parallel.strategy": config.parallel.strategy if config.parallel.strategy == "fsdp" else "",  # too big as it is
+        "parallel.hosts": config.parallel.hosts if config.parallel.hosts > 1 else 0,
+        "parallel.cpu_devices": str(config.parallel.cpu_devices) if config.parallel.cpu_devices != 1 else "",
+    }
+    for key, alone in hindrances.items():
+        if alone:
+            return f"config.{key} is {alone!r}: such runs cannot be trained together, only one by one"
+    return ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +58,7 @@ class Seeds:
     """Runs of `run.config` with each of `seeds` instead of its own, on one device.
 
     Every leaf of their state, batches and metrics has a leading axis of seeds. Each has the initialisation, the order
-    of the data and the dropout that it has alone; the last weights count, and nothing is saved.
+    of the data, the augmentation and the dropout that it has alone.
     """
 
     run: Run
@@ -38,15 +67,16 @@ class Seeds:
     @classmethod
     def build(cls, config: ConfigDict, seeds: tuple[int, ...], data_dir: str | None) -> "Seeds":
         """Raises UserError for a config whose seeds cannot go side by side, and as `build_run`."""
-        run = build_run(config, data_dir)
-        for key, alone in {
-            "init_from": run.config.init_from,  # would be the same start for all
-            "data.buckets": run.config.data.buckets,  # their batches would have different shapes
-            "checkpoint.best": run.config.checkpoint.best,  # of other steps for each of them
-        }.items():
-            if alone:
-                raise UserError(f"config.{key} is {alone!r}: such runs cannot be trained together, only one by one")
-        return cls(run, tuple(seeds))
+        config = config_lib.validate(config)
+        if reason := refusal(config):
+            raise UserError(reason)
+        return cls(build_run(config, data_dir), tuple(seeds))
+
+    def config(self, seed: int) -> ConfigDict:
+        """Returns the config of the run of one seed."""
+        config = self.run.config.copy_and_resolve_references()
+        config.seed = seed
+        return config
 
     def create_state(self) -> State:
         """Returns the states of step 0."""
@@ -58,59 +88,219 @@ class Seeds:
 
         return jax.jit(jax.vmap(create))(jnp.array(self.seeds))
 
+    @property
+    def _model(self) -> nn.Module:
+        """The model, its statistics of the batch not averaged over devices: there is one."""
+        model = self.run.model
+        if getattr(model, "axis_name", None):
+            return model.clone(axis_name=tuple(axis for axis in model.axis_name if axis != DEVICES) or None)
+        return model
+
     def train_step(self) -> Callable[[State, PyTree], tuple[State, PyTree]]:
         """Returns the compiled train step; the states are donated."""
-        run, train, model = self.run, self.run.config.train, self.run.model
-        if getattr(model, "axis_name", None):  # of batch statistics: there is one device
-            model = model.clone(axis_name=tuple(axis for axis in model.axis_name if axis != DEVICES) or None)
-        parts = {"model": model, "task": run.task, "optimizer": run.optimizer, "transform": run.transform}
+        run, train = self.run, self.run.config.train
+        parts = {"model": self._model, "task": run.task, "optimizer": run.optimizer, "transform": run.transform}
         layout = {"accumulate": train.accumulate, "ema_decay": train.ema_decay}
         return jax.jit(jax.vmap(functools.partial(train_step, **parts, **layout)), donate_argnums=0)
 
-    def batches(self) -> Iterator[dict[str, np.ndarray]]:
-        """Yields the batches of all steps, each seed's in its own order."""
+    def gradient_norms(self) -> Callable[[State, PyTree], PyTree]:
+        """Returns the compiled diagnostic of `training.diagnostics`."""
+        parts = {"model": self._model, "task": self.run.task, "transform": self.run.transform}
+        return jax.jit(jax.vmap(functools.partial(diagnostics.gradient_norms, **parts)))
+
+    def batches(self, start: int = 0) -> Iterator[dict[str, np.ndarray]]:
+        """Yields the batches of the steps after `start`, each seed's in its own order."""
         config = self.run.config
         settings = {"batch_size": config.train.batch_size, "workers": config.data.workers, "order": config.data.order}
         each = [
-            train_batches(self.run.splits["train"], seed=seed, start=0, stop=self.run.steps, **settings)
+            train_batches(self.run.splits["train"], seed=seed, start=start, stop=self.run.steps, **settings)
             for seed in self.seeds
         ]
         for batches in zip(*each, strict=True):
             yield {key: np.stack([batch[key] for batch in batches]) for key in batches[0]}
 
-    def train(self) -> tuple[State, dict[int, int]]:
-        """Returns the final states, and for each seed that diverged the first step whose loss or gradient is not
-        finite; the others are not disturbed by it.
+    def one(self, state: State, seed: int) -> State:
+        """Returns the state of one seed."""
+        place = self.seeds.index(seed)
+        return jax.tree.map(lambda x: x[place], state)
+
+    def evaluate(self, state: State, seed: int, names: Sequence[str], final: bool = False) -> Results:
+        """Returns the metrics of one seed on the named splits, as `training.loop.Trainer.evaluate`."""
+        run, own = self.run, self.one(state, seed)
+        versions = run.parallel.place({"": own.variables} | ({"_ema": own.ema} if own.ema is not None else {}))
+        step = self._eval_steps[final and run.generates]
+        return {
+            f"{name}{ending}": evaluate(run, step, variables, run.splits[name])[0]
+            for name in names
+            for ending, variables in versions.items()
+        }
+
+    @functools.cached_property
+    def _eval_steps(self) -> dict[bool, Callable]:
+        return {generates: self.run.eval_step(generates=generates) for generates in (False, True)}
+
+
+class Trainer:
+    """Trains seeds as `training.loop.Trainer` does one: each leaves in its workdir what it would leave alone, but for
+    the report. What they need to go on is saved in `folder`, which is gone when they are finished.
+
+    Attributes:
+        workdirs: of seeds; one that has none is trained, and nothing of it is kept.
+        diverged: seed -> step and value, as `training.loop.Diverged` says it.
+    """
+
+    def __init__(self, seeds: Seeds, workdirs: Mapping[int, Path], folder: Path, display: Display):
+        config = seeds.run.config
+        self.seeds, self.folder, self.display = seeds, folder, display
+        self.workdirs = {seed: Workdir(str(path)) for seed, path in workdirs.items()}
+        self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep)
+        self.schedule = optimizer_lib.schedule(config.optimizer, seeds.run.steps)
+        self.under_way = collections.deque()  # metrics still on the device
+        self.window: list[dict[str, list[list[float]]]] = []  # (sums, weights) of the steps since the last log
+        self.diverged: dict[int, str] = {}
+
+    @property
+    def sound(self) -> dict[int, Workdir]:
+        """Workdirs of the seeds that have not diverged."""
+        return {seed: workdir for seed, workdir in self.workdirs.items() if seed not in self.diverged}
+
+    def restore(self) -> tuple[State, int]:
+        """Returns the states to go on from and their step. Raises UserError for a folder of another config."""
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        shapes = jax.eval_shape(self.seeds.create_state)
+        template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes)
+        rows = {}
+        if restored := self.checkpoints.restore(template, self.display.say):
+            state, meta = restored
+            if changes := config_lib.difference(config_lib.from_json(meta["config"]), self.seeds.run.config):
+                raise UserError(f"{self.folder} is of another config ({'; '.join(changes)}): remove it")
+            self.window, rows = meta["window"], meta["rows"]
+            self.diverged = {int(seed): said for seed, said in meta["diverged"].items()}
+            self.display.say(f"continuing from step {state.step[0]}")
+        else:
+            state = self.seeds.create_state()
+        step = int(state.step[0])
+        for seed, workdir in self.workdirs.items():
+            workdir.begin(self.seeds.config(seed), step, rows.get(str(seed), 0))
+        return state, step
+
+    def train(self) -> State:
+        """Runs the steps that are left, as long as a seed is sound, and returns the final states.
+
+        Raises Stopped after SIGTERM.
         """
-        state, step, under_way = self.create_state(), self.train_step(), collections.deque()
-        diverged: dict[int, int] = {}
+        config, steps = self.seeds.run.config, self.seeds.run.steps
+        state, start = self.restore()
+        step_function, gradient_norms = self.seeds.train_step(), self.seeds.gradient_norms()
+        batches, clock, logged, waited = self.seeds.batches(start), time.monotonic(), start, 0.0
+        self.display.start(start, steps)
+        with Stop() as stop:
+            for step in range(start + 1, steps + 1):
+                before = time.monotonic()
+                batch = next(batches)
+                waited += time.monotonic() - before
+                if config.log.gradients and (step - 1) % config.log.gradients == 0:
+                    self._log_gradients(step, gradient_norms(state, batch))
+                state, metrics = step_function(state, batch)
+                self.under_way.append(metrics)
+                if len(self.under_way) > AHEAD:  # bounds the steps in flight; no value is read
+                    jax.block_until_ready(self.under_way[-1 - AHEAD])
+                self.display.advance(step)
+                last, stopping = step == steps, stop.requested
+                if step % config.log.every == 0 or last:
+                    self._read_metrics(step)
+                    if not self.sound:
+                        break
+                    spent = time.monotonic() - clock
+                    self._log(step, (step - logged) * config.train.batch_size / spent, waited / spent)
+                    clock, logged, waited = time.monotonic(), step, 0.0
+                if config.eval.every and step % config.eval.every == 0:
+                    before = time.monotonic()
+                    self._evaluate(state, step)
+                    clock += time.monotonic() - before
+                if step % config.checkpoint.every == 0 or last or stopping:
+                    self.save(state, step, wait=last or stopping)
+                if stopping and not last:
+                    raise Stopped(f"SIGTERM: saved at step {step}; the same command continues from there")
+        self.display.stop()
+        return state
 
-        def read(number):
-            metrics = jax.device_get(under_way.popleft())
-            finite = np.isfinite(metrics["loss"][0]) & np.isfinite(metrics["grad_norm"][0])
-            for seed in np.array(self.seeds)[~finite].tolist():
-                diverged.setdefault(seed, number)
+    def _read_metrics(self, step: int) -> None:
+        """Moves the metrics under way to the window, and notes whose loss or gradient is not finite."""
+        first = step - len(self.under_way) + 1
+        for number, metrics in enumerate(jax.device_get(list(self.under_way)), first):
+            self.window.append({name: [x.tolist() for x in pair] for name, pair in metrics.items()})
+            for place, seed in enumerate(self.seeds.seeds):
+                for name in ("loss", "grad_norm"):
+                    value = metrics[name][0][place]
+                    if seed not in self.diverged and not np.isfinite(value):
+                        self.diverged[seed] = f"step {number}: {name} is {value}; the seeds trained with it went on"
+                        self.display.say(f"seed {seed} diverged: {name} is {value} at step {number}")
+        self.under_way.clear()
 
-        for number, batch in enumerate(self.batches(), 1):
-            state, metrics = step(state, batch)
-            under_way.append(metrics)
-            if len(under_way) > AHEAD:  # reading behind the newest step keeps the device busy
-                read(number - AHEAD)
-        while under_way:
-            read(self.run.steps - len(under_way) + 1)
-        return state, diverged
+    def _log(self, step: int, examples_per_second: float, waited: float) -> None:
+        """Logs the metrics of the window; a seed's examples a second are its own, not those of all together."""
+        sums = {name: np.sum([row[name] for row in self.window], 0) for name in self.window[-1]}
+        speed = {"examples_per_second": examples_per_second, "data_wait": waited}
+        rows = []
+        for seed, workdir in self.sound.items():
+            place = self.seeds.seeds.index(seed)
+            metrics = {name: float(total[place] / weight[place]) for name, (total, weight) in sums.items()}
+            rows.append(metrics | {"learning_rate": float(self.schedule(step - 1))} | speed)
+            workdir.log(step, "train", rows[-1])
+        self.window = []
+        self.display.train(step, {name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
 
-    def evaluate(self, state: State) -> dict[int, dict[str, dict[str, float]]]:
-        """Returns seed -> split -> metrics, of every split but the training one, as the final evaluation of one run."""
-        run, result = self.run, {}
-        step = run.eval_step(generates=run.generates)
-        for place, seed in enumerate(self.seeds):
-            own = run.parallel.place(jax.tree.map(lambda x, i=place: x[i], state))
-            versions = {"": own.variables} | ({"_ema": own.ema} if own.ema is not None else {})
-            result[seed] = {
-                f"{name}{ending}": evaluate(run, step, variables, run.splits[name])[0]
-                for name in run.splits
-                if name != "train"
-                for ending, variables in versions.items()
-            }
-        return result
+    def _log_gradients(self, step: int, norms: PyTree) -> None:
+        norms = jax.device_get(norms)
+        for seed, workdir in self.sound.items():
+            place = self.seeds.seeds.index(seed)
+            workdir.log(step, "gradients", {name: x[place].tolist() for name, x in norms.items()})
+
+    def _evaluate(self, state: State, step: int) -> None:
+        """Evaluates all splits but the test one."""
+        self._read_metrics(step)
+        names = [name for name in self.seeds.run.splits if name not in ("train", "test")]
+        for seed, workdir in self.sound.items():
+            for split, metrics in self.seeds.evaluate(state, seed, names).items():
+                workdir.log(step, split, metrics)
+
+    def save(self, state: State, step: int, wait: bool = False) -> None:
+        """Saves the states and what the loop needs to go on."""
+        self._read_metrics(step)
+        meta = {
+            "config": config_lib.to_json(self.seeds.run.config),
+            "rows": {str(seed): len(workdir.rows) for seed, workdir in self.workdirs.items()},
+            "window": self.window,
+            "diverged": {str(seed): said for seed, said in self.diverged.items()},
+        }
+        self.checkpoints.save(step, jax.tree.map(jnp.copy, state), meta, wait)  # the state itself is soon donated
+
+    def finish(self, state: State) -> None:
+        """Writes checkpoint and results.json of each seed that is sound, and removes the folder."""
+        run, step = self.seeds.run, int(state.step[0])
+        for seed, workdir in self.sound.items():
+            self._save_one(state, seed, step)
+            results = self.seeds.evaluate(state, seed, [name for name in run.splits if name != "train"], final=True)
+            seen = {row["split"] for row in workdir.rows}
+            for split, metrics in results.items():
+                if split not in seen:  # others have their curve, of which this is one point
+                    workdir.log(step, split, metrics)
+                self.display.evaluation(step, f"seed {seed}, {split}", metrics)
+            write_whole(workdir.path / "results.json", json.dumps({"step": step, "results": results}, indent=2))
+        self.checkpoints.close()
+        shutil.rmtree(self.folder)
+
+    def _save_one(self, state: State, seed: int, step: int) -> None:
+        """Saves what a run of this seed alone would have saved of the last step."""
+        workdir, best = self.workdirs[seed], {"step": 0, "value": None, "worse": 0}
+        meta = {"rows": len(workdir.rows), "window": [], "best": best, "info": self.seeds.run.info.to_json()}
+        checkpoints = Checkpoints(workdir.path / "checkpoints")
+        checkpoints.save(step, self.seeds.one(state, seed), meta)
+        checkpoints.close()
+
+    def close(self) -> None:
+        self.display.stop()
+        self.checkpoints.close()
+        for workdir in self.workdirs.values():
+            workdir.close()

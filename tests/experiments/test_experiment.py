@@ -16,6 +16,8 @@ from experiments.experiment import (
     experiment,
     labels,
     parse_cell,
+    source,
+    with_sources,
 )
 from experiments.recipes import digits_mlp
 from tests.experiments import tiny
@@ -81,6 +83,9 @@ def test_slips_in_the_argument(arg, words):
         ({"paper": Paper(title="A", arxiv="0", values={"c": 1.0})}, ["paper", "'c'"]),
         ({"curves": Curves("x", {"c": ("one", 1.0)})}, ["curves", "'c'"]),
         ({"rows": {"a": {}, "b": {}, "c d": {}}}, ["'c d'"]),
+        ({"starts": {"a": "bb"}}, ["starts", "'a'", "'bb'", "did you mean"]),
+        ({"starts": {"a": "b", "b": "a"}}, ["starts", "a start itself"]),
+        ({"starts": {"a": "b"}, "tune": {"optimizer.momentum": (0.0, 0.5)}}, ["starts and tune"]),
     ],
 )
 def test_slips_in_the_declaration(changes, words):
@@ -99,6 +104,19 @@ def test_an_override_of_an_unknown_key(key, near):
         return
     with pytest.raises(UserError, match=near):
         cell_config(whole, Cell("a"))
+
+
+def test_a_row_starts_from_another_ones_weights_of_the_same_seed(tmp_path):
+    whole = declare(starts={"a": "b"})
+    assert source(whole, Cell("a", 2)) == Cell("b", 2) and source(whole, Cell("b", 2)) is None
+    assert with_sources(whole, ["a"]) == ["a", "b"] and with_sources(whole, ["b"]) == ["b"]
+    config = cell_config(whole, Cell("a", 2), tmp_path)
+    assert config.init_from == str(tmp_path / Cell("b", 2).folder) and config.model.widths == (2,)
+    assert cell_config(whole, Cell("b", 2), tmp_path).init_from == ""
+    assert declare("cpu,a,seed=2", starts={"a": "b"}).init_from == "b/2"  # which train.py says is no run of its own
+    assert declare("full", starts={"a": "b"}).starts == ()
+    with pytest.raises(UserError, match="starts: row 'b'"):
+        declare("full", starts={"b": "a"})
 
 
 def test_tuning_is_over_before_further_seeds_begin():

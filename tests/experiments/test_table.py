@@ -84,15 +84,15 @@ def folder(tmp_path):
         (workdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         Place(workdir).add_seconds(61.5)
         Place(workdir).beside("out").write_text("devices: 1 x abacus\n")
-    results.write(tmp_path / "run", whole, recipe, "python -m experiments.run")
+    results.write(tmp_path / "run", whole, recipe, "python -m experiments.run", str(tmp_path / "tfds"))
     return tmp_path / "run"
 
 
 def test_results_are_written_and_read(folder):
     (one,), meta = results.read(folder)
-    assert one == Record(
-        "narrow", 0, {}, True, False, 61.5, {"test/accuracy": 0.25, "validation/accuracy": 0.5}, {"head": 2.0}
-    )
+    metrics = {"test/accuracy": 0.25, "validation/accuracy": 0.5}
+    parameters = 64 * 2 + 2 + 2 * 10 + 10  # of one hidden layer of two units, on 8 x 8 digits
+    assert one == Record("narrow", 0, {}, True, False, 61.5, metrics, {"head": 2.0}, parameters)
     assert meta["hardware"].endswith("1 x abacus") and meta["rows"]["wide"]["model.widths"] == [16]
     with pytest.raises(UserError, match="no results"):
         results.read(folder / "narrow")
@@ -101,7 +101,8 @@ def test_results_are_written_and_read(folder):
 def test_the_table_has_ours_and_the_papers(folder, capsys):
     table.write(folder)
     text = (folder / "table.md").read_text()
-    assert "| narrow | 0.25 | 1 |  |" in text and "| wide | not run | 0 | 3 |" in text
+    assert "| row | test/accuracy (higher is better) | seeds | parameters | seconds a run | paper: " in text
+    assert "| narrow | 0.25 | 1 | 160 | 62 |  |" in text and "| wide | not run | 0 |  |  | 3 |" in text
     assert "| Wide is better. | wide > narrow | 0 |  | undecided |" in text and "1 minutes" in text
     assert "Declared otherwise" not in text and "not run" in capsys.readouterr().out
     from PIL import Image
@@ -109,6 +110,21 @@ def test_the_table_has_ours_and_the_papers(folder, capsys):
     for name in ("table.png", "gradients.png"):
         pixels = np.asarray(Image.open(folder / name).convert("RGB"))
         assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20 and pixels[0, 0].tolist() == [255, 255, 255]
+
+
+def test_a_runs_seconds_are_the_median_of_those_that_did_not_diverge(folder):
+    measured = table.Measured.of(folder)
+    seconds = {1: 10.0, 2: 11.0, 3: 30.0}
+    measured.records[:] = [record("narrow", seed, 1.0, seconds=x, parameters=1234) for seed, x in seconds.items()]
+    measured.records.append(record("narrow", 4, 1.0, seconds=0.1, diverged=True))
+    measured.records.append(record("narrow", 5, 1.0, seconds=0.1, chosen=False))
+    assert measured.lines[0][3:5] == ["1,234", "11"]
+
+
+def test_data_that_are_gone_leave_parameters_unknown():
+    whole, _ = load("tests/experiments/tiny.py:cpu")
+    whole.base.data.name = "csv:gone.csv"
+    assert set(results._parameters(whole, ["narrow"], None).values()) == {0}
 
 
 def test_recalled_numbers_are_marked(folder):

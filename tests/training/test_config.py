@@ -67,6 +67,14 @@ def test_json_round_trip_keeps_tuples_and_finds_differences():
     assert difference(config, again) == ["optimizer.learning_rate: 0.001 -> 0.5"]
 
 
+def test_a_config_from_before_a_key_was_added_has_its_default():
+    old, new = default(), default()
+    del old.parallel["cpu_devices"]
+    assert difference(old, new) == []
+    new.parallel.cpu_devices = 4
+    assert difference(old, new) == ["parallel.cpu_devices: 1 -> 4"]
+
+
 def test_every_group_of_the_design_is_there():
     groups = "seed init_from model task data augment optimizer train parallel eval checkpoint log"
     assert set(groups.split()) == set(config_lib.default())

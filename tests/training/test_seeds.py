@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 
 import jax
 import numpy as np
@@ -9,10 +10,15 @@ import pytest
 
 from data.batches import train_batches
 from data.errors import UserError
+from experiments.recipes import digits_mlp
 from tests.training import small
+from training import main
+from training.checkpoint import read_arrays
+from training.config import validate
+from training.display import Display
 from training.parallel import DEVICES
 from training.run import Run
-from training.seeds import Seeds
+from training.seeds import Seeds, Trainer, refusal
 from training.step import train_step
 
 SEEDS, STEPS = (0, 7, 1), 4
@@ -31,6 +37,23 @@ def short(**changes):
     return config
 
 
+def plain(steps=STEPS):
+    """Returns a config that compiles in a moment."""
+    config = digits_mlp(steps=steps, batch_size=16)
+    config.model.widths = (4,)
+    return config
+
+
+def trainer(seeds, folder):
+    return Trainer(seeds, {seed: folder / f"{seed}" for seed in seeds.seeds}, folder / "together", Display(quiet=True))
+
+
+def rows(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    timings = ("examples_per_second", "data_wait")
+    return [{key: x for key, x in json.loads(line).items() if key not in timings} for line in lines]
+
+
 def one_by_one(run: Run):
     """Yields the final state of a run of each seed, on one device."""
     config = run.config.copy_and_resolve_references()
@@ -46,11 +69,10 @@ def one_by_one(run: Run):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_together_as_one_by_one(accumulate, data_dir):
+def test_together_as_one_by_one(accumulate, data_dir, tmp_path):
     """With dropout, mixing, batch statistics and an average of the weights."""
     seeds = Seeds.build(short(accumulate=accumulate), SEEDS, data_dir)
-    together, diverged = seeds.train()
-    assert not diverged
+    together = trainer(seeds, tmp_path).train()
     for place, one in enumerate(one_by_one(seeds.run)):
         assert int(one.step) == STEPS == int(together.step[place])
         kept = {name: getattr(one, name) for name in ("params", "mutable", "opt_state", "ema")}
@@ -60,34 +82,105 @@ def test_together_as_one_by_one(accumulate, data_dir):
     assert np.abs(np.asarray(first) - np.asarray(second)).max() > 1e-3
 
 
-def test_each_seed_is_evaluated(data_dir):
-    seeds = Seeds.build(short(), SEEDS, data_dir)
-    results = seeds.evaluate(seeds.create_state())
-    assert results.keys() == set(SEEDS)
-    assert results[0].keys() == {"validation", "validation_ema", "test", "test_ema"}
-    assert len({results[seed]["test"]["loss"] for seed in SEEDS}) == 3
+def test_each_seed_leaves_what_it_leaves_alone(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(main, "_report", lambda *_: None)
+    config = plain(steps=7)
+    config.train.ema_decay = 0.5
+    config.log.update(every=3, gradients=4)
+    config.eval.every, config.checkpoint.every = 5, 2
+    seeds = Seeds.build(config, SEEDS, data_dir)
+    together = trainer(seeds, tmp_path)
+    together.finish(together.train())
+    together.close()
+    assert not (tmp_path / "together").exists()
+    for config.seed in SEEDS[1:2]:
+        ours, alone = tmp_path / f"{config.seed}", tmp_path / f"alone{config.seed}"
+        main.train(config, str(alone), data_dir, "")
+        assert (ours / "config.json").read_text() == (alone / "config.json").read_text()
+        results = [json.loads((path / "results.json").read_text()) for path in (ours, alone)]
+        assert results[0]["results"].keys() == results[1]["results"].keys() >= {"test", "test_ema"}
+        compare(results[0], results[1])
+        compare(rows(ours), rows(alone))
+        assert main.evaluate_only(str(ours), data_dir) == results[0]["results"]  # as predict.py does, from checkpoints
+        (state, meta), (expected, expected_meta) = (read_arrays(path / "checkpoints/7") for path in (ours, alone))
+        assert {**meta, "checksum": 0} == {**expected_meta, "checksum": 0}
+        compare(state, expected)
 
 
-def test_one_seed_that_diverges_disturbs_no_other(data_dir, monkeypatch):
-    seeds = Seeds.build(short(), SEEDS, data_dir)
-    expected, _ = seeds.train()
-    batches = list(seeds.batches())
-    broken = [{key: x.copy() for key, x in batch.items()} for batch in batches]
-    broken[2]["mask"][1] = np.nan
-    monkeypatch.setattr(Seeds, "batches", lambda self: iter(broken))
-    state, diverged = seeds.train()
-    assert diverged == {7: 3}
+def compare(ours, alone):
+    """Asserts that two trees are the same, numbers up to rounding."""
+    assert jax.tree.structure(ours) == jax.tree.structure(alone)
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a[2], b[2], rtol=1e-5, atol=1e-7), expected.params, state.params
+        lambda a, b: a == b if isinstance(a, str) else np.testing.assert_allclose(a, b, 1e-3, 1e-5), ours, alone
     )
 
 
+def test_one_seed_that_diverges_disturbs_no_other(data_dir, tmp_path, monkeypatch):
+    config = plain()
+    config.log.every, config.checkpoint.every = 2, 3
+    seeds = Seeds.build(config, SEEDS, data_dir)
+    whole = trainer(seeds, tmp_path / "whole")
+    expected = whole.train()
+    batches = list(seeds.batches())
+    broken = [{key: x.copy() for key, x in batch.items()} for batch in batches]
+    broken[2]["mask"][1] = np.nan
+    monkeypatch.setattr(Seeds, "batches", lambda self, start: iter(broken[start:]))
+    for _ in ("begins", "goes on"):
+        one = trainer(seeds, tmp_path)
+        state = one.train()
+        assert one.diverged == {7: "step 3: loss is nan; the seeds trained with it went on"}
+    one.finish(state)
+    for index in (0, 2):
+        jax.tree.map(
+            lambda a, b, i=index: np.testing.assert_allclose(a[i], b[i], rtol=1e-5, atol=1e-7),
+            expected.params,
+            state.params,
+        )
+    assert [row["step"] for row in rows(tmp_path / "7")] == [2] and not (tmp_path / "7/results.json").exists()
+    assert [row["step"] for row in rows(tmp_path / "0")[:2]] == [2, 4] and (tmp_path / "0/results.json").exists()
+
+
+def test_when_all_have_diverged_it_is_over(data_dir, tmp_path, monkeypatch):
+    config = plain(steps=100)
+    config.log.every = 5
+    seeds = Seeds.build(config, SEEDS, data_dir)
+    batch = next(seeds.batches())
+    batch["mask"] *= np.nan
+    monkeypatch.setattr(Seeds, "batches", lambda self, start: iter([batch] * 100))
+    one = trainer(seeds, tmp_path)
+    state = one.train()
+    assert one.diverged.keys() == set(SEEDS) and int(state.step[0]) < 20
+    one.finish(state)
+    assert not any(path.name == "results.json" for path in tmp_path.rglob("*"))
+
+
 @pytest.mark.parametrize(
-    ("group", "key", "value"), [("data", "buckets", 2), ("checkpoint", "best", "-validation/loss")]
+    ("group", "key", "value"),
+    [
+        ("data", "buckets", 2),
+        ("checkpoint", "best", "-validation/loss"),
+        ("parallel", "strategy", "fsdp"),
+        ("parallel", "hosts", 2),
+        ("parallel", "cpu_devices", 0),
+    ],
 )
-def test_what_cannot_go_together_is_refused(group, key, value, data_dir, monkeypatch):
+def test_what_cannot_go_together_is_refused(group, key, value):
     config = short()
     config[group][key] = value
-    monkeypatch.setattr("training.run.bucketed", lambda *_: None)
     with pytest.raises(UserError, match=f"config.{group}.{key} is .* one by one"):
-        Seeds.build(config, SEEDS, data_dir)
+        Seeds.build(config, SEEDS, None)
+
+
+def test_a_start_from_other_weights_is_refused():
+    config = short()
+    assert not refusal(validate(config))
+    config.init_from = "somewhere"
+    assert "config.init_from is 'somewhere'" in refusal(validate(config))
+
+
+def test_a_folder_of_another_config_is_refused(data_dir, tmp_path):
+    trainer(Seeds.build(plain(), SEEDS, data_dir), tmp_path).train()
+    config = plain()
+    config.optimizer.learning_rate = 0.5
+    with pytest.raises(UserError, match=r"together is of another config .optimizer.learning_rate: 0.001 -> 0.5"):
+        trainer(Seeds.build(config, SEEDS, data_dir), tmp_path).train()

@@ -1,0 +1,47 @@
+"""Transfer by the amount of data, in music (after Kornblith 2018):
+    python -m experiments.run --config=experiments/transfer_music.py:cpu --data_dir=DIR
+
+A GRU that was trained on folk tunes goes on with 10, 50 or all 229 of Bach's chorales, against one that starts from
+scratch, both with as many steps. What is to be told, the next notes, is labelled by itself, so that labels are
+counted in chorales. The paper's finding is of images (`transfer_labels.py`): the gain fades with more labels.
+"""
+
+from configs import music
+from experiments.experiment import Claim, Curves, Paper, Scale, experiment
+
+CHORALES = (10, 50, 229)
+
+
+def get_config(arg: str = ""):
+    """Returns the experiment, or one cell of it."""
+    points = {f"{start}-{n}": (start, n) for n in CHORALES for start in ("scratch", "transfer")}
+    rows = {label: {"data.splits.train": f"train[:{n}]"} for label, (_, n) in points.items()}
+    return experiment(
+        arg,
+        metric="-test/nll",
+        rows={"folk-tunes": {"data.name": "poly_music/nottingham", "data.buckets": 4}} | rows,
+        starts={f"transfer-{n}": "folk-tunes" for n in CHORALES},
+        scales={"cpu": Scale(base=chorales(600), minutes=10.0), "full": Scale(base=chorales(4_000))},
+        curves=Curves("chorales", points, log=True),
+        paper=Paper(
+            title="Do Better ImageNet Models Transfer Better?",
+            arxiv="1805.08974",
+            table="Figure 9, images, accuracy by the number of examples a class: curves",
+        ),
+        claims=(
+            Claim("transfer-10", "scratch-10", "With 10 chorales it is better to have learnt folk tunes."),
+            Claim("transfer-50", "scratch-50", "And with 50."),
+            Claim("scratch-229", "transfer-229", "With all of them it gains at most 0.1 nats.", -0.1),
+        ),
+    )
+
+
+def chorales(steps: int):
+    """Returns the recipe of the chorales with a GRU; the best of the evaluations counts."""
+    config = music.get_config("jsb")
+    config.model.cell, config.model.widths = "layers.recurrent.GRU", (46,)
+    config.data.buckets = 0  # ten pieces fill no batch of each length
+    config.optimizer.learning_rate = 1e-2
+    config.train.update(steps=steps, batch_size=10, patience=0)
+    config.eval.every, config.checkpoint.every = steps // 12, steps // 2
+    return config
