@@ -9,7 +9,7 @@ from configs import translation
 from experiments.experiment import Claim, Curves, Paper, Scale, experiment
 
 ATTENTION = {"attention": translation.ATTENTION["bahdanau"], "fixed_vector": translation.ATTENTION["fixed"]}
-LENGTHS = {"-10": 10, "": 20, "-30": 30}  # of labels' ends
+LENGTHS = {"-30": 30, "": 20, "-10": 10}  # of labels' ends; what takes longest begins first
 
 
 def get_config(arg: str = ""):

@@ -26,7 +26,7 @@ def get_config(arg: str = ""):
         rows={
             label(size, rate): {"train.batch_size": size, "optimizer.learning_rate": rate * size} for size, rate in grid
         },
-        scales={"cpu": Scale(base=base(20.0), seeds=3, minutes=10.0), "full": Scale(base=base(200.0))},
+        scales={"cpu": Scale(base=base(20.0), minutes=10.0), "full": Scale(base=base(200.0))},
         curves=Curves(
             "base learning rate", {label(size, rate): (f"m = {size}", rate) for size, rate in grid}, log=True
         ),

@@ -244,9 +244,8 @@ def stop(jobs: list[Any]) -> None:
 def visible_gpus() -> list[str]:
     """Returns the numbers of NVIDIA's GPUs that this process may use."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [
-            number for number in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if number.strip("- 1") or number == "1"
-        ]
+        named = [number.strip() for number in os.environ["CUDA_VISIBLE_DEVICES"].split(",")]
+        return [number for number in named if number not in ("", "-1")]
     if not shutil.which("nvidia-smi"):
         return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout

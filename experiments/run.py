@@ -61,7 +61,8 @@ def main(argv: list[str]) -> None:
         sys.exit(EXIT_CODE)
     from experiments import results, table  # jax and scipy with them: late, so that a slip is answered at once
 
-    command = shlex.join(["python", "-m", "experiments.run", *sys.argv[1:]])
+    typed = ["--data_dir=DIR" if text.startswith("--data_dir=") else text for text in sys.argv[1:]]  # each has another
+    command = shlex.join(["python", "-m", "experiments.run", *typed])
     results.write(outdir, whole, recipe, command, runner.data_dir)
     table.write(outdir)
     failed = {cell: outcome for cell, outcome in runner.outcomes.items() if outcome.failed}
