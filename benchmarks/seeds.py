@@ -31,6 +31,13 @@ def networks() -> dict[str, ConfigDict]:
     return {"dense 10 x 64": deep, "dense 2 x 512": wide, "ResNet-8": convolutional}
 
 
+def _each(config: ConfigDict, count: int) -> list[ConfigDict]:
+    configs = [config.copy_and_resolve_references() for _ in range(count)]
+    for seed, each in enumerate(configs):
+        each.seed = seed
+    return configs
+
+
 def turn(seeds: Seeds) -> Callable[[], float]:
     """Returns a function that does STEPS steps on one batch and returns milliseconds a step and seed."""
     state, step = seeds.create_state(), seeds.train_step()
@@ -42,7 +49,7 @@ def turn(seeds: Seeds) -> Callable[[], float]:
         for _ in range(STEPS):
             state, metrics = step(state, batch)
         jax.block_until_ready((state, metrics))
-        return 1e3 * (time.perf_counter() - before) / STEPS / len(seeds.seeds)
+        return 1e3 * (time.perf_counter() - before) / STEPS / len(seeds.configs)
 
     run()  # compiles
     return run
@@ -57,7 +64,7 @@ def main() -> None:
     print("milliseconds a step and seed, medians (range)")
     with tempfile.TemporaryDirectory() as folder:
         for name, config in networks().items():
-            turns = {count: turn(Seeds.build(config, tuple(range(count)), folder)) for count in COUNTS}
+            turns = {count: turn(Seeds.build(_each(config, count), folder)) for count in COUNTS}
             times = {count: [] for count in COUNTS}
             for _ in range(rounds):
                 for count, run in turns.items():

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,51 +85,69 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Cells that one process runs: a single one, or those of a row and tuned values that are trained together.
+    """Cells that one process runs: a single one, or those of a row that are trained together.
 
     Attributes:
-        seeds: of all that are trained together, also of cells that are not asked for by now; () if there is one cell.
+        members: all that are trained together, also cells that are not asked for by now; () if there is one cell.
     """
 
     cells: tuple[Cell, ...]
-    seeds: tuple[int, ...] = ()
+    members: tuple[Cell, ...] = ()
 
     def place(self, outdir: Path) -> Place:
-        return together(outdir, self.cells[0], self.seeds) if self.seeds else Place(outdir / self.cells[0].folder)
+        return together(outdir, self.members) if self.members else Place(outdir / self.cells[0].folder)
 
 
-def together(outdir: Path, cell: Cell, seeds: Iterable[int]) -> Place:
-    """Returns the place of the cells that are like `cell` but for their seeds; those that went on alone are no members
-    of it.
+def together(outdir: Path, members: Sequence[Cell]) -> Place:
+    """Returns the place of cells that are trained together; those that went on alone are no members of it."""
+    places = [Place(outdir / cell.folder) for cell in members]
+    folder = places[0].workdir.with_name(f"{TOGETHER}-{'-'.join(str(cell.seed) for cell in members)}")
+    if len({cell.values for cell in members}) > 1:
+        folder = outdir / members[0].row / f"{TOGETHER}-tuning"
+    return Place(folder, tuple(place for place in places if not saved(place.workdir)))
+
+
+def groups(whole: ConfigDict, waiting: Iterable[Cell], outdir: Path, may: Callable[[Cell], bool]) -> list[Group]:
+    """Returns the waiting cells in groups. Cells that `may` are trained together as they were begun, if they were:
+    those of a tuning, and those of the further seeds.
     """
-    places = [Place(outdir / dataclasses.replace(cell, seed=seed).folder) for seed in seeds]
-    folder = places[0].workdir.with_name(f"{TOGETHER}-{'-'.join(place.workdir.name for place in places)}")
-    return Place(folder, tuple(place for place in places if not _saved(place.workdir)))
-
-
-def groups(waiting: Iterable[Cell], outdir: Path, may: Callable[[Cell], bool]) -> list[Group]:
-    """Returns the waiting cells in groups. Cells that `may` are trained together as they were begun, if they were."""
     found: dict[Any, list[Cell]] = {}
     for cell in waiting:
-        alone = not may(cell) or _saved(outdir / cell.folder)
-        found.setdefault(cell if alone else (cell.row, cell.values, _begun(outdir, cell)), []).append(cell)
+        if not may(cell) or saved(outdir / cell.folder):
+            found[cell] = [cell]
+        elif members := tuning(whole, cell):
+            found.setdefault(tuple(members), []).append(cell)
+        else:
+            found.setdefault((cell.row, cell.values, _begun(outdir, cell)), []).append(cell)
     result = []
     for key, cells in found.items():
-        seeds = () if isinstance(key, Cell) else key[2] or tuple(cell.seed for cell in cells)
-        result.append(Group(tuple(cells), seeds if len(seeds) > 1 else ()))
+        if isinstance(key, Cell):
+            members = ()
+        elif isinstance(key[0], Cell):
+            members = key
+        else:
+            members = tuple(dataclasses.replace(cells[0], seed=seed) for seed in key[2]) or tuple(cells)
+        result.append(Group(tuple(cells), members if len(members) > 1 else ()))
     return result
+
+
+def tuning(whole: ConfigDict, cell: Cell) -> list[Cell]:
+    """Returns the cells of a row among which its tuned values are chosen, if `cell` is one of them."""
+    grid = candidates(whole)
+    tried = [Cell(cell.row, whole.seeds[0], values) for values in grid] if len(grid) > 1 else []
+    return tried if cell in tried else []
 
 
 def _begun(outdir: Path, cell: Cell) -> tuple[int, ...]:
     """Returns the seeds with which a cell was begun together, () if it was not."""
     for folder in sorted((outdir / cell.folder).parent.glob(f"{TOGETHER}-*")):
         seeds = tuple(int(seed) for seed in folder.name.split("-")[1:] if seed.isdecimal())
-        if cell.seed in seeds and _saved(folder):
+        if cell.seed in seeds and saved(folder):
             return seeds
     return ()
 
 
-def _saved(workdir: Path) -> bool:
+def saved(workdir: Path) -> bool:
     """Whether there is a checkpoint."""
     return any(path.name.isdecimal() for path in (workdir / "checkpoints").glob("*"))
 
@@ -175,11 +193,10 @@ def wanted(whole: ConfigDict, outcomes: Mapping[Cell, Outcome]) -> list[Cell]:
     """Returns all cells that are known to be needed: of a row whose tuning is not over, only those of the tuning."""
     cells = []
     for row in labels(whole):
-        grid = candidates(whole)
-        tuning = [Cell(row, whole.seeds[0], values) for values in grid] if len(grid) > 1 else []
+        first = Cell(row, whole.seeds[0], candidates(whole)[0])
         values = choose(whole, row, outcomes)
         rest = [Cell(row, seed, values) for seed in whole.seeds] if values is not None else []
-        cells += dict.fromkeys([*tuning, *rest])
+        cells += dict.fromkeys([*tuning(whole, first), *rest])
     return cells
 
 

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -258,8 +259,8 @@ def train_command(recipe: str, argument: str, place: Place, data_dir: str | None
     return command + ([f"--data_dir={data_dir}"] if data_dir else [])
 
 
-def together_command(recipe: str, cell: Cell, seeds: tuple[int, ...], outdir: Path, data_dir: str | None) -> list[str]:
-    """Returns the command that trains cells together which are like `cell` but for their seeds."""
-    command = [sys.executable, "-m", "experiments.together", f"--config={recipe},{cell.argument}"]
-    command += [f"--seeds={','.join(map(str, seeds))}", f"--outdir={outdir}"]
+def together_command(recipe: str, members: Sequence[Cell], outdir: Path, data_dir: str | None) -> list[str]:
+    """Returns the command that trains cells together."""
+    command = [sys.executable, "-m", "experiments.together", f"--config={recipe}", f"--outdir={outdir}"]
+    command += [f"--cell={cell.argument}" for cell in members]
     return command + ([f"--data_dir={data_dir}"] if data_dir else [])

@@ -34,6 +34,7 @@ _LAUNCHER = flags.DEFINE_enum("launcher", "local", ["local", "slurm"], "Where ce
 _SLURM = flags.DEFINE_multi_string("slurm", [], "Option of submitit, such as slurm_partition=gpu; repeatable.")
 
 TICK_SECONDS = 0.25
+RATE = "optimizer.learning_rate"  # the tuned key whose values are trained together
 
 
 def main(argv: list[str]) -> None:
@@ -146,7 +147,10 @@ class Runner:
         from training.seeds import refusal  # jax with it: late, so that a slip is answered at once
 
         is_start = cell.row in dict(self.whole.starts).values()  # whose workdir is to hold its own checkpoint
-        return self.together and not is_start and not refusal(self._config(cell))
+        tuned = bool(cells.tuning(self.whole, cell))
+        if not self.together or is_start or (tuned and dict(self.whole.tune).keys() != {RATE}):
+            return False
+        return not refusal(self._config(cell), rates=tuned)
 
     def _start(self, waiting: list[Cell]) -> None:
         if not self.launcher.free:
@@ -157,7 +161,7 @@ class Runner:
                 self.outcomes[cell] = outcome
         ready = {None, *self.outcomes}
         unfinished = [c for c in waiting if c not in self.outcomes and source(self.whole, c) in ready]
-        for group in cells.groups(unfinished, self.outdir, self._may_go_together):
+        for group in cells.groups(self.whole, unfinished, self.outdir, self._may_go_together):
             if not self.launcher.free:
                 return
             if self._being_prepared(group.cells[0]):
@@ -171,8 +175,8 @@ class Runner:
 
     def _command(self, group: Group, place: Place) -> list[str]:
         cell = group.cells[0]
-        if group.seeds:
-            return launch.together_command(self.recipe, cell, group.seeds, self.outdir, self.data_dir)
+        if group.members:
+            return launch.together_command(self.recipe, group.members, self.outdir, self.data_dir)
         command = launch.train_command(self.recipe, cell.argument, place, self.data_dir)
         start = self._config(cell).init_from
         return command + ([f"--config.init_from={start}"] if start else [])

@@ -1,4 +1,4 @@
-"""Runs that differ in their seed alone, trained together: THE step under `jax.vmap`, in one compiled program.
+"""Runs that differ in seed and learning rate alone, trained together: THE step under `jax.vmap`, in one program.
 
 A small network leaves most of a device idle; its seeds side by side take little longer than one of them.
 """
@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
@@ -36,9 +37,13 @@ from training.step import train_step
 from training.stop import Stop
 from training.workdir import Workdir, write_whole
 
+RATES = ("sgd", "adam", "adamw", "rmsprop")  # optimisers whose updates are proportional to the learning rate
 
-def refusal(config: ConfigDict) -> str:
-    """Returns why runs of a validated config cannot be trained together, "" if they can."""
+
+def refusal(config: ConfigDict, rates: bool = False) -> str:
+    """Returns why runs of a validated config cannot be trained together, "" if they can; `rates`: with several
+    learning rates.
+    """
     hindrances = {
         "init_from": config.init_from,  # would be the same start for all
         "data.buckets": config.data.buckets,  # their batches would have different shapes
@@ -46,6 +51,8 @@ def refusal(config: ConfigDict) -> str:
         "parallel.strategy": config.parallel.strategy if config.parallel.strategy == "fsdp" else "",  # too big as it is
         "parallel.hosts": config.parallel.hosts if config.parallel.hosts > 1 else 0,
         "parallel.cpu_devices": str(config.parallel.cpu_devices) if config.parallel.cpu_devices != 1 else "",
+        "optimizer.name": config.optimizer.name if rates and config.optimizer.name not in RATES else "",
+        "optimizer.learning_rate": "0" if rates and not config.optimizer.learning_rate else "",
     }
     for key, alone in hindrances.items():
         if alone:
@@ -55,28 +62,35 @@ def refusal(config: ConfigDict) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Seeds:
-    """Runs of `run.config` with each of `seeds` instead of its own, on one device.
+    """Runs of `configs`, which differ in their seeds and learning rates, on one device; `run` is that of the first.
 
-    Every leaf of their state, batches and metrics has a leading axis of seeds. Each has the initialisation, the order
+    Every leaf of their state, batches and metrics has a leading axis of runs. Each has the initialisation, the order
     of the data, the augmentation and the dropout that it has alone.
     """
 
     run: Run
-    seeds: tuple[int, ...]
+    configs: tuple[ConfigDict, ...]
 
     @classmethod
-    def build(cls, config: ConfigDict, seeds: tuple[int, ...], data_dir: str | None) -> "Seeds":
-        """Raises UserError for a config whose seeds cannot go side by side, and as `build_run`."""
-        config = config_lib.validate(config)
-        if reason := refusal(config):
-            raise UserError(reason)
-        return cls(build_run(config, data_dir), tuple(seeds))
+    def build(cls, configs: Sequence[ConfigDict], data_dir: str | None) -> "Seeds":
+        """Raises UserError for configs that cannot go side by side, and as `build_run`."""
+        configs = tuple(map(config_lib.validate, configs))
+        rates = {config.optimizer.learning_rate for config in configs}
+        for config in configs:
+            if reason := refusal(config, rates=len(rates) > 1):
+                raise UserError(reason)
+            alike = config.copy_and_resolve_references()
+            alike.seed = configs[0].seed
+            alike.optimizer.learning_rate = configs[0].optimizer.learning_rate
+            if changes := config_lib.difference(configs[0], alike):
+                raise UserError(f"runs that are trained together differ in more than seed and rate: {changes[0]}")
+        return cls(build_run(configs[0], data_dir), configs)
 
-    def config(self, seed: int) -> ConfigDict:
-        """Returns the config of the run of one seed."""
-        config = self.run.config.copy_and_resolve_references()
-        config.seed = seed
-        return config
+    @property
+    def rates(self) -> np.ndarray:
+        """Learning rates as multiples of that of `run`."""
+        rates = np.array([config.optimizer.learning_rate for config in self.configs])
+        return (rates / (rates[0] or 1.0)).astype(np.float32)
 
     def create_state(self) -> State:
         """Returns the states of step 0."""
@@ -86,7 +100,7 @@ class Seeds:
             sizes = {"batch_size": train.batch_size, "ema": train.ema_decay > 0}
             return state_lib.create(run.model, run.optimizer, run.inputs, jax.random.key(seed), **sizes)
 
-        return jax.jit(jax.vmap(create))(jnp.array(self.seeds))
+        return jax.jit(jax.vmap(create))(jnp.array([config.seed for config in self.configs]))
 
     @property
     def _model(self) -> nn.Module:
@@ -99,9 +113,15 @@ class Seeds:
     def train_step(self) -> Callable[[State, PyTree], tuple[State, PyTree]]:
         """Returns the compiled train step; the states are donated."""
         run, train = self.run, self.run.config.train
-        parts = {"model": self._model, "task": run.task, "optimizer": run.optimizer, "transform": run.transform}
+        parts = {"model": self._model, "task": run.task, "transform": run.transform}
         layout = {"accumulate": train.accumulate, "ema_decay": train.ema_decay}
-        return jax.jit(jax.vmap(functools.partial(train_step, **parts, **layout)), donate_argnums=0)
+
+        def step(state, batch, rate):
+            optimizer = optax.GradientTransformation(run.optimizer.init, _times(rate, run.optimizer.update))
+            return train_step(state, batch, optimizer=optimizer, **parts, **layout)
+
+        compiled = jax.jit(jax.vmap(step), donate_argnums=0)
+        return lambda state, batch: compiled(state, batch, self.rates)
 
     def gradient_norms(self) -> Callable[[State, PyTree], PyTree]:
         """Returns the compiled diagnostic of `training.diagnostics`."""
@@ -112,21 +132,20 @@ class Seeds:
         """Yields the batches of the steps after `start`, each seed's in its own order."""
         config = self.run.config
         settings = {"batch_size": config.train.batch_size, "workers": config.data.workers, "order": config.data.order}
-        each = [
-            train_batches(self.run.splits["train"], seed=seed, start=start, stop=self.run.steps, **settings)
-            for seed in self.seeds
+        streams = [
+            train_batches(self.run.splits["train"], seed=each.seed, start=start, stop=self.run.steps, **settings)
+            for each in self.configs
         ]
-        for batches in zip(*each, strict=True):
+        for batches in zip(*streams, strict=True):
             yield {key: np.stack([batch[key] for batch in batches]) for key in batches[0]}
 
-    def one(self, state: State, seed: int) -> State:
-        """Returns the state of one seed."""
-        place = self.seeds.index(seed)
+    def one(self, state: State, place: int) -> State:
+        """Returns the state of the run at a place."""
         return jax.tree.map(lambda x: x[place], state)
 
-    def evaluate(self, state: State, seed: int, names: Sequence[str], final: bool = False) -> Results:
-        """Returns the metrics of one seed on the named splits, as `training.loop.Trainer.evaluate`."""
-        run, own = self.run, self.one(state, seed)
+    def evaluate(self, state: State, place: int, names: Sequence[str], final: bool = False) -> Results:
+        """Returns the metrics of one run on the named splits, as `training.loop.Trainer.evaluate`."""
+        run, own = self.run, self.one(state, place)
         versions = run.parallel.place({"": own.variables} | ({"_ema": own.ema} if own.ema is not None else {}))
         step = self._eval_steps[final and run.generates]
         return {
@@ -140,19 +159,29 @@ class Seeds:
         return {generates: self.run.eval_step(generates=generates) for generates in (False, True)}
 
 
+def _times(rate: jax.Array, update: Callable) -> Callable:
+    """Returns an optimiser's update function whose updates are multiplied by `rate`."""
+
+    def multiplied(grads, opt_state, params=None):
+        updates, opt_state = update(grads, opt_state, params)
+        return jax.tree.map(lambda x: (x * rate).astype(x.dtype), updates), opt_state
+
+    return multiplied
+
+
 class Trainer:
-    """Trains seeds as `training.loop.Trainer` does one: each leaves in its workdir what it would leave alone, but for
+    """Trains runs as `training.loop.Trainer` does one: each leaves in its workdir what it would leave alone, but for
     the report. What they need to go on is saved in `folder`, which is gone when they are finished.
 
     Attributes:
-        workdirs: of seeds; one that has none is trained, and nothing of it is kept.
-        diverged: seed -> step and value, as `training.loop.Diverged` says it.
+        workdirs: place among the runs -> its folder; a run that has none is trained, and nothing of it is kept.
+        diverged: place -> step and value, as `training.loop.Diverged` says it.
     """
 
     def __init__(self, seeds: Seeds, workdirs: Mapping[int, Path], folder: Path, display: Display):
         config = seeds.run.config
         self.seeds, self.folder, self.display = seeds, folder, display
-        self.workdirs = {seed: Workdir(str(path)) for seed, path in workdirs.items()}
+        self.workdirs = {place: Workdir(str(path)) for place, path in workdirs.items()}
         self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep)
         self.schedule = optimizer_lib.schedule(config.optimizer, seeds.run.steps)
         self.under_way = collections.deque()  # metrics still on the device
@@ -161,8 +190,8 @@ class Trainer:
 
     @property
     def sound(self) -> dict[int, Workdir]:
-        """Workdirs of the seeds that have not diverged."""
-        return {seed: workdir for seed, workdir in self.workdirs.items() if seed not in self.diverged}
+        """Workdirs of the runs that have not diverged."""
+        return {place: workdir for place, workdir in self.workdirs.items() if place not in self.diverged}
 
     def restore(self) -> tuple[State, int]:
         """Returns the states to go on from and their step. Raises UserError for a folder of another config."""
@@ -175,17 +204,17 @@ class Trainer:
             if changes := config_lib.difference(config_lib.from_json(meta["config"]), self.seeds.run.config):
                 raise UserError(f"{self.folder} is of another config ({'; '.join(changes)}): remove it")
             self.window, rows = meta["window"], meta["rows"]
-            self.diverged = {int(seed): said for seed, said in meta["diverged"].items()}
+            self.diverged = {int(place): said for place, said in meta["diverged"].items()}
             self.display.say(f"continuing from step {state.step[0]}")
         else:
             state = self.seeds.create_state()
         step = int(state.step[0])
-        for seed, workdir in self.workdirs.items():
-            workdir.begin(self.seeds.config(seed), step, rows.get(str(seed), 0))
+        for place, workdir in self.workdirs.items():
+            workdir.begin(self.seeds.configs[place], step, rows.get(str(place), 0))
         return state, step
 
     def train(self) -> State:
-        """Runs the steps that are left, as long as a seed is sound, and returns the final states.
+        """Runs the steps that are left, as long as one is sound, and returns the final states.
 
         Raises Stopped after SIGTERM.
         """
@@ -225,44 +254,47 @@ class Trainer:
         self.display.stop()
         return state
 
+    def _label(self, place: int) -> str:
+        config = self.seeds.configs[place]
+        return f"seed {config.seed}, rate {config.optimizer.learning_rate:g}"
+
     def _read_metrics(self, step: int) -> None:
         """Moves the metrics under way to the window, and notes whose loss or gradient is not finite."""
         first = step - len(self.under_way) + 1
         for number, metrics in enumerate(jax.device_get(list(self.under_way)), first):
             self.window.append({name: [x.tolist() for x in pair] for name, pair in metrics.items()})
-            for place, seed in enumerate(self.seeds.seeds):
+            for place in range(len(self.seeds.configs)):
                 for name in ("loss", "grad_norm"):
                     value = metrics[name][0][place]
-                    if seed not in self.diverged and not np.isfinite(value):
-                        self.diverged[seed] = f"step {number}: {name} is {value}; the seeds trained with it went on"
-                        self.display.say(f"seed {seed} diverged: {name} is {value} at step {number}")
+                    if place not in self.diverged and not np.isfinite(value):
+                        self.diverged[place] = f"step {number}: {name} is {value}; the runs trained with it went on"
+                        self.display.say(f"{self._label(place)} diverged: {name} is {value} at step {number}")
         self.under_way.clear()
 
     def _log(self, step: int, examples_per_second: float, waited: float) -> None:
-        """Logs the metrics of the window; a seed's examples a second are its own, not those of all together."""
+        """Logs the metrics of the window; a run's examples a second are its own, not those of all together."""
         sums = {name: np.sum([row[name] for row in self.window], 0) for name in self.window[-1]}
         speed = {"examples_per_second": examples_per_second, "data_wait": waited}
         rows = []
-        for seed, workdir in self.sound.items():
-            place = self.seeds.seeds.index(seed)
+        for place, workdir in self.sound.items():
             metrics = {name: float(total[place] / weight[place]) for name, (total, weight) in sums.items()}
-            rows.append(metrics | {"learning_rate": float(self.schedule(step - 1))} | speed)
+            rate = float(self.schedule(step - 1) * self.seeds.rates[place])
+            rows.append(metrics | {"learning_rate": rate} | speed)
             workdir.log(step, "train", rows[-1])
         self.window = []
         self.display.train(step, {name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
 
     def _log_gradients(self, step: int, norms: PyTree) -> None:
         norms = jax.device_get(norms)
-        for seed, workdir in self.sound.items():
-            place = self.seeds.seeds.index(seed)
+        for place, workdir in self.sound.items():
             workdir.log(step, "gradients", {name: x[place].tolist() for name, x in norms.items()})
 
     def _evaluate(self, state: State, step: int) -> None:
         """Evaluates all splits but the test one."""
         self._read_metrics(step)
         names = [name for name in self.seeds.run.splits if name not in ("train", "test")]
-        for seed, workdir in self.sound.items():
-            for split, metrics in self.seeds.evaluate(state, seed, names).items():
+        for place, workdir in self.sound.items():
+            for split, metrics in self.seeds.evaluate(state, place, names).items():
                 workdir.log(step, split, metrics)
 
     def save(self, state: State, step: int, wait: bool = False) -> None:
@@ -270,33 +302,33 @@ class Trainer:
         self._read_metrics(step)
         meta = {
             "config": config_lib.to_json(self.seeds.run.config),
-            "rows": {str(seed): len(workdir.rows) for seed, workdir in self.workdirs.items()},
+            "rows": {str(place): len(workdir.rows) for place, workdir in self.workdirs.items()},
             "window": self.window,
-            "diverged": {str(seed): said for seed, said in self.diverged.items()},
+            "diverged": {str(place): said for place, said in self.diverged.items()},
         }
         self.checkpoints.save(step, jax.tree.map(jnp.copy, state), meta, wait)  # the state itself is soon donated
 
     def finish(self, state: State) -> None:
-        """Writes checkpoint and results.json of each seed that is sound, and removes the folder."""
+        """Writes checkpoint and results.json of each run that is sound, and removes the folder."""
         run, step = self.seeds.run, int(state.step[0])
-        for seed, workdir in self.sound.items():
-            self._save_one(state, seed, step)
-            results = self.seeds.evaluate(state, seed, [name for name in run.splits if name != "train"], final=True)
+        for place, workdir in self.sound.items():
+            self._save_one(state, place, step)
+            results = self.seeds.evaluate(state, place, [name for name in run.splits if name != "train"], final=True)
             seen = {row["split"] for row in workdir.rows}
             for split, metrics in results.items():
                 if split not in seen:  # others have their curve, of which this is one point
                     workdir.log(step, split, metrics)
-                self.display.evaluation(step, f"seed {seed}, {split}", metrics)
+                self.display.evaluation(step, f"{self._label(place)}, {split}", metrics)
             write_whole(workdir.path / "results.json", json.dumps({"step": step, "results": results}, indent=2))
         self.checkpoints.close()
         shutil.rmtree(self.folder)
 
-    def _save_one(self, state: State, seed: int, step: int) -> None:
-        """Saves what a run of this seed alone would have saved of the last step."""
-        workdir, best = self.workdirs[seed], {"step": 0, "value": None, "worse": 0}
+    def _save_one(self, state: State, place: int, step: int) -> None:
+        """Saves what this run alone would have saved of the last step."""
+        workdir, best = self.workdirs[place], {"step": 0, "value": None, "worse": 0}
         meta = {"rows": len(workdir.rows), "window": [], "best": best, "info": self.seeds.run.info.to_json()}
         checkpoints = Checkpoints(workdir.path / "checkpoints")
-        checkpoints.save(step, self.seeds.one(state, seed), meta)
+        checkpoints.save(step, self.seeds.one(state, place), meta)
         checkpoints.close()
 
     def close(self) -> None:

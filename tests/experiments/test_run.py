@@ -127,9 +127,9 @@ class Made:
         self.whole, self.endings, self.free, self.started, self.jobs = whole, endings, [0], [], []
 
     def start(self, command, place):
-        cell = parse_cell(self.whole, next(x for x in command if "--config=" in x).partition(":cpu,")[2].split(","))
-        seeds = [x.removeprefix("--seeds=").split(",") for x in command if x.startswith("--seeds=")]
-        self.jobs.append([dataclasses.replace(cell, seed=int(seed)) for seed in seeds[0]] if seeds else [cell])
+        alone = [x.partition(":cpu,")[2] for x in command if x.startswith("--config=") and ":cpu," in x]
+        named = alone or [x.removeprefix("--cell=") for x in command if x.startswith("--cell=")]
+        self.jobs.append([parse_cell(self.whole, text.split(",")) for text in named])
         places = place.members or (place,)
         return Job(max(self._end(*one).code for one in zip(self.jobs[-1], places, strict=True)))
 
@@ -178,7 +178,7 @@ def left(workdir):
 
 def test_seeds_killed_together_go_on_bit_for_bit(tmp_path):
     whole, killed = (tmp_path / name / "run" for name in ("whole", "killed"))
-    data_dir, row = f"--data_dir={tmp_path / 'tfds'}", (f"--config={RECIPE}:full,wide", "--seeds=0,1")
+    data_dir, row = f"--data_dir={tmp_path / 'tfds'}", (f"--config={RECIPE}:full", "--cell=wide", "--cell=wide,seed=1")
     code, _, err = commands.run(*row, data_dir, f"--outdir={whole}", script="-mexperiments.together")
     assert code == 0, err
     process = commands.start(*row, data_dir, f"--outdir={killed}", script="-mexperiments.together")
@@ -203,7 +203,8 @@ def test_seeds_killed_together_go_on_bit_for_bit(tmp_path):
 def test_a_seed_that_diverges_is_a_result_and_the_others_finish(tmp_path, monkeypatch):
     whole = tiny.get_config("full")
     whole.base.train.steps = 3
-    place = cells.together(tmp_path / "run", Cell("wide"), (0, 1))
+    members = [Cell("wide", 0), Cell("wide", 1)]
+    place = cells.together(tmp_path / "run", members)
     original = Seeds.batches
 
     def broken(self, start):
@@ -211,7 +212,7 @@ def test_a_seed_that_diverges_is_a_result_and_the_others_finish(tmp_path, monkey
             yield {**batch, "mask": batch["mask"] * np.array([[1], [np.nan]], np.float32)}
 
     monkeypatch.setattr(Seeds, "batches", broken)
-    together.train(whole, Cell("wide"), (0, 1), tmp_path / "run", str(tmp_path / "tfds"))
+    together.train(whole, members, tmp_path / "run", str(tmp_path / "tfds"))
     outcomes = [
         cells.ended(place, cell_config(whole, Cell("wide", seed)), 0) for seed, place in enumerate(place.members)
     ]
@@ -231,16 +232,26 @@ def test_the_seeds_of_a_row_are_one_job_where_its_config_allows_that(tmp_path):
     assert [len(job) for job in again.launcher.jobs] == [1] * 6
 
 
-def test_tuned_values_are_tried_one_by_one_and_further_seeds_go_together(tmp_path):
+@pytest.mark.parametrize(
+    ("key", "grid", "optimizer", "jobs"),
+    [
+        ("optimizer.learning_rate", (0.1, 0.2), "sgd", [2, 2]),
+        ("optimizer.learning_rate", (0.1, 0.2), "adafactor", [1, 1, 2]),  # whose updates do not follow the rate
+        ("train.batch_size", (4, 8), "sgd", [1, 1, 2]),
+    ],
+)
+def test_rates_are_tried_together_as_are_further_seeds(key, grid, optimizer, jobs, tmp_path):
+    base = digits_mlp(steps=10, batch_size=8)
+    base.optimizer.name = optimizer
     whole = declared(
         rows={"a": {}},
-        tune={"optimizer.learning_rate": (0.1, 0.2)},
-        scales={"cpu": Scale(base=digits_mlp(steps=10, batch_size=8), seeds=3)},
+        tune={key: grid},
+        scales={"cpu": Scale(base=base, seeds=3)},
     )
-    one = runner(whole, tmp_path, lambda cell: dict(cell.values)["optimizer.learning_rate"], together=True)
+    one = runner(whole, tmp_path, lambda cell: dict(cell.values)[key], together=True)
     one.run()
-    best = (("optimizer.learning_rate", 0.2),)
-    assert [len(job) for job in one.launcher.jobs] == [1, 1, 2] and one.launcher.jobs[-1][1] == Cell("a", 2, best)
+    assert [len(job) for job in one.launcher.jobs] == jobs
+    assert one.launcher.jobs[-1][1] == Cell("a", 2, ((key, grid[1]),))
 
 
 def test_what_was_begun_alone_or_together_goes_on_so(tmp_path):
@@ -248,12 +259,12 @@ def test_what_was_begun_alone_or_together_goes_on_so(tmp_path):
     (tmp_path / "a/1/checkpoints/20").mkdir(parents=True)
     (tmp_path / "a/together-1-2-3/checkpoints/7").mkdir(parents=True)
     (tmp_path / "a/together-0-4/checkpoints/7.orbax-checkpoint-tmp").mkdir(parents=True)  # not whole
-    groups = cells.groups([each[0], each[1], each[3]], tmp_path, lambda cell: True)
-    assert groups == [Group((each[0],)), Group((each[1],)), Group((each[3],), (1, 2, 3))]
+    groups = cells.groups(declared(), [each[0], each[1], each[3]], tmp_path, lambda cell: True)
+    assert groups == [Group((each[0],)), Group((each[1],)), Group((each[3],), tuple(each[1:4]))]
     place = groups[-1].place(tmp_path)
     assert place == Place(tmp_path / "a/together-1-2-3", (Place(tmp_path / "a/2"), Place(tmp_path / "a/3")))
-    groups = cells.groups([each[0], each[2], each[4]], tmp_path, lambda cell: True)
-    assert groups == [Group((each[0], each[4]), (0, 4)), Group((each[2],), (1, 2, 3))]
+    groups = cells.groups(declared(), [each[0], each[2], each[4]], tmp_path, lambda cell: True)
+    assert groups == [Group((each[0], each[4]), (each[0], each[4])), Group((each[2],), tuple(each[1:4]))]
 
 
 def test_a_failed_group_is_reported_for_each_cell(tmp_path, capsys):
@@ -324,7 +335,7 @@ def test_a_lock_keeps_a_second_process_out(tmp_path):
 
 
 def test_a_group_locks_each_of_its_cells_and_tells_each_what_it_prints(tmp_path):
-    group = cells.together(tmp_path, Cell("a"), (0, 1))
+    group = cells.together(tmp_path, [Cell("a", 0), Cell("a", 1)])
     prints = "echo 'step 3/4  loss 1'; echo broken >&2; exec sleep 60"
     first = launch.Command(["sh", "-c", prints], group, {}).start(wait=False)
     try:

@@ -17,7 +17,7 @@ from training.checkpoint import read_arrays
 from training.config import validate
 from training.display import Display
 from training.parallel import DEVICES
-from training.run import Run
+from training.run import Run, build_run
 from training.seeds import Seeds, Trainer, refusal
 from training.step import train_step
 
@@ -44,8 +44,17 @@ def plain(steps=STEPS):
     return config
 
 
+def each(config):
+    """Returns the config with each of SEEDS."""
+    configs = [config.copy_and_resolve_references() for _ in SEEDS]
+    for seed, one in zip(SEEDS, configs, strict=True):
+        one.seed = seed
+    return configs
+
+
 def trainer(seeds, folder):
-    return Trainer(seeds, {seed: folder / f"{seed}" for seed in seeds.seeds}, folder / "together", Display(quiet=True))
+    folders = {place: folder / f"{config.seed}" for place, config in enumerate(seeds.configs)}
+    return Trainer(seeds, folders, folder / "together", Display(quiet=True))
 
 
 def rows(workdir):
@@ -54,14 +63,15 @@ def rows(workdir):
     return [{key: x for key, x in json.loads(line).items() if key not in timings} for line in lines]
 
 
-def one_by_one(run: Run):
+def one_by_one(run: Run, seeds=SEEDS):
     """Yields the final state of a run of each seed, on one device."""
-    config = run.config.copy_and_resolve_references()
-    model = run.model.clone(axis_name=tuple(axis for axis in run.model.axis_name if axis != DEVICES) or None)
+    config, model = run.config.copy_and_resolve_references(), run.model
+    if getattr(model, "axis_name", None):
+        model = model.clone(axis_name=tuple(axis for axis in model.axis_name if axis != DEVICES) or None)
     parts = {"model": model, "task": run.task, "optimizer": run.optimizer, "transform": run.transform}
     layout = {"accumulate": config.train.accumulate, "ema_decay": config.train.ema_decay}
     step = jax.jit(functools.partial(train_step, **parts, **layout))
-    for config.seed in SEEDS:
+    for config.seed in seeds:
         state = dataclasses.replace(run, config=config).create_state()
         for batch in train_batches(run.splits["train"], seed=config.seed, batch_size=16, start=0, stop=STEPS):
             state, _ = step(state, batch)
@@ -71,7 +81,7 @@ def one_by_one(run: Run):
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_together_as_one_by_one(accumulate, data_dir, tmp_path):
     """With dropout, mixing, batch statistics and an average of the weights."""
-    seeds = Seeds.build(short(accumulate=accumulate), SEEDS, data_dir)
+    seeds = Seeds.build(each(short(accumulate=accumulate)), data_dir)
     together = trainer(seeds, tmp_path).train()
     for place, one in enumerate(one_by_one(seeds.run)):
         assert int(one.step) == STEPS == int(together.step[place])
@@ -88,7 +98,7 @@ def test_each_seed_leaves_what_it_leaves_alone(data_dir, tmp_path, monkeypatch):
     config.train.ema_decay = 0.5
     config.log.update(every=3, gradients=4)
     config.eval.every, config.checkpoint.every = 5, 2
-    seeds = Seeds.build(config, SEEDS, data_dir)
+    seeds = Seeds.build(each(config), data_dir)
     together = trainer(seeds, tmp_path)
     together.finish(together.train())
     together.close()
@@ -118,7 +128,7 @@ def compare(ours, alone):
 def test_one_seed_that_diverges_disturbs_no_other(data_dir, tmp_path, monkeypatch):
     config = plain()
     config.log.every, config.checkpoint.every = 2, 3
-    seeds = Seeds.build(config, SEEDS, data_dir)
+    seeds = Seeds.build(each(config), data_dir)
     whole = trainer(seeds, tmp_path / "whole")
     expected = whole.train()
     batches = list(seeds.batches())
@@ -128,7 +138,7 @@ def test_one_seed_that_diverges_disturbs_no_other(data_dir, tmp_path, monkeypatc
     for _ in ("begins", "goes on"):
         one = trainer(seeds, tmp_path)
         state = one.train()
-        assert one.diverged == {7: "step 3: loss is nan; the seeds trained with it went on"}
+        assert one.diverged == {1: "step 3: loss is nan; the runs trained with it went on"}
     one.finish(state)
     for index in (0, 2):
         jax.tree.map(
@@ -143,15 +153,55 @@ def test_one_seed_that_diverges_disturbs_no_other(data_dir, tmp_path, monkeypatc
 def test_when_all_have_diverged_it_is_over(data_dir, tmp_path, monkeypatch):
     config = plain(steps=100)
     config.log.every = 5
-    seeds = Seeds.build(config, SEEDS, data_dir)
+    seeds = Seeds.build(each(config), data_dir)
     batch = next(seeds.batches())
     batch["mask"] *= np.nan
     monkeypatch.setattr(Seeds, "batches", lambda self, start: iter([batch] * 100))
     one = trainer(seeds, tmp_path)
     state = one.train()
-    assert one.diverged.keys() == set(SEEDS) and int(state.step[0]) < 20
+    assert one.diverged.keys() == {0, 1, 2} and int(state.step[0]) < 20
     one.finish(state)
     assert not any(path.name == "results.json" for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"name": "sgd", "momentum": 0.9, "weight_decay": 0.1, "clip_norm": 0.5},
+        {"name": "adam"},
+        {"name": "adamw", "weight_decay": 0.1},
+        {"name": "rmsprop", "momentum": 0.9},
+    ],
+)
+def test_learning_rates_together_as_one_by_one(optimizer, data_dir, tmp_path):
+    configs = [plain() for _ in range(3)]
+    for rate, config in zip((0.1, 0.01, 0.5), configs, strict=True):
+        config.optimizer.update(learning_rate=rate, schedule="cosine", warmup_steps=1, **optimizer)
+        config.optimizer = {key: x for key, x in config.optimizer.items() if key != "momentum" or key in optimizer}
+    seeds = Seeds.build(configs, data_dir)
+    folders = {place: tmp_path / f"{place}" for place in range(3)}
+    together = Trainer(seeds, folders, tmp_path / "together", Display(quiet=True)).train()
+    for place, config in enumerate(configs):
+        (alone,) = one_by_one(build_run(config, data_dir), (0,))
+        compare(seeds.one(together, place).params, alone.params)
+        assert seeds.configs[place].optimizer.learning_rate == config.optimizer.learning_rate
+
+
+def test_rates_that_updates_do_not_follow_are_refused(data_dir):
+    configs = [plain(), plain()]
+    for config in configs:
+        config.optimizer = {"name": "adafactor", "learning_rate": 0.1}
+    assert not refusal(validate(configs[0])) and refusal(validate(configs[0]), rates=True)
+    configs[1].optimizer.learning_rate = 0.2
+    with pytest.raises(UserError, match=r"optimizer.name is 'adafactor'.* one by one"):
+        Seeds.build(configs, data_dir)
+
+
+def test_runs_that_differ_in_more_are_refused(data_dir):
+    other = plain()
+    other.train.batch_size = 8
+    with pytest.raises(UserError, match=r"differ in more than seed and rate: train.batch_size: 16 -> 8"):
+        Seeds.build([plain(), other], data_dir)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +218,7 @@ def test_what_cannot_go_together_is_refused(group, key, value):
     config = short()
     config[group][key] = value
     with pytest.raises(UserError, match=f"config.{group}.{key} is .* one by one"):
-        Seeds.build(config, SEEDS, None)
+        Seeds.build(each(config), None)
 
 
 def test_a_start_from_other_weights_is_refused():
@@ -179,8 +229,8 @@ def test_a_start_from_other_weights_is_refused():
 
 
 def test_a_folder_of_another_config_is_refused(data_dir, tmp_path):
-    trainer(Seeds.build(plain(), SEEDS, data_dir), tmp_path).train()
+    trainer(Seeds.build(each(plain()), data_dir), tmp_path).train()
     config = plain()
     config.optimizer.learning_rate = 0.5
     with pytest.raises(UserError, match=r"together is of another config .optimizer.learning_rate: 0.001 -> 0.5"):
-        trainer(Seeds.build(config, SEEDS, data_dir), tmp_path).train()
+        trainer(Seeds.build(each(config), data_dir), tmp_path).train()
