@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -50,8 +51,9 @@ class Place:
         for ending in ("out", "err"):
             self.beside(ending).unlink(missing_ok=True)  # of a cell that was a member before
             for member in self.members:
-                member.beside(ending).unlink(missing_ok=True)
-                member.beside(ending).symlink_to(self.beside(ending).name)
+                beside = member.beside(ending)
+                beside.unlink(missing_ok=True)
+                beside.symlink_to(os.path.relpath(self.beside(ending), beside.parent))
 
     def last_error(self) -> str:
         """Returns the last line of standard error that has anything in it."""

@@ -41,8 +41,9 @@ class Command:
 
     def start(self, wait: bool) -> subprocess.Popen:
         """Starts the process, holding the locks. Raises Busy if another one holds one, unless told to wait."""
-        self.place.workdir.parent.mkdir(parents=True, exist_ok=True)
         paths = sorted(place.beside("lock") for place in (self.place, *self.place.members))  # as all do: no deadlock
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
         locks = [os.open(path, os.O_CREAT | os.O_RDWR) for path in paths]
         try:
             for lock in locks:

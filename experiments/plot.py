@@ -1,6 +1,7 @@
 """The pictures of an experiment: rows or curves with their intervals beside the paper's numbers, and gradient norms."""
 
 import contextlib
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -71,7 +72,8 @@ def _curves(axes: Any, whole: ConfigDict, rows: Sequence[Row]) -> None:
         )
     axes.set(xlabel=whole.curves.x, ylabel=whole.metric.lstrip("-"))
     if whole.curves.log:
-        axes.set_xscale("log", base=2)
+        halved = all(math.frexp(x)[0] == 0.5 for _, _, x in whole.curves.points)  # powers of two
+        axes.set_xscale("log", base=2 if halved else 10)
     axes.grid(True)
     axes.legend(loc="lower left", bbox_to_anchor=(-0.03, 1), ncols=3, fontsize=9)
 

@@ -334,8 +334,9 @@ def test_a_lock_keeps_a_second_process_out(tmp_path):
     assert launch.Command(["true"], place, {}).start(wait=False).wait() == 0
 
 
-def test_a_group_locks_each_of_its_cells_and_tells_each_what_it_prints(tmp_path):
-    group = cells.together(tmp_path, [Cell("a", 0), Cell("a", 1)])
+@pytest.mark.parametrize("member", [Cell("a", 1), Cell("a", 0, (("optimizer.learning_rate", 0.1),))])
+def test_a_group_locks_each_of_its_cells_and_tells_each_what_it_prints(member, tmp_path):
+    group = cells.together(tmp_path, [Cell("a", 0), member])
     prints = "echo 'step 3/4  loss 1'; echo broken >&2; exec sleep 60"
     first = launch.Command(["sh", "-c", prints], group, {}).start(wait=False)
     try:
