@@ -1,8 +1,9 @@
 """GRU, LSTM and Elman's network with as many parameters (Chung 2014):
     python -m experiments.run --config=experiments/gru_lstm.py:cpu --data_dir=DIR
 
-Bach's chorales and folk tunes, 20 thousand parameters each. The paper trains by RMSProp with weight noise, at a rate
-chosen for each by random search; here all have Adam's 1e-2 at the small scale and the recipe's 3e-3 at the paper's.
+Bach's chorales and folk tunes, 18 to 19 thousand recurrent parameters each. The paper trains by RMSProp with weight
+noise, at a rate chosen for each by random search; here all have Adam's 1e-2 at the small scale and the recipe's 3e-3 at
+the paper's.
 """
 
 from configs import music

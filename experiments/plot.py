@@ -56,7 +56,7 @@ def gradients(whole: ConfigDict, records: Sequence[Record], path: Path) -> None:
         axes.set_yscale("log", nonpositive="mask")
         axes.set(xlabel="layer", ylabel="gradient norm at the first step")
         axes.grid(True)
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, handlelength=4)
 
 
 def _curves(axes: Any, whole: ConfigDict, rows: Sequence[Row]) -> None:

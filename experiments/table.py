@@ -20,7 +20,7 @@ from rich.table import Table
 
 from experiments import judge, plot, results
 from experiments.experiment import load
-from experiments.judge import NOT, REPRODUCED, Interval, Row, Verdict
+from experiments.judge import NOT, REPRODUCED, UNDECIDED, Interval, Row, Verdict
 from training import cli
 from training.workdir import write_whole
 
@@ -29,6 +29,7 @@ RESULTS, README = HERE / "results", HERE / "README.md"
 KEPT = ("results.jsonl", "meta.json", "table.png", "gradients.png")
 COST = ("parameters", "seconds a run")  # the median of the runs that did not diverge
 COLORS = {REPRODUCED: "green", NOT: "red"}
+VERDICTS = (REPRODUCED, NOT, UNDECIDED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +133,7 @@ def readme(kept: Path = RESULTS, experiments: Path = HERE) -> str:
     for path in recipes(experiments):
         for scale in load(str(path))[0].scales:
             found = verdicts.get(f"{path.stem}, {scale}")
-            said = "not run" if found is None else ", ".join(f"{found.count(x)} {x}" for x in dict.fromkeys(found))
+            said = "not run" if found is None else ", ".join(f"{found.count(x)} {x}" for x in VERDICTS if x in found)
             overview.append([f"`{path.name}:{scale}`", load(f"{path}:{scale}")[0].paper.title, said or "measured"])
     sections = [f"## {title(each)}\n\n{section(each, folder, kept.parent)}" for folder, each in measured.items()]
     intro = (
