@@ -32,7 +32,7 @@ class Workdir:
             raise UserError(f"--workdir {self.path}: {parent} is a file")
         if not os.access(parent, os.W_OK):
             raise UserError(f"--workdir {self.path}: {parent} cannot be written")
-        if self.path.exists() and any(self.path.iterdir()):
+        if any(path.is_file() for path in self.path.rglob("*")):  # a run killed as it began leaves empty folders only
             changes = config_lib.difference(self.config(), config)
             if changes:
                 raise UserError(

@@ -118,3 +118,11 @@ def test_a_workdir_that_cannot_be_written(tmp_path):
 def test_a_missing_workdir_flag():
     code, _, err = commands.run("--config=configs/digits.py")
     assert code == 2 and "--workdir" in err and err.count("\n") == 1
+
+
+def test_a_run_killed_as_it_began_may_begin_again(tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    Workdir(str(tmp_path / "run")).check(small.get_config())
+    (tmp_path / "run" / "checkpoints" / "thesis.tex").write_text("")
+    with pytest.raises(UserError, match=r"no config\.json"):
+        Workdir(str(tmp_path / "run")).check(small.get_config())
