@@ -7,13 +7,12 @@ Both draw every next token from the model's distribution, token by token. Needs 
 
 import argparse
 import importlib.metadata
-import os
-import statistics
 import sys
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from arch.layers.recurrent import GRU, LSTM
 from arch.rnn import RecurrentNetwork
@@ -21,6 +20,7 @@ from benchmarks.step import compare
 from training.cli import use_huge_pages
 from training.decoding import sample
 from training.generation import extender
+from training.parallel import cores
 
 try:
     import torch
@@ -65,18 +65,17 @@ def main() -> int:
     if torch is None:
         print("benchmarks.generation compares with PyTorch: pip install -e '.[bench]'", file=sys.stderr)
         return 2
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    torch.set_num_threads(cores)
+    torch.set_num_threads(cores())
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "flax", "torch"))
-    print(f"{versions}; {jax.devices()[0].device_kind}, {cores} cores; {WIDTH} units, {LENGTH} tokens, {rounds} rounds")
+    print(
+        f"{versions}; {jax.devices()[0].device_kind}, {cores()} cores; {WIDTH} units, {LENGTH} tokens, {rounds} rounds"
+    )
     print(f"{'cell, batch':14} {'tokens/s':>10} {'torch':>10} {'ratio':>6}  range of the middle half")
     for cell in (LSTM, GRU):
         for batch in (1, 32):
-            pairs = zip(*compare(ours(cell, batch), theirs(cell.__name__, batch), rounds), strict=True)
-            speeds = [(1e3 * batch * LENGTH / a, 1e3 * batch * LENGTH / b) for a, b in pairs]
-            mine, peer = (statistics.median(each) for each in zip(*speeds, strict=True))
-            ratios = [a / b for a, b in speeds]
-            low, middle, high = statistics.quantiles(ratios)
+            mine, peer = 1e3 * batch * LENGTH / compare([ours(cell, batch), theirs(cell.__name__, batch)], rounds)
+            low, middle, high = np.percentile(mine / peer, (25, 50, 75))
+            mine, peer = np.median(mine), np.median(peer)
             print(f"{cell.__name__ + f', {batch}':14} {mine:10,.0f} {peer:10,.0f} {middle:6.2f}  {low:.2f}-{high:.2f}")
     return 0
 
