@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 from absl import app, flags, logging
-from ml_collections import ConfigDict
 
 import data
 from data.batches import train_batches
 from data.examples import Batch
 from data.official import Official
+from training.config import default
 
 NAME = "cmaterdb/bangla"
 BATCH = 128
@@ -67,10 +67,8 @@ def _measure(contenders: dict[tuple[str, str], Iterator[Batch]]) -> dict[tuple[s
 
 
 def _ours(memory_gb: float, workers: int) -> Iterator[Batch]:
-    splits = ConfigDict({"train": "train"})
-    config = ConfigDict(
-        {"name": NAME, "splits": splits, "target": "", "target_type": "class", "image_size": (), "memory_gb": memory_gb}
-    )
+    config = default().data
+    config.name, config.splits, config.memory_gb = NAME, {"train": "train"}, memory_gb
     train = data.load(config, _DATA_DIR.value)[0]["train"]
     return train_batches(train, seed=0, batch_size=BATCH, start=0, stop=10**6, workers=workers)
 

@@ -3,13 +3,14 @@
 import contextlib
 import functools
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import pandas as pd
 import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
 
 from data.builders import BUILDERS
 from data.errors import UserError, nearest
@@ -44,8 +45,9 @@ class Official(Source):
         self.ragged = frozenset(k for k, shape in shapes.items() if shape[:1] == (None,)) - self.images
 
     def examples(self, spec: str) -> Sequence[Any]:
-        """Returns TFDS's data source of a split expression."""
-        return self.builder.as_data_source(split=spec)
+        """Returns the examples of a split expression, as TFDS's own data source has them."""
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        return Records(self.builder.as_data_source(split=spec, deserialize_method=raw), self.builder.info.features)
 
     def frame(self, spec: str) -> pd.DataFrame:
         """Returns the rows of a table; class labels by name, -1 as missing."""
@@ -58,6 +60,57 @@ class Official(Source):
             elif frame[key].dtype == object:
                 frame[key] = [value.decode() if isinstance(value, bytes) else value for value in frame[key]]
         return frame.rename(columns=lambda key: key.removeprefix(GROUP))
+
+
+class Records(Sequence):
+    """Examples decoded from records.
+
+    TFDS decodes them through code for features of any nesting, which takes longer than a small image itself does. Here
+    it only does where it must: a set of single values (images, labels, texts) is taken from the record directly.
+
+    Attributes:
+        data_source: the records, each a serialized tf.train.Example.
+        features: what they hold.
+    """
+
+    def __init__(self, data_source: Sequence[bytes], features: tfds.features.FeaturesDict):
+        self.data_source, self.features = data_source, features
+        readers = {key: _reader(features[key]) for key in sorted(features)}  # the order of TFDS
+        self._readers = readers if all(readers.values()) else None
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+    def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+        return self._decode(self.data_source[index])
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        return [self._decode(record) for record in self.data_source.__getitems__(indices)]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return map(self._decode, self.data_source)
+
+    def _decode(self, record: bytes) -> dict[str, Any]:
+        if self._readers is None:
+            return self.features.deserialize_example_np(record)
+        values = tf_example_pb2.Example.FromString(record).features.feature
+        return {key: read(values[key]) for key, read in self._readers.items()}
+
+
+def _reader(feature: Any) -> Callable[[Any], Any] | None:
+    """Returns what decodes a tf.train.Feature; None if it may hold other than exactly one value."""
+    info = feature.get_serialized_info()
+    if not isinstance(info, tfds.features.TensorInfo) or info.shape or info.optional:
+        return None
+    dtype = np.dtype(info.np_dtype)
+    kind = {"O": "bytes_list", "f": "float_list"}.get(dtype.kind, "int64_list")
+    as_number = None if kind == "bytes_list" else dtype.type
+    return functools.partial(_read, feature.decode_example_np, kind, as_number)
+
+
+def _read(decode: Callable[[Any], Any], kind: str, as_number: Callable[[Any], np.generic] | None, value: Any) -> Any:
+    (one,) = getattr(value, kind).value
+    return decode(as_number(one).item() if as_number else one)
 
 
 def _tree(features: Any) -> Any:

@@ -1,7 +1,8 @@
 """Attention against one fixed vector in translation (Bahdanau 2014):
-    python -m experiments.run --config=experiments/attention_translation.py:full --data_dir=DIR
+    python -m experiments.run --config=experiments/attention_translation.py:cpu --data_dir=DIR
 
-German to English on Multi30k, whose captions of 12 words are short; the paper's is English to French on WMT 2014.
+German to English on Multi30k, whose captions of 12 words are short; the paper's is English to French on WMT 2014. At
+`cpu` scale a network half as wide has 500 steps, about one epoch.
 """
 
 from configs import translation
@@ -19,7 +20,10 @@ def get_config(arg: str = ""):
             label: {f"model.{key}": value for key, value in translation.ATTENTION[name].items()}
             for label, name in KINDS.items()
         },
-        scales={"full": Scale(base=translation.get_config(), seeds=3)},
+        scales={
+            "cpu": Scale(base=short(500), minutes=10.0),
+            "full": Scale(base=translation.get_config(), seeds=3),
+        },
         paper=Paper(
             title="Neural Machine Translation by Jointly Learning to Align and Translate",
             arxiv="1409.0473",
@@ -29,3 +33,16 @@ def get_config(arg: str = ""):
         ),
         claims=(Claim("attention", "fixed_vector", "Attention is better than a fixed vector.", 1.0),),
     )
+
+
+def short(steps: int):
+    """Returns the recipe for a small network and few steps, evaluated at their end."""
+    config = translation.get_config()
+    config.data.update(tokenizer="bpe(size=2000)", buckets=3)
+    config.model.update(widths=(128,), dropout=0.1)
+    config.task.beams = 1
+    config.optimizer.learning_rate = 4e-3
+    config.train.update(epochs=0.0, steps=steps)
+    config.eval.update(every=0, batch_size=250)
+    config.checkpoint.best = ""
+    return config

@@ -33,6 +33,6 @@ def tunes(steps: int):
     config = music.get_config("nottingham")
     config.model.cell, config.model.widths = "layers.recurrent.Elman", (100,)
     config.optimizer.name, config.optimizer.schedule = "sgd", "constant"
-    config.train.steps, config.train.patience = steps, 0
+    config.train.steps, config.train.batch_size, config.train.patience = steps, 16, 0
     config.eval.every, config.checkpoint.best, config.checkpoint.every = 0, "", steps // 2
     return config

@@ -34,7 +34,6 @@ _LAUNCHER = flags.DEFINE_enum("launcher", "local", ["local", "slurm"], "Where ce
 _SLURM = flags.DEFINE_multi_string("slurm", [], "Option of submitit, such as slurm_partition=gpu; repeatable.")
 
 TICK_SECONDS = 0.25
-RATE = "optimizer.learning_rate"  # the tuned key whose values are trained together
 
 
 def main(argv: list[str]) -> None:
@@ -102,6 +101,7 @@ class Runner:
         self.groups: dict[Group, tuple[Any, float]] = {}  # that run: job, when it began
         self.busy: set[Cell] = set()  # in which another process is at work
         self.configs: dict[Cell, ConfigDict] = {}
+        self.in_company: dict[Cell, bool] = {}  # which may be trained together with others
         self.loaded: set[str] = set()  # data sets that a cell has read: they are prepared
 
     def run(self) -> None:
@@ -146,11 +146,13 @@ class Runner:
     def _may_go_together(self, cell: Cell) -> bool:
         from training.seeds import refusal  # jax with it: late, so that a slip is answered at once
 
-        is_start = cell.row in dict(self.whole.starts).values()  # whose workdir is to hold its own checkpoint
-        tuned = bool(cells.tuning(self.whole, cell))
-        if not self.together or is_start or (tuned and dict(self.whole.tune).keys() != {RATE}):
-            return False
-        return not refusal(self._config(cell), rates=tuned)
+        if cell not in self.in_company:
+            is_start = cell.row in dict(self.whole.starts).values()  # whose workdir is to hold its own checkpoint
+            tuning = cells.tuning(self.whole, cell)
+            tuned = [key for key, _ in self.whole.tune] if tuning else []
+            refused = any(refusal(self._config(other), tuned) for other in tuning or [cell])
+            self.in_company[cell] = self.together and not is_start and not refused
+        return self.in_company[cell]
 
     def _start(self, waiting: list[Cell]) -> None:
         if not self.launcher.free:

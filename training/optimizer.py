@@ -9,37 +9,38 @@ from collections.abc import Callable
 import jax
 import optax
 import optax.contrib
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
 from data.errors import UserError, nearest
 from training.build import parse_call
 from training.config import default
 
+Number = float | Float[Array, ""]  # an array where runs with several numbers are one program
 OURS = frozenset(default().optimizer)  # keys of the group that are not the optimiser's own arguments
 
 
-def _constant(peak: float, steps: int) -> optax.Schedule:
+def _constant(peak: Number, steps: int) -> optax.Schedule:
     del steps
     return optax.constant_schedule(peak)
 
 
-def _cosine(peak: float, steps: int, final: float = 0.0) -> optax.Schedule:
+def _cosine(peak: Number, steps: int, final: float = 0.0) -> optax.Schedule:
     """Loshchilov & Hutter 2017 (arXiv 1608.03983), one period; `final` is a fraction of the peak."""
     return optax.cosine_decay_schedule(peak, steps, alpha=final)
 
 
-def _linear(peak: float, steps: int, final: float = 0.0) -> optax.Schedule:
+def _linear(peak: Number, steps: int, final: float = 0.0) -> optax.Schedule:
     return optax.linear_schedule(peak, peak * final, steps)
 
 
-def _rsqrt(peak: float, steps: int, timescale: int = 10_000) -> optax.Schedule:
+def _rsqrt(peak: Number, steps: int, timescale: int = 10_000) -> optax.Schedule:
     """Inverse square root that leaves the peak at step 0 (Zhai 2022, arXiv 2106.04560, section 3.5)."""
     del steps
     return lambda step: peak * jax.numpy.sqrt(timescale / (timescale + step))
 
 
-def _step(peak: float, steps: int, boundaries: tuple = (0.5, 0.75), factor: float = 0.1) -> optax.Schedule:
+def _step(peak: Number, steps: int, boundaries: tuple = (0.5, 0.75), factor: float = 0.1) -> optax.Schedule:
     """Multiplies by `factor` at each of `boundaries`, fractions of the steps (He 2016: 32k and 48k of 64k)."""
     return optax.piecewise_constant_schedule(peak, {round(b * steps): factor for b in boundaries})
 
@@ -77,6 +78,8 @@ def schedule(config: ConfigDict, steps: int) -> optax.Schedule:
 def create(config: ConfigDict, steps: int, params: PyTree) -> optax.GradientTransformation:
     """Returns the optimiser of the `optimizer` group for parameters like `params` (arrays or their shapes).
 
+    Numbers of the group may be arrays that are traced: then none of them is 0.
+
     Raises UserError for an unknown optimiser or argument, or a pattern that fits no parameter.
     """
     function = _optax_function(config.name)
@@ -89,8 +92,12 @@ def create(config: ConfigDict, steps: int, params: PyTree) -> optax.GradientTran
             )
     paths = parameter_paths(params)
     select(config.decay, paths, "decay")
-    decays = (lambda tree: select(config.decay, parameter_paths(tree), "decay")) if config.weight_decay else None
-    chain = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+
+    def decayed(tree: PyTree) -> PyTree:
+        return select(config.decay, parameter_paths(tree), "decay")
+
+    decays = decayed if _is_on(config.weight_decay) else None
+    chain = [optax.clip_by_global_norm(config.clip_norm)] if _is_on(config.clip_norm) else []
     if "weight_decay" in accepted:  # always given: some of optax decay by default, and nothing may that no key shows
         own["weight_decay"] = config.weight_decay
         own |= {"mask": decays} if decays and "mask" in accepted else {}
@@ -111,6 +118,10 @@ def create(config: ConfigDict, steps: int, params: PyTree) -> optax.GradientTran
         slower = optax.stateless(lambda updates, _, f=factors: jax.tree.map(jax.numpy.multiply, updates, f))
         optimizer = optax.chain(optimizer, slower)
     return optimizer
+
+
+def _is_on(number: Number) -> bool:
+    return isinstance(number, jax.core.Tracer) or bool(number)
 
 
 def _optax_function(name: str) -> Callable:

@@ -1,4 +1,4 @@
-"""Runs that differ in seed and learning rate alone, trained together: THE step under `jax.vmap`, in one program.
+"""Runs that differ in seed and numbers of the optimiser, trained together: THE step under `jax.vmap`, in one program.
 
 A small network leaves most of a device idle; its seeds side by side take little longer than one of them.
 """
@@ -16,7 +16,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
@@ -37,13 +36,22 @@ from training.step import train_step
 from training.stop import Stop
 from training.workdir import Workdir, write_whole
 
-RATES = ("sgd", "adam", "adamw", "rmsprop")  # optimisers whose updates are proportional to the learning rate
+TUNED = "optimizer."  # the group whose numbers may differ
 
 
-def refusal(config: ConfigDict, rates: bool = False) -> str:
-    """Returns why runs of a validated config cannot be trained together, "" if they can; `rates`: with several
-    learning rates.
+def refusal(config: ConfigDict, tuned: Sequence[str] = ()) -> str:
+    """Returns why runs of a validated config cannot be trained together, "" if they can.
+
+    Args:
+        tuned: dotted keys in which they are to differ, besides the seed.
     """
+    values = dict(config_lib.leaves(config))
+    for key in tuned:  # what a 0 leaves out of the optimiser would be left out for all
+        if not (key.startswith(TUNED) and isinstance(values.get(key), float) and values[key]):
+            return f"config.{key} is {values.get(key)!r}: such runs cannot be trained together, only one by one"
+    if tuned and not _takes_arrays(config.optimizer, [key.removeprefix(TUNED) for key in tuned]):
+        keys = ", ".join(f"config.{key}" for key in tuned)
+        return f"optax.{config.optimizer.name} takes no array for {keys}: such runs can be trained only one by one"
     hindrances = {
         "init_from": config.init_from,  # would be the same start for all
         "data.buckets": config.data.buckets,  # their batches would have different shapes
@@ -51,8 +59,6 @@ def refusal(config: ConfigDict, rates: bool = False) -> str:
         "parallel.strategy": config.parallel.strategy if config.parallel.strategy == "fsdp" else "",  # too big as it is
         "parallel.hosts": config.parallel.hosts if config.parallel.hosts > 1 else 0,
         "parallel.cpu_devices": str(config.parallel.cpu_devices) if config.parallel.cpu_devices != 1 else "",
-        "optimizer.name": config.optimizer.name if rates and config.optimizer.name not in RATES else "",
-        "optimizer.learning_rate": "0" if rates and not config.optimizer.learning_rate else "",
     }
     for key, alone in hindrances.items():
         if alone:
@@ -60,9 +66,25 @@ def refusal(config: ConfigDict, rates: bool = False) -> str:
     return ""
 
 
+def _takes_arrays(config: ConfigDict, keys: Sequence[str]) -> bool:
+    """Whether the optimiser of a group can be compiled with arrays in place of these numbers; asks for no device."""
+    anywhere = {**config.to_dict(), "frozen": (), "slower": ()}  # patterns would have to fit `params`
+    number, params = jax.ShapeDtypeStruct((), np.float32), {"kernel": jax.ShapeDtypeStruct((2, 2), np.float32)}
+
+    def update(numbers, params):
+        optimizer = optimizer_lib.create(ConfigDict({**anywhere, **numbers}), config.warmup_steps + 1, params)
+        return optimizer.update(params, optimizer.init(params), params)
+
+    try:
+        jax.eval_shape(update, dict.fromkeys(keys, number), params)
+    except (UserError, TypeError):  # such as a condition in Python
+        return False
+    return True
+
+
 @dataclasses.dataclass(frozen=True)
 class Seeds:
-    """Runs of `configs`, which differ in their seeds and learning rates, on one device; `run` is that of the first.
+    """Runs of `configs`, which differ in seeds and numbers of the optimiser, on one device; `run` is that of the first.
 
     Every leaf of their state, batches and metrics has a leading axis of runs. Each has the initialisation, the order
     of the data, the augmentation and the dropout that it has alone.
@@ -75,22 +97,13 @@ class Seeds:
     def build(cls, configs: Sequence[ConfigDict], data_dir: str | None) -> "Seeds":
         """Raises UserError for configs that cannot go side by side, and as `build_run`."""
         configs = tuple(map(config_lib.validate, configs))
-        rates = {config.optimizer.learning_rate for config in configs}
+        tuned = _tuned(configs)
         for config in configs:
-            if reason := refusal(config, rates=len(rates) > 1):
+            if changes := [x for x in config_lib.difference(configs[0], config) if not x.startswith(("seed:", TUNED))]:
+                raise UserError(f"runs that are trained together differ in more than seed and optimiser: {changes[0]}")
+            if reason := refusal(config, tuned):
                 raise UserError(reason)
-            alike = config.copy_and_resolve_references()
-            alike.seed = configs[0].seed
-            alike.optimizer.learning_rate = configs[0].optimizer.learning_rate
-            if changes := config_lib.difference(configs[0], alike):
-                raise UserError(f"runs that are trained together differ in more than seed and rate: {changes[0]}")
         return cls(build_run(configs[0], data_dir), configs)
-
-    @property
-    def rates(self) -> np.ndarray:
-        """Learning rates as multiples of that of `run`."""
-        rates = np.array([config.optimizer.learning_rate for config in self.configs])
-        return (rates / (rates[0] or 1.0)).astype(np.float32)
 
     def create_state(self) -> State:
         """Returns the states of step 0."""
@@ -112,16 +125,19 @@ class Seeds:
 
     def train_step(self) -> Callable[[State, PyTree], tuple[State, PyTree]]:
         """Returns the compiled train step; the states are donated."""
-        run, train = self.run, self.run.config.train
+        run, train, tuned = self.run, self.run.config.train, _tuned(self.configs)
         parts = {"model": self._model, "task": run.task, "transform": run.transform}
         layout = {"accumulate": train.accumulate, "ema_decay": train.ema_decay}
+        keys = [key.removeprefix(TUNED) for key in tuned]
+        numbers = {key: jnp.array([config.optimizer[key] for config in self.configs]) for key in keys}
 
-        def step(state, batch, rate):
-            optimizer = optax.GradientTransformation(run.optimizer.init, _times(rate, run.optimizer.update))
+        def step(state, batch, numbers):
+            own = ConfigDict({**run.config.optimizer.to_dict(), **numbers})
+            optimizer = optimizer_lib.create(own, run.steps, state.params) if numbers else run.optimizer
             return train_step(state, batch, optimizer=optimizer, **parts, **layout)
 
         compiled = jax.jit(jax.vmap(step), donate_argnums=0)
-        return lambda state, batch: compiled(state, batch, self.rates)
+        return lambda state, batch: compiled(state, batch, numbers)
 
     def gradient_norms(self) -> Callable[[State, PyTree], PyTree]:
         """Returns the compiled diagnostic of `training.diagnostics`."""
@@ -159,14 +175,11 @@ class Seeds:
         return {generates: self.run.eval_step(generates=generates) for generates in (False, True)}
 
 
-def _times(rate: jax.Array, update: Callable) -> Callable:
-    """Returns an optimiser's update function whose updates are multiplied by `rate`."""
-
-    def multiplied(grads, opt_state, params=None):
-        updates, opt_state = update(grads, opt_state, params)
-        return jax.tree.map(lambda x: (x * rate).astype(x.dtype), updates), opt_state
-
-    return multiplied
+def _tuned(configs: Sequence[ConfigDict]) -> tuple[str, ...]:
+    """Returns the dotted keys of the optimiser in which configs differ."""
+    leaves = [dict(config_lib.leaves(config)) for config in configs]
+    keys = dict.fromkeys(key for one in leaves for key in one if key.startswith(TUNED))
+    return tuple(key for key in keys if any(one.get(key) != leaves[0].get(key) for one in leaves))
 
 
 class Trainer:
@@ -183,7 +196,7 @@ class Trainer:
         self.seeds, self.folder, self.display = seeds, folder, display
         self.workdirs = {place: Workdir(str(path)) for place, path in workdirs.items()}
         self.checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep)
-        self.schedule = optimizer_lib.schedule(config.optimizer, seeds.run.steps)
+        self.schedules = [optimizer_lib.schedule(each.optimizer, seeds.run.steps) for each in seeds.configs]
         self.under_way = collections.deque()  # metrics still on the device
         self.window: list[dict[str, list[list[float]]]] = []  # (sums, weights) of the steps since the last log
         self.diverged: dict[int, str] = {}
@@ -256,7 +269,10 @@ class Trainer:
 
     def _label(self, place: int) -> str:
         config = self.seeds.configs[place]
-        return f"seed {config.seed}, rate {config.optimizer.learning_rate:g}"
+        numbers = {
+            key.removeprefix(TUNED): config.optimizer[key.removeprefix(TUNED)] for key in _tuned(self.seeds.configs)
+        }
+        return ", ".join([f"seed {config.seed}", *(f"{key} {number:g}" for key, number in numbers.items())])
 
     def _read_metrics(self, step: int) -> None:
         """Moves the metrics under way to the window, and notes whose loss or gradient is not finite."""
@@ -278,8 +294,7 @@ class Trainer:
         rows = []
         for place, workdir in self.sound.items():
             metrics = {name: float(total[place] / weight[place]) for name, (total, weight) in sums.items()}
-            rate = float(self.schedule(step - 1) * self.seeds.rates[place])
-            rows.append(metrics | {"learning_rate": rate} | speed)
+            rows.append(metrics | {"learning_rate": float(self.schedules[place](step - 1))} | speed)
             workdir.log(step, "train", rows[-1])
         self.window = []
         self.display.train(step, {name: float(np.mean([row[name] for row in rows])) for name in rows[0]})

@@ -67,8 +67,16 @@ class Additive(Attention):
         return self.key(values)
 
     def scores(self, queries, keys):
-        hidden = jnp.tanh(self.query(queries)[:, :, None] + keys[:, None])
-        return hidden @ self.vector.astype(hidden.dtype)
+        return additive_scores(self.query(queries), keys, self.vector)
+
+
+@jax.checkpoint  # of all steps of a decoder, [b, t, s, k] is more memory than computing it again takes time
+def additive_scores(
+    queries: Float[Array, "b t k"], keys: Float[Array, "b s k"], vector: Float[Array, " k"]
+) -> Float[Array, "b t s"]:
+    """Returns `v^T tanh(query + key)` of all pairs."""
+    hidden = jnp.tanh(queries[:, :, None] + keys[:, None])
+    return hidden @ vector.astype(hidden.dtype)
 
 
 class General(Attention):

@@ -1,7 +1,9 @@
 """Official sets by name, the split syntax, and what is known of a set."""
 
+import io
 import json
 import os
+import pickle
 import sys
 
 import numpy as np
@@ -136,6 +138,79 @@ def test_boxes_are_padded_to_one_length_in_all_splits(config, tmp_path, monkeypa
     with pytest.raises(UserError, match="only in memory"):
         data.load(config("boxes", memory_gb=0.0), str(tmp_path))
     assert len(streamed["train"]) == 1
+
+
+class _Single(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """One value a feature, of every kind that a record stores."""
+
+    name = "single"
+    VERSION = tfds.core.Version("1.0.0")
+    FEATURES = {
+        "image": tfds.features.Image(shape=(4, 5, 3), encoding_format="png"),
+        "label": tfds.features.ClassLabel(names=["cat", "dog"]),
+        "name": tfds.features.Text(),
+        "flag": np.bool_,
+        "byte": np.uint8,
+        "ratio": np.float32,
+        "wide": np.float64,
+        "packed": tfds.features.Tensor(shape=(2, 2), dtype=np.int32, encoding="zlib"),
+    }
+    MORE = {}
+
+    def _info(self):
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(self.FEATURES | self.MORE))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        rng = np.random.default_rng(0)
+        for i in range(6):
+            example = {
+                "label": i % 2,
+                "name": f"n{i}",
+                "flag": i % 3 == 0,
+                "byte": 250 + i,
+                "ratio": i / 3,
+                "wide": 0.1,
+            }
+            file = io.BytesIO()
+            Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)).save(file, format="png")
+            packed = np.arange(4, dtype=np.int32).reshape(2, 2) - i
+            more = {"list": [1] * i, "count": i} if self.MORE else {}
+            yield i, {**example, "image": file.getvalue(), "packed": packed, **more}
+
+
+class _Nested(_Single, skip_registration=True):
+    """The same and a list, which a record does not store as one value."""
+
+    name = "nested"
+    MORE = {"list": tfds.features.Sequence(np.int32), "count": np.int64}
+
+
+@pytest.mark.parametrize("cls", [_Single, _Nested])
+def test_records_are_decoded_as_tfds_does(cls, tmp_path, monkeypatch):
+    monkeypatch.setitem(official.BUILDERS, cls.name, cls)
+    source = official.Official(cls.name, str(tmp_path))
+    theirs = list(source.builder.as_data_source(split="train[1:]"))
+    ours = pickle.loads(pickle.dumps(source.examples("train[1:]")))  # as it reaches a worker
+    assert len(ours) == len(theirs) == 5
+    for examples in (list(ours), ours.__getitems__([0, 1, 2, 3, 4]), [ours[np.int64(i)] for i in range(5)]):
+        for one, other in zip(examples, theirs, strict=True):
+            assert list(one) == list(other)
+            for key in one:
+                assert type(one[key]) is type(other[key]), key
+                np.testing.assert_array_equal(one[key], other[key], strict=isinstance(one[key], np.ndarray))
+
+
+def test_single_values_do_not_pass_through_tfds_decoding_of_nested_ones(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("decoded the slow way")
+
+    monkeypatch.setitem(official.BUILDERS, "single", _Single)
+    examples = official.Official("single", str(tmp_path)).examples("train")
+    monkeypatch.setattr(tfds.features.FeaturesDict, "deserialize_example_np", refuse)
+    assert examples[0].keys() == _Single.FEATURES.keys()
 
 
 def test_labels_without_names_are_numbered(config, tmp_path):

@@ -1,4 +1,6 @@
-"""An experiment of one cell that takes seconds after its first checkpoint, so that it can be interrupted."""
+"""An experiment of one cell, or of two trained together, that takes seconds after its first checkpoint, so that it can
+be interrupted.
+"""
 
 from experiments.experiment import Paper, Scale, experiment
 from experiments.recipes import digits_mlp
@@ -14,6 +16,6 @@ def get_config(arg: str = ""):
         arg,
         metric="test/accuracy",
         rows={"only": {}},
-        scales={"cpu": Scale(base=base, seeds=1)},
+        scales={"cpu": Scale(base=base, seeds=1), "full": Scale(base=base, seeds=2)},
         paper=Paper(title="A paper", arxiv="0000.00000"),
     )

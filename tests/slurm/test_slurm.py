@@ -51,7 +51,7 @@ class Run:
     def under_way(self):
         """Starts and returns the process when the cell has a checkpoint."""
         process = self.start()
-        self.wait_until(lambda: any(self.place.workdir.glob("checkpoints/*00")), process)
+        self.wait_until(lambda: any(self.outdir.glob("only/*/checkpoints/*00")), process)
         return process
 
     def finish(self, process=None):
@@ -150,6 +150,17 @@ def test_a_job_that_slurm_starts_again_goes_on(slurm, tmp_path, command):
     code, out, err = run.finish(process)
     assert code == 0 and run.finished_without_gap(), (out, err, slurm.log())
     assert run.jobs() == [number]
+    assert slurm.job(number)["JobState"] == "COMPLETED" and slurm.job(number)["Restarts"] == "1"
+
+
+def test_seeds_that_are_trained_together_are_one_job_and_go_on(slurm, tmp_path):
+    run = Run(slurm, tmp_path / "run", recipe="tests/slurm/slow.py:full")
+    process = run.under_way()
+    (number,) = run.jobs()
+    slurm.answer("scontrol", "requeue", number)
+    code, out, err = run.finish(process)
+    assert code == 0 and run.finished_without_gap() and "2/2" in out, (out, err, slurm.log())
+    assert run.jobs() == [number] and (run.outdir / "only/1/results.json").exists()
     assert slurm.job(number)["JobState"] == "COMPLETED" and slurm.job(number)["Restarts"] == "1"
 
 

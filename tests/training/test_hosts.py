@@ -1,5 +1,6 @@
 """Two real processes make the same run as two devices of one."""
 
+import json
 import socket
 
 import jax
@@ -11,10 +12,13 @@ from tests.training import commands
 from training import config, parallel
 from training.checkpoint import read_arrays
 
+BUCKETS = ("--config=experiments/bahdanau_attention.py:cpu,fixed_vector-10", "--config.data.buckets=3")
 
-def test_two_hosts_train_save_and_resume_as_one(tmp_path):
+
+@pytest.mark.parametrize("recipe", [("--config=tests/training/small.py",), BUCKETS])  # the second writes strings, too
+def test_two_hosts_train_save_and_resume_as_one(recipe, tmp_path):
     shortened = ("--config.train.steps=24", "--config.eval.every=12", "--config.checkpoint.every=12")
-    common = ("--config=tests/training/small.py", *shortened, f"--data_dir={tmp_path / 'tfds'}")
+    common = (*recipe, *shortened, f"--data_dir={tmp_path / 'tfds'}")
     one_process = ("--config.parallel.cpu_devices=2", f"--workdir={tmp_path / 'one'}")
     code, out, err = commands.run(*common, *one_process, NPROC="2")  # a thread a device, as users have it
     assert code == 0, err
@@ -38,6 +42,8 @@ def test_two_hosts_train_save_and_resume_as_one(tmp_path):
             np.testing.assert_allclose(a, b, atol=1e-5)
     lines = [(tmp_path / name / "metrics.jsonl").read_text().count("\n") for name in ("one", "two")]
     assert lines[0] == lines[1]
+    results = [json.loads((tmp_path / name / "results.json").read_text())["results"]["test"] for name in ("one", "two")]
+    assert results[0] == pytest.approx(results[1], abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from training import main
 from training.checkpoint import read_arrays
 from training.config import validate
 from training.display import Display
+from training.optimizer import schedule
 from training.parallel import DEVICES
 from training.run import Run, build_run
 from training.seeds import Seeds, Trainer, refusal
@@ -165,42 +166,58 @@ def test_when_all_have_diverged_it_is_over(data_dir, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "optimizer",
+    "grid",
     [
-        {"name": "sgd", "momentum": 0.9, "weight_decay": 0.1, "clip_norm": 0.5},
-        {"name": "adam"},
-        {"name": "adamw", "weight_decay": 0.1},
-        {"name": "rmsprop", "momentum": 0.9},
+        {"name": ["sgd"], "momentum": [0.9], "clip_norm": [0.5], "learning_rate": [0.1, 0.01, 0.5]},
+        {"name": ["adam"], "learning_rate": [0.1, 0.01, 0.5], "b1": [0.9, 0.5, 0.8]},
+        {"name": ["adamw"], "learning_rate": [0.1, 0.01, 0.1], "weight_decay": [0.1, 0.1, 0.01]},
+        {"name": ["rmsprop"], "momentum": [0.9, 0.5, 0.8]},
+        {"name": ["sgd"], "learning_rate": [0.5], "clip_norm": [0.5, 0.1, 0.3]},
+        {"name": ["adafactor"], "learning_rate": [0.1, 0.01, 0.5]},  # whose updates do not follow the rate
     ],
 )
-def test_learning_rates_together_as_one_by_one(optimizer, data_dir, tmp_path):
+def test_numbers_of_the_optimiser_together_as_one_by_one(grid, data_dir, tmp_path):
     configs = [plain() for _ in range(3)]
-    for rate, config in zip((0.1, 0.01, 0.5), configs, strict=True):
-        config.optimizer.update(learning_rate=rate, schedule="cosine", warmup_steps=1, **optimizer)
-        config.optimizer = {key: x for key, x in config.optimizer.items() if key != "momentum" or key in optimizer}
+    for number, config in enumerate(configs):
+        config.optimizer = {"schedule": "cosine", "warmup_steps": 1}
+        config.optimizer.update({key: values[number % len(values)] for key, values in grid.items()})
     seeds = Seeds.build(configs, data_dir)
     folders = {place: tmp_path / f"{place}" for place in range(3)}
-    together = Trainer(seeds, folders, tmp_path / "together", Display(quiet=True)).train()
+    trainer = Trainer(seeds, folders, tmp_path / "together", Display(quiet=True))
+    together = trainer.train()
     for place, config in enumerate(configs):
         (alone,) = one_by_one(build_run(config, data_dir), (0,))
         compare(seeds.one(together, place).params, alone.params)
-        assert seeds.configs[place].optimizer.learning_rate == config.optimizer.learning_rate
+        last = rows(tmp_path / f"{place}")[-1]
+        expected = schedule(validate(config).optimizer, STEPS)(STEPS - 1)
+        np.testing.assert_allclose(last["learning_rate"], expected, rtol=1e-5)
+    first, other = (jax.tree.leaves(seeds.one(together, place).params)[-1] for place in (0, 1))
+    assert np.abs(np.asarray(first) - np.asarray(other)).max() > 1e-5
 
 
-def test_rates_that_updates_do_not_follow_are_refused(data_dir):
+@pytest.mark.parametrize(
+    ("optimizer", "other", "message"),
+    [
+        ({"name": "adagrad"}, {"initial_accumulator_value": 0.5}, "config.optimizer.initial_accumulator_value is"),
+        ({"weight_decay": 0.1}, {"weight_decay": 0.0}, r"config.optimizer.weight_decay is 0.0: .* one by one"),
+        ({"schedule": "cosine"}, {"schedule": "linear"}, "config.optimizer.schedule is 'cosine': .* one by one"),
+        ({"name": "rprop"}, {"learning_rate": 0.2}, "optax.rprop takes no array for config.optimizer.learning_rate"),
+        ({"name": "adabelief"}, {"nesterov": True}, "config.optimizer.nesterov is None: .* one by one"),
+    ],
+)
+def test_numbers_that_no_array_can_be_are_refused(optimizer, other, message, data_dir):
     configs = [plain(), plain()]
-    for config in configs:
-        config.optimizer = {"name": "adafactor", "learning_rate": 0.1}
-    assert not refusal(validate(configs[0])) and refusal(validate(configs[0]), rates=True)
-    configs[1].optimizer.learning_rate = 0.2
-    with pytest.raises(UserError, match=r"optimizer.name is 'adafactor'.* one by one"):
+    for config, more in zip(configs, ({}, other), strict=True):
+        config.optimizer = {"learning_rate": 0.1} | optimizer | more
+    assert not any(refusal(validate(config)) for config in configs)
+    with pytest.raises(UserError, match=message):
         Seeds.build(configs, data_dir)
 
 
 def test_runs_that_differ_in_more_are_refused(data_dir):
     other = plain()
     other.train.batch_size = 8
-    with pytest.raises(UserError, match=r"differ in more than seed and rate: train.batch_size: 16 -> 8"):
+    with pytest.raises(UserError, match=r"differ in more than seed and optimiser: train.batch_size: 16 -> 8"):
         Seeds.build([plain(), other], data_dir)
 
 

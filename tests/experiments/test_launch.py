@@ -1,0 +1,93 @@
+"""Processes of cells: locks, cores and GPUs, submitit, what they print."""
+
+import os
+import time
+
+import pytest
+
+from data.errors import UserError
+from experiments import cells, launch
+from experiments.cells import Place
+from experiments.experiment import Cell
+from tests.experiments.runs import locked, wait_until
+
+
+def test_a_lock_keeps_a_second_process_out(tmp_path):
+    place = Place(tmp_path / "a/0")
+    first = launch.Command(["sleep", "60"], place, {}).start(wait=False)
+    try:
+        with pytest.raises(launch.Busy):
+            launch.Command(["true"], place, {}).start(wait=False)
+    finally:
+        first.kill()
+        first.wait()
+    assert launch.Command(["true"], place, {}).start(wait=False).wait() == 0
+
+
+@pytest.mark.parametrize("member", [Cell("a", 1), Cell("a", 0, (("optimizer.learning_rate", 0.1),))])
+def test_a_group_locks_each_of_its_cells_and_tells_each_what_it_prints(member, tmp_path):
+    group = cells.together(tmp_path, [Cell("a", 0), member])
+    prints = "echo 'step 3/4  loss 1'; echo broken >&2; exec sleep 60"
+    first = launch.Command(["sh", "-c", prints], group, {}).start(wait=False)
+    try:
+        for place in group.members:
+            with pytest.raises(launch.Busy):
+                launch.Command(["true"], place, {}).start(wait=False)
+        wait_until(lambda: all(place.last_error() == "broken" for place in group.members), first)
+        assert [place.progress() for place in group.members] == [0.75, 0.75]
+    finally:
+        first.kill()
+        first.wait()
+    alone = launch.Command(["sh", "-c", "echo alone >&2; exec sleep 60"], group.members[1], {}).start(wait=False)
+    try:
+        with pytest.raises(launch.Busy):
+            launch.Command(["true"], group, {}).start(wait=False)
+        assert not locked(group.members[0])  # of what could not be had nothing is kept
+    finally:
+        wait_until(lambda: group.members[1].last_error(), alone)
+        alone.kill()
+        alone.wait()
+    assert group.members[0].last_error() == "broken" and group.members[1].last_error() == "alone"
+
+
+def test_workers_share_cores_and_gpus(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    local = launch.Local(0)
+    jobs = [local.start(["sh", "-c", "echo $CUDA_VISIBLE_DEVICES $NPROC"], Place(tmp_path / str(i))) for i in range(2)]
+    assert local.free == []
+    for job in jobs:
+        job.process.wait()
+        local.ended(job)
+    cores = max(1, os.cpu_count() // 2)
+    assert [Place(tmp_path / str(i)).beside("out").read_text() for i in range(2)] == [f"2 {cores}\n", f"3 {cores}\n"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert launch.visible_gpus() == [] and sorted(local.free) == [0, 1]
+
+
+def test_jobs_of_submitit(tmp_path):
+    pytest.importorskip("submitit")
+    launcher = launch.Submitted(2, tmp_path, {"timeout_min": 2}, cluster="local")
+    places = [Place(tmp_path / name) for name in ("good", "bad")]
+    jobs = [
+        launcher.start(["sh", "-c", f"echo here; exit {code}"], place)
+        for code, place in zip((0, 3), places, strict=True)
+    ]
+    assert not launcher.free
+    deadline = time.monotonic() + 120
+    while any(job.poll() is None for job in jobs) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [job.poll() for job in jobs] == [0, 3] and places[0].beside("out").read_text() == "here\n"
+
+
+def test_without_slurm_its_launcher_is_refused(tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="no sbatch"):
+        launch.Submitted(0, tmp_path, {})
+
+
+def test_progress_is_what_was_last_printed(tmp_path):
+    place = Place(tmp_path / "0")
+    assert place.progress() == 0 and place.last_error() == ""
+    place.beside("out").write_text("step 10/40  loss 1\nstep 20/40  loss 1\nstep 20  validation: loss 1\n")
+    assert place.progress() == 0.5
