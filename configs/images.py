@@ -37,8 +37,6 @@ def get_config(name: str = "cifar10"):
     config.optimizer.weight_decay = 1e-4
     config.optimizer.decay = (".*",)
     config.train.batch_size = 128
-    if name == "cmaterdb":  # the one that a CPU trains in minutes: a device a core; experiments use the others
-        config.parallel.cpu_devices = 0
     config.eval.every = config.train.steps // 8
     config.checkpoint.every = config.train.steps // 8
     config.log.every = min(100, config.train.steps // 20)
