@@ -3,8 +3,7 @@
 
 A ResNet-20 that was trained on CIFAR-100 goes on with CIFAR-10, with a new head, against one that starts from scratch,
 both with as many steps, the latter at He's rate and the former at a tenth of it. The paper's networks were trained on
-ImageNet. Small enough for a CPU are `transfer_wine.py` and
-`transfer_music.py`.
+ImageNet. Small enough for a CPU are `transfer_wine.py` and `transfer_music.py`.
 """
 
 from configs import images
