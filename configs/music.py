@@ -6,8 +6,8 @@ jsb (Bach's chorales), nottingham (folk tunes): negative log-likelihood a time s
     --config.model.cell=layers.recurrent.GRU "--config.model.widths=(46,)"
 
 jsb, test, mean of seeds 0 to 2: LSTM 8.61, GRU 8.68, Elman 8.66, each in under 1 min on one core (Chung 2014, table 2:
-8.67, 8.54, 9.10); keys that depend on their own last value alone: 10.49 (benchmarks.baselines). nottingham: LSTM 3.90
-in 6 min; published 3.20, so **not reached**; own last value alone: 5.15.
+8.67, 8.54, 9.10); keys that depend on their own last value alone: 10.49 (benchmarks.baselines). nottingham: LSTM 3.93
+(3.92 to 3.94) in 4 min; published 3.20, so **not reached**; own last value alone: 5.15.
 """
 
 from data.errors import UserError, nearest
