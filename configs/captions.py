@@ -24,9 +24,11 @@ def get_config(name: str = "scenes"):
     config.data.text = ("text",)
     config.data.references = "references"
     config.data.tokenizer = "words(size=1000)"
-    if name == "nlvr":
+    config.train.epochs, config.train.batch_size, config.eval.every = 12.0, 64, 250
+    if name == "nlvr":  # some five hundred pictures, and a sentence of each
         config.data.splits.update(train="train[:90%]", validation="train[90%:]")
         config.data.references = ""
+        config.train.epochs, config.train.batch_size, config.eval.every = 60.0, 32, 50
     config.task.name = "generation.Generation"
     config.task.inputs = ("image", "text")
     config.task.target = "text"
@@ -39,7 +41,6 @@ def get_config(name: str = "scenes"):
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 100
     config.optimizer.clip_norm = 1.0
-    config.train.epochs, config.train.batch_size = 12.0, 64
-    config.eval.every, config.eval.batch_size = 250, 100
+    config.eval.batch_size = 100
     config.checkpoint.best = "-validation/loss"
     return config

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from training.checkpoint import read_arrays, steps_in
 from training.decoding import sample
 from training.generation import extender, generate
 from training.inputs import Inputs, encode
-from training.workdir import Workdir, write_whole
+from training.workdir import Workdir, check_writable, write_whole
 
 BATCH = 256  # inputs to go through the model together
 OUTPUTS = (".csv", ".jsonl")
@@ -200,8 +199,7 @@ def check_output(path: str, suffixes: tuple[str, ...], flag: str = "--output") -
     """Raises UserError for an output file of another kind, or one that cannot be written."""
     if Path(path).suffix not in suffixes:
         raise UserError(f"{flag} {path} must end in {' or '.join(suffixes)}")
-    if not os.access(Path(path).parent, os.W_OK):
-        raise UserError(f"{flag} {path}: {Path(path).parent} cannot be written")
+    check_writable(Path(path).parent, f"{flag} {path}")
 
 
 def write(path: str, rows: list[dict]) -> None:

@@ -3,7 +3,7 @@ best/, report.html.
 """
 
 import json
-import os
+import tempfile
 from pathlib import Path
 
 import jax
@@ -30,8 +30,7 @@ class Workdir:
             parent = parent.parent
         if not parent.is_dir():
             raise UserError(f"--workdir {self.path}: {parent} is a file")
-        if not os.access(parent, os.W_OK):
-            raise UserError(f"--workdir {self.path}: {parent} cannot be written")
+        check_writable(parent, f"--workdir {self.path}")
         if any(path.is_file() for path in self.path.rglob("*")):  # a run killed as it began leaves empty folders only
             changes = config_lib.difference(self.config(), config)
             if changes:
@@ -79,6 +78,14 @@ class Workdir:
         if self._metrics is not None:
             self._metrics.close()
             self._events.close()
+
+
+def check_writable(folder: Path, name: str) -> None:
+    """Raises UserError, which names the flag, for a folder that takes no file (permissions alone do not tell)."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"{name}: {folder} cannot be written ({error.strerror})") from error
 
 
 def write_whole(path: Path, text: str) -> None:
