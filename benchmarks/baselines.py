@@ -65,6 +65,8 @@ def baselines(splits: Splits, info: Info) -> list[Row]:
         return list(_classes(splits, info))
     if "target" in scalars:
         return list(_numbers(splits, info))
+    if info.classes and info.tokenizers:
+        return list(_tags(splits, info))
     raise UserError(f"no baseline fits {info.name}, whose examples have {', '.join(info.shapes)}")
 
 
@@ -145,6 +147,19 @@ def _numbers(splits: Splits, info: Info) -> Iterator[Row]:
         yield Row(f"ridge (alpha={alpha:g})", "rmse", rmse(ridge, features))
         boosted = HistGradientBoostingRegressor(random_state=0).fit(features["train"], targets["train"])
         yield Row("histogram gradient boosting", "rmse", rmse(boosted, features))
+
+
+def _tags(splits: Splits, info: Info) -> Iterator[Row]:
+    arrays, tokens = _arrays(splits), list(info.tokenizers)[-1]
+    tags = next(key for key in info.shapes if f"{key}_lengths" in info.shapes and key not in info.tokenizers)
+    known = {name: part[f"{tags}_mask"] > 0 for name, part in arrays.items()}
+    words, answers = ({name: part[key][known[name]] for name, part in arrays.items()} for key in (tokens, tags))
+    counts = np.zeros((info.vocabulary_size(tokens), len(info.classes)), np.int64)
+    np.add.at(counts, (words["train"], answers["train"]), 1)
+    commonest = counts.sum(0).argmax()
+    yield Row("commonest class", "accuracy", float(np.mean(answers["test"] == commonest)))
+    of_word = np.where(counts.any(1), counts.argmax(1), commonest)
+    yield Row("commonest class of the word", "accuracy", float(np.mean(answers["test"] == of_word[words["test"]])))
 
 
 # Running text

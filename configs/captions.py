@@ -28,7 +28,7 @@ def get_config(name: str = "scenes"):
     if name == "nlvr":  # some five hundred pictures, and a sentence of each
         config.data.splits.update(train="train[:90%]", validation="train[90%:]")
         config.data.references = ""
-        config.train.epochs, config.train.batch_size, config.eval.every = 60.0, 32, 50
+        config.train.epochs, config.train.batch_size, config.eval.every = 30.0, 32, 50
     config.task.name = "generation.Generation"
     config.task.inputs = ("image", "text")
     config.task.target = "text"

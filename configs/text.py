@@ -15,30 +15,27 @@ Test split, seed 0 or mean (range) of seeds 0 to 2, one CPU core, another recipe
 from data.errors import UserError, nearest
 from training.config import default
 
-# argument -> (data set, target, epochs)
-SETS = {
-    "shakespeare": ("tiny_shakespeare", "", 16.0),
-    "clinc_oos": ("clinc_oos", "intent_name", 20.0),
-    "ag_news": ("ag_news_topics", "label", 10.0),
-}
-
 
 def get_config(name: str = "shakespeare"):
     """Returns the config for one of SETS."""
     if name not in SETS:
         raise UserError(f"configs/text.py:{name}: {nearest(name, SETS)}")
+    recipe, data, labels, epochs = SETS[name]
     config = default()
-    config.data.name, config.data.target, config.train.epochs = SETS[name]
+    config.data.name, config.train.epochs = data, epochs
     config.data.splits.validation = "validation"
     config.data.text = ("text",)
     config.optimizer.clip_norm = 1.0
     config.train.batch_size = 64
     config.checkpoint.best = "-validation/loss"
-    (language_model if name == "shakespeare" else classifier)(config)
+    recipe(config, labels)
+    if name == "imdb":
+        config.data.splits.update(train="train[:90%]", validation="train[90%:]")
+        config.data.max_length = 400
     return config
 
 
-def language_model(config):
+def language_model(config, _):
     config.data.tokenizer = "characters()"
     config.data.window, config.data.eval_window = 100, 1_000  # evaluation begins each window without memory
     config.data.order = "continuous"
@@ -55,18 +52,45 @@ def language_model(config):
     config.eval.every, config.eval.batch_size = 300, 8
 
 
-def classifier(config):
+def classifier(config, target):
+    config.data.target = target
     config.data.tokenizer = "words(size=10000, lowercase=True)"
     config.data.max_length = 128
-    config.data.buckets = 6
     config.task.inputs = ("text", "text_lengths")
     config.model.name = "rnn.RecurrentClassifier"
+    config.model.pooling = "mean"
+    bidirectional(config)
+
+
+def tagger(config, tags):
+    words, config.data.tags = tags
+    config.data.text = (words,)
+    config.data.tokenizer = "bpe(size=4000)"
+    config.task.name = "sequence.TokenClassification"
+    config.task.inputs, config.task.target = (words, f"{words}_lengths"), config.data.tags
+    config.model.name = "rnn.RecurrentNetwork"
+    config.checkpoint.best = "validation/accuracy"
+    bidirectional(config)
+
+
+def bidirectional(config):
+    config.data.buckets = 6
     config.model.cell = "layers.recurrent.LSTM"
     config.model.widths = (128,)
     config.model.embedding_width = 128
     config.model.bidirectional = True
-    config.model.pooling = "mean"
     config.model.dropout = 0.5
     config.optimizer.learning_rate = 2e-3
     config.optimizer.warmup_steps = 100
     config.eval.every, config.eval.batch_size = 100, 256
+
+
+# argument -> (recipe, data set, key of the labels, epochs)
+SETS = {
+    "shakespeare": (language_model, "tiny_shakespeare", None, 16.0),
+    "clinc_oos": (classifier, "clinc_oos", "intent_name", 20.0),
+    "ag_news": (classifier, "ag_news_topics", "label", 10.0),
+    "imdb": (classifier, "imdb_reviews", "label", 5.0),
+    "truecasing": (tagger, "truecasing", ("words", "case"), 10.0),
+    "conll2003": (tagger, "conll2003", ("tokens", "pos"), 10.0),
+}

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Int
 from ml_collections import ConfigDict
+from tokenizers import Tokenizer
 
-from data import audio, calls, files, tables, text
+from data import audio, calls, files, tables, tags, text
 from data.errors import UserError, nearest
 from data.examples import Batch, Convert, collect, flatten, is_string, stack
 from data.info import Info
@@ -71,14 +72,15 @@ def load(config: ConfigDict, data_dir: str | None = None) -> tuple[dict[str, Spl
 
     Text: the strings of the keys `config.text` become token ids, the other scalars of a table keep their columns, and
     the target is named as above. With `config.window`, the one text of each split, all its examples together, becomes
-    windows `tokens`, `labels` and `labels_mask`. With `config.horizon`, a set of one `series` [t, c] a split becomes
-    `past` and `future`, standardised by the training split.
+    windows `tokens`, `labels` and `labels_mask`. With `config.tags`, each word of the last text has a
+    class (`data.tags`); where a token has none, `<tags>_mask` is 0. With `config.horizon`, a set of one `series` [t, c]
+    a split becomes `past` and `future`, standardised by the training split.
 
     Args:
         config: `name` (a TFDS set; csv:, parquet:, folder: or npz: and a path), `splits` (name -> TFDS split
             expression, "" for none), `target`, `target_type` ("class" or "number"), `image_size`, `memory_gb`; `text`,
-            `tokenizer`, `max_length`, `references`; `window`, `eval_window`, `horizon`; `audio`, what makes the key
-            `frames` of a key `audio`, such as "LogMel(rate=8000)".
+            `tokenizer`, `max_length`, `tags`, `references`; `window`, `eval_window`, `horizon`; `audio`, what makes the
+            key `frames` of a key `audio`, such as "LogMel(rate=8000)".
         data_dir: where prepared TFDS sets are; None is TFDS's own place.
 
     Raises:
@@ -175,12 +177,20 @@ def _load_text(
         info = _info(config.name, splits, splits["train"].arrays, ())
         return splits, dataclasses.replace(info, tokenizers={"tokens": tokenizer.to_str()})
     references = {split: part.pop(config.references) for split, part in texts.items() if config.references}
-    fitted = text.fit(recipe, texts["train"], config.max_length)
+    if config.tags:
+        classes = tags.number(columns, config.tags, source.names.get(config.tags, ()))
+    training = texts["train"] | {key: tags.words(texts["train"][key]) for key in config.text[-1:] if config.tags}
+    fitted = text.fit(recipe, training, config.max_length)
     for split, part in texts.items():
-        columns[split] |= {key: text.encode(tokenizer, part.pop(key)) for key, tokenizer in fitted.items()}
-    lengths = _lengths(columns, source.ragged | frozenset(fitted), source.images)
+        if config.tags:
+            columns[split] |= _tagged(config, fitted[config.text[-1]], part, columns[split])
+        columns[split] |= {key: text.encode(fitted[key], values) for key, values in part.items()}
+    lengths = _lengths(columns, source.ragged | {*fitted, config.tags}, source.images)
     text.check_size(columns, {key: lengths[key] for key in fitted}, config.memory_gb)
     arrays = {name: stack(values, lengths) | answers.get(name, {}) for name, values in columns.items()}
+    if config.tags:
+        for part in arrays.values():
+            part[f"{config.tags}_mask"] *= part[config.tags] != tags.UNTAGGED
     if config.references:
         for split, ids in text.encode_lines(fitted[config.text[-1]], references).items():
             arrays[split][config.references] = ids
@@ -189,16 +199,27 @@ def _load_text(
     return splits, dataclasses.replace(info, tokenizers={key: value.to_str() for key, value in fitted.items()})
 
 
+def _tagged(config: ConfigDict, tokenizer: Tokenizer, texts: Texts, columns: Columns) -> Columns:
+    """Returns the ids of the last text, which it takes out of `texts`, and the tags of `columns` at its tokens."""
+    key = config.text[-1]
+    return dict(
+        zip((key, config.tags), tags.encode(tokenizer, texts.pop(key), columns[config.tags], config.tags), strict=True)
+    )
+
+
 def _text_rows(
     config: ConfigDict, source: Source, specs: Mapping[str, str]
 ) -> tuple[dict[str, Texts], dict[str, Columns], dict[str, Batch], tuple[str, ...]]:
     """Returns texts, other columns and answers of every split of a table, and the names of the classes."""
     frames = {split: source.frame(spec) for split, spec in specs.items()}
     texts = {split: text.of_frame(frame, text.keys(config)) for split, frame in frames.items()}
-    frames = {split: frame.drop(columns=list(text.keys(config))) for split, frame in frames.items()}
+    tagged = {split: text.of_frame(frame, tuple(filter(None, (config.tags,)))) for split, frame in frames.items()}
+    frames = {split: frame.drop(columns=[*text.keys(config), *tagged[split]]) for split, frame in frames.items()}
     answers, classes = _answers(config, frames, source.classes)
     unused = [_target_column(config, frames["train"])] if answers else []
     columns = {split: text.numbers(frame.drop(columns=unused)) for split, frame in frames.items()}
+    for split, part in tagged.items():
+        columns[split] |= {key: [np.array(value, dtype=object) for value in values] for key, values in part.items()}
     return texts, columns, answers, classes
 
 
@@ -209,7 +230,7 @@ def _text_examples(
     examples = {split: source.examples(spec) for split, spec in specs.items()}
     leaves = dict(flatten(examples["train"][0]))
     text.check_keys(text.keys(config), [key for key, value in leaves.items() if is_string(value)], leaves)
-    strings = frozenset({*text.keys(config), config.target} - {""})
+    strings = frozenset({*text.keys(config), config.target, config.tags} - {""})
     convert = Convert(source.images, tuple(config.image_size), strings, _audio(config))
     if _decoded_bytes(examples, convert) > config.memory_gb * 1e9:
         raise UserError(f"{config.name} is above data.memory_gb={config.memory_gb}: sets with text are held in memory")

@@ -29,7 +29,7 @@ class Convert:
     Attributes:
         images: the keys that hold images.
         size: (height, width) images are resized to; () = as they are.
-        strings: the keys whose strings stay, as arrays [] of a Python string.
+        strings: the keys whose strings stay, as arrays [] of a Python string; lists of words are joined with spaces.
         audio: makes `frames` of the samples of a key `audio`.
     """
 
@@ -43,21 +43,26 @@ class Convert:
         arrays = {key: np.asarray(value) for key, value in leaves.items()}
         if self.audio and "audio" in arrays:
             arrays["frames"] = self.audio(arrays.pop("audio"))
+        texts = {key: _string(leaves[key]) for key in self.strings & leaves.keys() if is_string(leaves[key])}
         numbers = {
             key: as_image(value, self.size) if key in self.images else narrow(value)
             for key, value in arrays.items()
-            if value.dtype.kind in "biuf"  # no strings, no objects
+            if value.dtype.kind in "biuf" and key not in texts  # no strings, no objects
         }
-        return numbers | {key: _string(leaves[key]) for key in self.strings & leaves.keys() if is_string(leaves[key])}
+        return numbers | texts
 
 
 def is_string(value: Any) -> bool:
-    """Whether a leaf of an example is one text."""
-    return isinstance(value, str | bytes)
+    """Whether a leaf of an example is one text, or a list of words (an empty list is one)."""
+    return isinstance(value, str | bytes) or (
+        isinstance(value, list) and all(isinstance(word, str | bytes) for word in value)
+    )
 
 
-def _string(value: str | bytes) -> np.ndarray:
-    return np.array(value.decode(errors="replace") if isinstance(value, bytes) else value, dtype=object)
+def _string(value: str | bytes | list) -> np.ndarray:
+    words = [value] if isinstance(value, str | bytes) else value
+    texts = (word.decode(errors="replace") if isinstance(word, bytes) else str(word) for word in words)
+    return np.array(" ".join(texts), dtype=object)
 
 
 def as_image(image: np.ndarray, size: tuple[int, ...] = ()) -> np.ndarray:

@@ -11,9 +11,9 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 from tokenizers import Tokenizer
 
-from data import tables, text
+from data import tables, tags, text
 from data.errors import UserError, nearest
-from data.examples import Batch, as_image
+from data.examples import Batch, as_image, stack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +63,14 @@ class Info:
         tokenizer = self._tokenizer(key)
         return None if tokenizer is None else functools.partial(text.decode, tokenizer)
 
-    def encode_text(self, key: str, texts: Sequence[str]) -> Batch:
+    def encode_text(self, key: str, texts: Sequence[str], words: bool = False) -> Batch:
         """Returns new texts for `key` as a batch: `<key>` int32 [b, t], `<key>_mask` [b, t] and `<key>_lengths` [b].
 
         Texts stand between <bos> and <eos>, if those of the set do: windows of a running text do not.
+
+        Args:
+            words: whether words, which spaces part, are tokenised one by one, as a tagger's are; then `<key>_starts`
+                bool [b, t] too, true at the first token of each.
 
         Raises:
             UserError: `key` is not tokenised text, or there are no texts.
@@ -76,7 +80,13 @@ class Info:
             raise UserError(f"{self.name} has no text {key!r}: {nearest(key, self.tokenizers)}")
         if not texts:
             raise UserError(f"no text for {key!r}")
-        return text.padded(key, tokenizer, texts)
+        if not words:
+            return text.padded(key, tokenizer, texts)
+        encodings = tags.encode_words(tokenizer, texts)
+        longest = max(len(encoding.ids) for encoding in encodings)
+        ids = [np.array(encoding.ids, np.int32) for encoding in encodings]
+        starts = [np.isin(np.arange(longest), tags.starts(encoding)) for encoding in encodings]
+        return stack({key: ids}, {key: longest}) | {f"{key}_starts": np.stack(starts)}
 
     def _tokenizer(self, key: str) -> Tokenizer | None:
         if key == "labels" and key not in self.tokenizers:  # of a language model: the tokens after `tokens`

@@ -41,6 +41,8 @@ class Official(Source):
         self.classes = tuple((self.builder.info.metadata or {}).get("classes", ()))
         if isinstance(label, tfds.features.ClassLabel) and label.num_classes:
             self.classes = tuple(label.names)
+        listed = {key: leaf.feature for key, leaf in self.leaves.items() if isinstance(leaf, tfds.features.Sequence)}
+        self.names = {key: tuple(x.names) for key, x in listed.items() if isinstance(x, tfds.features.ClassLabel)}
         shapes = {key: info.shape for key, info in flatten(self.builder.info.features.get_tensor_info())}
         self.ragged = frozenset(k for k, shape in shapes.items() if shape[:1] == (None,)) - self.images
 

@@ -1,6 +1,7 @@
 """Where examples come from, before they are batches: named splits, cut by TFDS's own syntax ("train[:80%]+test")."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ class Source:
     Attributes:
         splits: what there is, for `resolve`.
         classes: names of the values of `label`; () if the set does not name them.
+        names: key of a list of classes -> their names.
         images: keys that hold images.
         ragged: keys whose first axis varies from example to example.
         is_table: every example is a row of scalars.
@@ -23,6 +25,7 @@ class Source:
 
     splits: Mapping[str, tfds.core.SplitInfo]
     classes: tuple[str, ...] = ()
+    names: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     images: frozenset[str] = frozenset()
     ragged: frozenset[str] = frozenset()
     is_table: bool = False

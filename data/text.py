@@ -42,6 +42,10 @@ def check(config: ConfigDict) -> Fit | None:
         raise UserError("data.horizon forecasts a series: set data.window, its past, and leave data.text empty")
     if config.eval_window and (config.horizon or not config.window):
         raise UserError("data.eval_window is for windows of a running text: set data.window and no data.horizon")
+    if config.tags and (config.window or config.target or not config.text):
+        raise UserError(
+            f"data.tags {config.tags!r} are of the words of data.text: set that, no data.window or data.target"
+        )
     if config.max_length and (config.window or not config.text):
         raise UserError("data.max_length cuts texts: set data.text, and no data.window")
     if 0 < config.max_length < 3:

@@ -41,6 +41,7 @@ def default() -> ConfigDict:
             "text": (),  # keys whose strings become token ids, ("source", "target")
             "tokenizer": "",  # of data/tokenizers.py, fitted to each of them: "characters()", "words(size=10000)"
             "max_length": 0,  # tokens, <bos> and <eos> included, that a text is cut to; 0 = never
+            "tags": "",  # key with a class for every word of the last of `text`, a list or parted by spaces; "" = none
             "references": "",  # key of a text with a further reference a line for the last of `text`; "" = none
             "audio": "",  # of data/audio.py, makes `frames` of `audio`: "LogMel(bands=40)"; "" = samples as they are
             "window": 0,  # tokens that a running text is cut into, or steps of a series before a forecast; 0 = neither

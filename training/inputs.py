@@ -43,7 +43,7 @@ def encode(config: ConfigDict, info: Info, task: Any, files: list[str], lines: l
         wanted = "lines of text on standard input" if reads_text else "files"
         raise UserError(f"this run was trained on {info.name}, of which it reads {key!r}: give {wanted}")
     if lines:
-        return _masked(lines, info.encode_text(key, lines))
+        return _masked(lines, info.encode_text(key, lines, words=bool(config.data.tags)))
     for text in files:
         _check_file(text)
     if config.data.audio:

@@ -125,8 +125,12 @@ def _readable(outputs: dict, run: Trained, inputs: Inputs, i: int) -> dict:
     if getattr(run.task, "detokenize", None):
         return {"prediction": as_text(prediction[None], run.task.detokenize)[0]}
     if prediction.ndim and classes and prediction.dtype.kind in "iu":  # a class a position
-        length = inputs.batch.get(f"{run.task.inputs[0]}_lengths", [len(prediction)] * len(inputs.names))[i]
-        return {"prediction": [classes[int(index)] for index in prediction[:length]]}
+        key, batch = run.task.inputs[0], inputs.batch
+        if f"{key}_starts" in batch:  # or a word
+            prediction = prediction[batch[f"{key}_starts"][i]]
+        elif f"{key}_lengths" in batch:
+            prediction = prediction[: batch[f"{key}_lengths"][i]]
+        return {"prediction": [classes[int(index)] for index in prediction]}
     return {"prediction": prediction.tolist()}
 
 

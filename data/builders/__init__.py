@@ -1,6 +1,7 @@
 """TFDS builders of our own, prepared on first use without TensorFlow: sets that ship inside scikit-learn, sets that are
 drawn, and, from a download or the user's disk, sets of raw files."""
 
+from data.builders.casing import Truecasing
 from data.builders.digits import Digits
 from data.builders.listops import ListOps
 from data.builders.music import PolyMusic
@@ -15,5 +16,5 @@ from data.builders.translation import Multi30k
 
 TABLES = (BreastCancer, Diabetes, Iris, Wine)
 SEQUENCES = (Adding, CopyMemory, TemporalOrder, StringReversal, ListOps)
-RAW = (Multi30k, AGNewsTopics, ETT, PolyMusic, JoinedDigits, NLVR)  # all others need no file
+RAW = (Multi30k, AGNewsTopics, ETT, PolyMusic, JoinedDigits, NLVR, Truecasing)  # all others need no file
 BUILDERS = {builder.name: builder for builder in (Digits, *TABLES, *SEQUENCES, Scenes, *RAW)}

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from benchmarks.baselines import CS, NGrams, baselines, running_text
+from data import text, tokenizers
 from data.dataset import ArraySplit, Info, StreamSplit
 from data.errors import UserError
 from data.windows import ForecastSplit, language_windows
@@ -274,3 +275,20 @@ def test_the_command(tmp_path):
     code, out, err = commands.run(*command, "--config.data.splits.test=", script="-m", **environment)
     assert (code, out) == (2, "")
     assert err == "error: data.splits.test is empty: baselines are reported on it\n"
+
+
+def test_commonest_tag_of_a_word():
+    fitted = text.fit(tokenizers.words(), {"words": ["a b c d"]})["words"]
+    (ids,) = text.encode(fitted, ["a b c d"])  # <bos> and <eos> around
+
+    def part(words, tags):
+        tokens = np.concatenate([ids[:1], ids[words], ids[-1:]])
+        tags, mask = np.array([-1, *tags, -1]), np.array([0, *np.ones(len(tags)), 0], np.float32)
+        lengths = {f"{key}_lengths": np.array([len(tokens)]) for key in ("words", "tags")}
+        return ArraySplit({"words": tokens[None], "tags": tags[None], "tags_mask": mask[None], **lengths})
+
+    splits = {"train": part([1, 1, 1, 2, 2, 3], [0, 0, 1, 1, 1, 1]), "test": part([1, 2, 3, 4], [0, 1, 0, 1])}
+    shapes = {key: (values.shape[1:], values.dtype.name) for key, values in splits["train"].arrays.items()}
+    info = Info("made", {"train": 1, "test": 1}, shapes, ("x", "y"), tokenizers={"words": fitted.to_str()})
+    values = {row.baseline: row.value for row in baselines(splits, info)}
+    assert values == {"commonest class": 0.5, "commonest class of the word": 0.75}

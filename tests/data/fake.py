@@ -97,7 +97,19 @@ def _picture(random: np.random.Generator) -> dict[str, Any]:
     return {"image": random.integers(0, 256, (50, 200, 3), dtype=np.uint8), "text": _sentence(random)}
 
 
+def _cased(random: np.random.Generator) -> dict[str, Any]:
+    words = _sentence(random).split()
+    return {"words": words, "case": [len(word) % 4 for word in words]}
+
+
+def _spoken(random: np.random.Generator) -> dict[str, Any]:
+    words = _sentence(random).split()
+    classes = [len(word) % 3 for word in words]
+    return {"tokens": words, "pos": classes, "chunks": classes, "ner": classes}
+
+
 RAW = {
+    "truecasing": _cased,
     "multi30k/de-en": _pair,
     "ag_news_topics": _news,
     "ett/h1": _series,
@@ -109,12 +121,17 @@ RAW = {
 }
 SPLITS = {"multi30k/de-en": {"train": 32, "validation": 16, "test_2016": 16}, "nlvr": {"train": 80, "test": 16}}
 SPLITS |= dict.fromkeys(("tiny_shakespeare", "ett/h1"), dict.fromkeys(SIZES, 1))
-TEXT = tfds.features.Text()
+TEXT, THREE = tfds.features.Text(), tfds.features.ClassLabel(num_classes=3)
+TAGGED = ("pos", "chunks", "ner")
 STORED = {  # sets whose official builder is not asked once they are prepared
     "tiny_shakespeare": ({"text": TEXT}, _running_text),
     "clinc_oos": (
         {"text": TEXT, "intent": np.int32, "intent_name": TEXT, "domain": np.int32, "domain_name": TEXT},
         _intent,
+    ),
+    "conll2003": (
+        {"tokens": tfds.features.Sequence(TEXT), **{key: tfds.features.Sequence(THREE) for key in TAGGED}},
+        _spoken,
     ),
 }
 DRAWN = ("adding/200", "copy_memory/100", "temporal_order/6a")
@@ -125,6 +142,7 @@ def prepare_recipes(data_dir: str) -> None:
     without any raw file.
     """
     tfds.disable_progress_bar()
+    prepare("imdb_reviews", data_dir, {"train": 80, "test": 16})
     for name, (features, draw) in STORED.items():
         fields = {"name": name, "FEATURES": features}
         _make(type(name, (_Stored,), fields, skip_registration=True), name, draw, data_dir)

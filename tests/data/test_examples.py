@@ -33,6 +33,7 @@ def test_strings_that_are_asked_for_stay_whole():
         "text": "naïve\x00",
         "deep/name": "x",
         "numbers": 3,
+        "many": "a b",
     }
 
 

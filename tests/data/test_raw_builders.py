@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from scipy.io import wavfile
 
-from data.builders import RAW, music, news, nlvr, series, speech, translation
+from data.builders import RAW, casing, music, news, nlvr, series, speech, translation
 from data.errors import UserError
 from data.official import Official
 from data.windows import ForecastSplit
@@ -310,3 +310,20 @@ def test_nlvr(pictures, load, tmp_path):
             text = example["text"].decode()
             assert text.startswith(prefix)
             assert example["image"].shape == (50, 200, 3) and set(example["image"].ravel()) == {greys[text]}
+
+
+def test_truecasing(place, load, monkeypatch):
+    articles = " \n = Heading = \n \n The USA and McGee 's <unk> 19 . iPod ? \n\n" + " Yes ! \n" * 18
+    files = {file.name: articles.encode() for file in (casing.TRAIN, casing.TEST)}
+    place("truecasing", files)
+    for name in ("TRAIN", "TEST"):
+        file = getattr(casing, name)
+        monkeypatch.setattr(casing, name, dataclasses.replace(file, sha256=digest(files[file.name])))
+    splits, info = load("truecasing")
+    assert {split: len(examples) for split, examples in splits.items()} == {"train": 18, "validation": 2, "test": 20}
+    (first,) = [example for example in splits["test"] if len(example["words"]) == 8]
+    words = [word.decode() for word in first["words"]]
+    assert words == ["the", "usa", "and", "mcgee", "'s", "<unk>", "19", "."]
+    names = [*info.features["case"].feature.names, "none"]
+    cases = [names[case] for case in first["case"]]
+    assert cases == ["capital", "upper", "lower", "mixed", "lower", "none", "none", "none"]

@@ -1,5 +1,6 @@
 """predict.py of language models, classifiers of text, translators, recognisers and captioners, against evaluation."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +11,7 @@ from data.errors import UserError
 from data.official import Official
 from tests.training import commands
 from training import attention_figures
-from training.predict import complete, draw_attention, line, predict
+from training.predict import complete, draw_attention, line, load, predict
 
 FEW = 5
 
@@ -90,6 +91,20 @@ def test_lines_are_classified(trained, recipes_dir):
         assert line(row).startswith(f"{row['input']}\t{row['prediction']}\t{row['prediction']} 0.")
     with pytest.raises(UserError, match="RecurrentClassifier does not attend"):
         draw_attention("a.png", predictions)
+
+
+def test_every_word_of_a_line_is_tagged(trained, recipes_dir):
+    one = trained(text, "truecasing")
+    lines = [" ".join(word.decode() for word in example["words"]) for example in raw(one, recipes_dir)]
+    rows = predict(str(one.workdir), [], [*lines, ""]).rows
+    model, test = load(str(one.workdir)), one.run.splits["test"].batch(np.arange(FEW))
+    inputs = (jnp.asarray(test[key]) for key in one.run.task.inputs)
+    logits = model.model.apply(model.variables, *inputs, train=False)
+    for i, row in enumerate(rows[:FEW]):
+        expected = np.argmax(logits[i], -1)[test["case_mask"][i] > 0]
+        assert row["prediction"] == [one.run.info.classes[k] for k in expected]
+        assert len(row["prediction"]) == len(lines[i].split())
+    assert rows[FEW]["prediction"] == []
 
 
 def test_lines_are_translated_in_order(trained, recipes_dir, tmp_path):
