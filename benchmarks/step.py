@@ -8,6 +8,7 @@ Needs the extra `bench`. A ratio below 1 means that ours is faster.
 import argparse
 import functools
 import importlib.metadata
+import itertools
 import sys
 import time
 from collections.abc import Callable
@@ -35,7 +36,7 @@ except ImportError:
     torch = None
 
 BATCH = 128
-RECURRENT_BATCH = 32
+RECURRENT = ((64, 512, 128), (32, 256, 256), (32, 128, 512))  # batch, time steps, units
 STEPS = 3  # in a turn, after one that is not timed: the other side's threads may still be spinning
 
 
@@ -154,22 +155,17 @@ def main() -> int:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 10, BATCH, np.int32)
     digits, images = (rng.standard_normal((BATCH, *shape), np.float32) for shape in ((28, 28, 1), (32, 32, 3)))
-    sequences = rng.standard_normal((RECURRENT_BATCH, 256, 256), np.float32)
     networks = {
         "MLP 784-512-512-10": (digits, MLP(), lambda: torch_mlp(784, (512, 512), 10)),
         "ResNet-20, 32x32": (images, CifarResNet(depth=20), torch_resnet20),
         "ResNet-20, flax's Conv": (images, CifarResNet(depth=20, conv=flax.linen.Conv), torch_resnet20),
-        "LSTM 256, b 32, t 256": (
-            sequences,
-            RecurrentClassifier(cell=LSTM, widths=(256,)),
-            lambda: torch_recurrent("LSTM", 256, 256, 10),
-        ),
-        "GRU 256, b 32, t 256": (
-            sequences,
-            RecurrentClassifier(cell=GRU, widths=(256,)),
-            lambda: torch_recurrent("GRU", 256, 256, 10),
-        ),
     }
+    for cell, (batch, steps, units) in itertools.product((LSTM, GRU), RECURRENT):
+        networks[f"{cell.__name__} {units}, b {batch}, t {steps}"] = (
+            rng.standard_normal((batch, steps, units), np.float32),
+            RecurrentClassifier(cell=cell, widths=(units,)),
+            functools.partial(torch_recurrent, cell.__name__, units, units, 10),
+        )
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "flax", "torch"))
     print(f"{versions}; {jax.devices()[0].device_kind}, {cores()} cores; batch {BATCH}, float32, {rounds} rounds")
     print(f"{'network':22} {'devices':>7} {'ours ms':>8} {'torch ms':>8} {'ratio':>6}  middle half, and range of all")

@@ -207,13 +207,16 @@ def check_output(path: str, suffixes: tuple[str, ...], flag: str = "--output") -
 
 
 def write(path: str, rows: list[dict]) -> None:
-    """Writes rows as CSV (a column `p(CLASS)` per class) or as JSON, one object a line."""
+    """Writes rows as CSV (a column `p(CLASS)` per class; lists as JSON) or as JSON, one object a line."""
     if Path(path).suffix == ".jsonl":
         text = "".join(json.dumps(row) + "\n" for row in rows)
     else:
         flat = [
             {
-                **{key: row[key] for key in ("input", "prediction")},
+                "input": row["input"],
+                "prediction": json.dumps(row["prediction"])
+                if isinstance(row["prediction"], list)
+                else row["prediction"],
                 **{f"p({k})": p for k, p in row.get("probability", {}).items()},
             }
             for row in rows

@@ -120,6 +120,7 @@ RAW = {
     "nlvr": _picture,
 }
 SPLITS = {"multi30k/de-en": {"train": 32, "validation": 16, "test_2016": 16}, "nlvr": {"train": 80, "test": 16}}
+SPLITS["conll2003"] = {"train": 32, "dev": 16, "test": 16}
 SPLITS |= dict.fromkeys(("tiny_shakespeare", "ett/h1"), dict.fromkeys(SIZES, 1))
 TEXT, THREE = tfds.features.Text(), tfds.features.ClassLabel(num_classes=3)
 TAGGED = ("pos", "chunks", "ner")

@@ -15,7 +15,7 @@ from training.config import default, leaves, validate
 from training.loop import Results, Trainer
 
 ALL = [
-    *((text, name) for name in text.SETS),
+    *((text, name) for name, (_, data, *_) in text.SETS.items() if data),
     *((translation, name) for name in translation.ATTENTION),
     *((speech, name) for name in speech.SPLITS),
     *((captions, name) for name in captions.SETS),

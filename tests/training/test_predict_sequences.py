@@ -1,7 +1,10 @@
 """predict.py of language models, classifiers of text, translators, recognisers and captioners, against evaluation."""
 
+import json
+
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from scipy.io import wavfile
@@ -11,7 +14,7 @@ from data.errors import UserError
 from data.official import Official
 from tests.training import commands
 from training import attention_figures
-from training.predict import complete, draw_attention, line, load, predict
+from training.predict import complete, draw_attention, line, load, predict, write
 
 FEW = 5
 
@@ -93,7 +96,7 @@ def test_lines_are_classified(trained, recipes_dir):
         draw_attention("a.png", predictions)
 
 
-def test_every_word_of_a_line_is_tagged(trained, recipes_dir):
+def test_every_word_of_a_line_is_tagged(trained, recipes_dir, tmp_path):
     one = trained(text, "truecasing")
     lines = [" ".join(word.decode() for word in example["words"]) for example in raw(one, recipes_dir)]
     rows = predict(str(one.workdir), [], [*lines, ""]).rows
@@ -105,6 +108,10 @@ def test_every_word_of_a_line_is_tagged(trained, recipes_dir):
         assert row["prediction"] == [one.run.info.classes[k] for k in expected]
         assert len(row["prediction"]) == len(lines[i].split())
     assert rows[FEW]["prediction"] == []
+    write(str(tmp_path / "tags.csv"), rows)
+    frame = pd.read_csv(tmp_path / "tags.csv", keep_default_na=False)
+    assert frame["input"].tolist() == [*lines, ""]
+    assert [json.loads(cell) for cell in frame["prediction"]] == [row["prediction"] for row in rows]
 
 
 def test_lines_are_translated_in_order(trained, recipes_dir, tmp_path):

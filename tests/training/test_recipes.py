@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 
 from arch.layers.attention import General
@@ -42,6 +43,22 @@ def test_other_arguments_fit_data_of_their_shape(recipe, name, recipes_dir):
     assert {"loss", "grad_norm"} <= metrics.keys()
     _, arrays = jax.eval_shape(functools.partial(eval_step, generates=run.generates, **parts), state.variables, batch)
     assert ("generated" in arrays) == run.generates
+
+
+@pytest.mark.parametrize(("name", "column"), [("class", "topic"), ("tags", "tags")])
+def test_recipes_for_ones_own_texts(name, column, tmp_path):
+    rows = 10 * [("the dog runs", "x", "DET NOUN VERB"), ("no", "y", "INTJ")]
+    frame = pd.DataFrame(rows, columns=["words" if name == "tags" else "text", "topic", "tags"])
+    frame.to_csv(tmp_path / "own.csv", index=False)
+    config = recipes.text.get_config(name)
+    config.data.name = f"csv:{tmp_path}/own.csv"
+    if name == "class":
+        config.data.target = column
+    run = build_run(config, None)
+    assert set(run.info.classes) == set(" ".join(frame[column]).split())
+    assert {split: len(part) for split, part in run.splits.items()} == {"train": 16, "validation": 2, "test": 2}
+    outputs = jax.eval_shape(run.create_state).params["head"]["kernel"].shape[-1]
+    assert outputs == len(run.info.classes)
 
 
 def test_piano_rolls_stay_bytes_until_the_model_reads_them(trained):
