@@ -195,16 +195,15 @@ def _load_text(
         for split, ids in text.encode_lines(fitted[config.text[-1]], references).items():
             arrays[split][config.references] = ids
     splits = {split: ArraySplit(values) for split, values in arrays.items()}
-    info = _info(config.name, splits, splits["train"].arrays, _classes(splits, classes))
+    classes = classes if config.tags else _classes(splits, classes)
+    info = _info(config.name, splits, splits["train"].arrays, classes)
     return splits, dataclasses.replace(info, tokenizers={key: value.to_str() for key, value in fitted.items()})
 
 
 def _tagged(config: ConfigDict, tokenizer: Tokenizer, texts: Texts, columns: Columns) -> Columns:
     """Returns the ids of the last text, which it takes out of `texts`, and the tags of `columns` at its tokens."""
-    key = config.text[-1]
-    return dict(
-        zip((key, config.tags), tags.encode(tokenizer, texts.pop(key), columns[config.tags], config.tags), strict=True)
-    )
+    ids, at_tokens = tags.encode(tokenizer, texts.pop(config.text[-1]), columns[config.tags], config.tags)
+    return {config.text[-1]: ids, config.tags: at_tokens}
 
 
 def _text_rows(
@@ -215,7 +214,7 @@ def _text_rows(
     texts = {split: text.of_frame(frame, text.keys(config)) for split, frame in frames.items()}
     tagged = {split: text.of_frame(frame, tuple(filter(None, (config.tags,)))) for split, frame in frames.items()}
     frames = {split: frame.drop(columns=[*text.keys(config), *tagged[split]]) for split, frame in frames.items()}
-    answers, classes = _answers(config, frames, source.classes)
+    answers, classes = ({}, ()) if config.tags else _answers(config, frames, source.classes)
     unused = [_target_column(config, frames["train"])] if answers else []
     columns = {split: text.numbers(frame.drop(columns=unused)) for split, frame in frames.items()}
     for split, part in tagged.items():

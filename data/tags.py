@@ -13,8 +13,6 @@ from tokenizers import Encoding, Tokenizer
 from data.errors import UserError, nearest
 from data.text import Columns, Ids
 
-# t: tokens of a text
-
 UNTAGGED = -1  # in the data too, as TFDS marks what has no label
 
 

@@ -46,6 +46,15 @@ def test_a_tag_stands_at_the_first_token_of_its_word(table):
     assert seen == set(range(len(WORDS)))
 
 
+def test_a_label_beside_the_tags_is_a_column_like_others(table, tmp_path):
+    made = table()
+    path = tmp_path / "tagged.csv"
+    pd.read_csv(path).assign(label=[9, 8, 9, 7]).to_csv(path, index=False)
+    splits, info = data.load(made)
+    assert set(info.classes) == set(" ".join(TAGS).split())
+    assert sorted(splits["train"].arrays["label"]) == [7, 8, 9, 9]
+
+
 def test_words_are_cut_into_tokens_one_by_one():
     recipe = tokenizers.bpe(size=262)
     fitted = text.fit(recipe, {"x": tags.words(["ababab ab", "ba abab"])})["x"]
