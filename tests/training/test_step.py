@@ -16,6 +16,8 @@ from training import state as state_lib
 from training.parallel import Parallel
 from training.step import MICROBATCH, eval_step, train_step
 
+pytestmark = pytest.mark.usefixtures("compile_fast")
+
 BATCH, STEPS = 32, 20
 OPTIMIZER = optax.sgd(0.05, momentum=0.9)
 MODELS = {
@@ -35,6 +37,12 @@ def batches():
     return [
         dict(zip(("image", "label", "mask"), part, strict=True)) for part in zip(images, labels, masks, strict=True)
     ]
+
+
+@pytest.fixture(scope="module")
+def on_one_device(batches):
+    """Returns the final state of each model, by name."""
+    return {name: run(model, batches) for name, model in MODELS.items()}
 
 
 def run(model, batches, strategy=None, accumulate=1):
@@ -66,8 +74,8 @@ def run(model, batches, strategy=None, accumulate=1):
 
 @pytest.mark.parametrize("layout", [(None, 4), ("pmap", 1), ("pmap", 4), ("fsdp", 1), ("fsdp", 4)], ids=str)
 @pytest.mark.parametrize("name", MODELS)
-def test_layouts_agree(name, layout, batches):
-    expected, actual = run(MODELS[name], batches), run(MODELS[name], batches, *layout)
+def test_layouts_agree(name, layout, batches, on_one_device):
+    expected, actual = on_one_device[name], run(MODELS[name], batches, *layout)
     moved = state_lib.create(MODELS[name], OPTIMIZER, (jnp.zeros((1, 8, 8, 1)),), jax.random.key(0)).params
     assert max(jax.tree.leaves(jax.tree.map(lambda a, b: float(abs(a - b).max()), moved, expected.params))) > 1e-2
     for part in ("params", "mutable", "ema"):
