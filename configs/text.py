@@ -4,8 +4,8 @@
 shakespeare: characters of tiny_shakespeare, truncated back-propagation with the state carried from window to window;
 write with `python predict.py --workdir=runs/shakespeare --prompt="ROMEO:" --temperature=0.7`.
 clinc_oos (150 intents and out of scope), ag_news (4 topics), imdb (sentiment): words, a bidirectional network, the mean
-of its outputs. truecasing (capitals to put back), conll2003 (parts of speech): a class
-for every word, a bidirectional network over byte pairs. Another cell: --config.model.cell=layers.recurrent.GRU
+of its outputs. truecasing (capitals to put back), conll2003 (parts of speech): a class for every word, a bidirectional
+network over byte pairs. Another cell: --config.model.cell=layers.recurrent.GRU
 
 One's own, in a table with a column `text` and a target, or `words` ("the dog runs") and `tags` ("DET NOUN VERB"):
     python train.py --config=configs/text.py:class --workdir=runs/mine --config.data.name=csv:F --config.data.target=C

@@ -23,7 +23,7 @@ class Truecasing(FromFiles, skip_registration=True):
     numbers are no rivals of published ones.
 
     Source: S. Merity, C. Xiong, J. Bradbury, R. Socher, Pointer Sentinel Mixture Models, arXiv 1609.07843. The task: L.
-    Lita, A. Ittycheriah, S. Roukos, N. Kambhatla, tRuEcasIng, ACL 2003. Licence: CC BY-SA 3.0.
+    Lita, A. Ittycheriah, S. Roukos, N. Kambhatla, tRuEcasIng, ACL 2003. Licence: CC BY-SA.
     """
 
     name = "truecasing"

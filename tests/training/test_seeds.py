@@ -22,8 +22,6 @@ from training.run import Run, build_run
 from training.seeds import Seeds, Trainer, refusal
 from training.step import train_step
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 SEEDS, STEPS = (0, 7, 1), 4
 
 

@@ -16,8 +16,6 @@ from training import state as state_lib
 from training.parallel import Parallel
 from training.step import MICROBATCH, eval_step, train_step
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 BATCH, STEPS = 32, 20
 OPTIMIZER = optax.sgd(0.05, momentum=0.9)
 MODELS = {
