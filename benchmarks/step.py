@@ -40,6 +40,17 @@ RECURRENT = ((64, 512, 128), (32, 256, 256), (32, 128, 512))  # batch, time step
 STEPS = 3  # in a turn, after one that is not timed: the other side's threads may still be spinning
 
 
+class FlaxLSTM(flax.linen.Module):
+    """A `RecurrentClassifier` of flax's own scan and cell."""
+
+    units: int
+
+    @flax.linen.compact
+    def __call__(self, x, train):
+        outputs = flax.linen.RNN(flax.linen.OptimizedLSTMCell(self.units))(x)
+        return flax.linen.Dense(10)(outputs[:, -1])
+
+
 def our_step(model, images: np.ndarray, labels: np.ndarray, parallel: Parallel | None) -> tuple[Callable, int]:
     """Returns a function that does one step, on all devices of `parallel` or on one, and waits for it, and the number
     of parameters.
@@ -160,15 +171,20 @@ def main() -> int:
         "ResNet-20, 32x32": (images, CifarResNet(depth=20), torch_resnet20),
         "ResNet-20, flax's Conv": (images, CifarResNet(depth=20, conv=flax.linen.Conv), torch_resnet20),
     }
-    for cell, (batch, steps, units) in itertools.product((LSTM, GRU), RECURRENT):
-        networks[f"{cell.__name__} {units}, b {batch}, t {steps}"] = (
+    recurrent = {
+        "LSTM": lambda units: RecurrentClassifier(cell=LSTM, widths=(units,)),
+        "GRU": lambda units: RecurrentClassifier(cell=GRU, widths=(units,)),
+        "flax's LSTM": FlaxLSTM,
+    }
+    for (cell, of), (batch, steps, units) in itertools.product(recurrent.items(), RECURRENT):
+        networks[f"{cell} {units}, b {batch}, t {steps}"] = (
             rng.standard_normal((batch, steps, units), np.float32),
-            RecurrentClassifier(cell=cell, widths=(units,)),
-            functools.partial(torch_recurrent, cell.__name__, units, units, 10),
+            of(units),
+            functools.partial(torch_recurrent, cell.split()[-1], units, units, 10),
         )
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "flax", "torch"))
     print(f"{versions}; {jax.devices()[0].device_kind}, {cores()} cores; batch {BATCH}, float32, {rounds} rounds")
-    print(f"{'network':22} {'devices':>7} {'ours ms':>8} {'torch ms':>8} {'ratio':>6}  middle half, and range of all")
+    print(f"{'network':28} {'devices':>7} {'ours ms':>8} {'torch ms':>8} {'ratio':>6}  middle half, and range of all")
     for name, (inputs, model, peer) in networks.items():
         targets = labels[: len(inputs)]
         layouts = {1: None, jax.device_count(): Parallel()}  # a CPU as one device, and as one a core
@@ -179,7 +195,7 @@ def main() -> int:
         for devices, times in zip(layouts, our_times, strict=True):
             lowest, low, middle, high, highest = np.percentile(times / their_times, (0, 25, 50, 75, 100))
             print(
-                f"{name:22} {devices:7} {np.median(times):8.1f} {np.median(their_times):8.1f} {middle:6.2f}"
+                f"{name:28} {devices:7} {np.median(times):8.1f} {np.median(their_times):8.1f} {middle:6.2f}"
                 f"  {low:.2f}-{high:.2f}, {lowest:.2f}-{highest:.2f}",
                 flush=True,
             )

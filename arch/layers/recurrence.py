@@ -1,10 +1,11 @@
-"""The scan of recurrent layers, with a backward pass of its own: on a CPU level with PyTorch's fused layers.
+"""The scan of recurrent layers, with a backward pass of its own; `benchmarks.step` compares it with PyTorch's layers.
 
-A step is two matrix products, of input and state, and elementwise work on what they give, the pre-activations.
-Automatic differentiation of a scan adds up the kernels' gradients step by step and saves every intermediate value. Here
-only states and pre-activations are saved; the elementwise work is computed again on the way back, the gradients of the
-pre-activations are written over them, and each kernel's gradient is one product over all steps and examples. Inputs
-are projected inside the loop: on a CPU the traffic of [t, b, k] costs more than one large product gains.
+A step is two matrix products, of input and state, and elementwise work on what they give, the pre-activations; where
+only their sum matters it is one product, of both side by side. Automatic differentiation of a scan adds up the kernels'
+gradients step by step and saves every intermediate value. Here only states and pre-activations are saved; the
+elementwise work is computed again on the way back, the gradients of the pre-activations are written over them, and each
+kernel's gradient is one product over all steps and examples. Inputs are projected inside the loop: on a CPU the traffic
+of [t, b, k] costs more than one large product gains.
 """
 
 import functools
@@ -72,9 +73,11 @@ def recurrence(
 def _forward(step, weights, params, state, x, masks, constants):
     def body(t, loop):
         state, states, saved = loop
-        projected = at(x, t) @ weights.input_kernel + weights.bias
-        u = step.product_input(state, constants).astype(x.dtype) @ weights.recurrent_kernel
-        pre = (projected + u,) if step.additive else (projected, u)
+        inputs, remembered = at(x, t), step.product_input(state, constants).astype(x.dtype)
+        if step.additive:
+            pre = (jnp.concatenate([inputs, remembered], axis=1) @ both + weights.bias,)
+        else:
+            pre = (inputs @ weights.input_kernel + weights.bias, remembered @ weights.recurrent_kernel)
         state = step.update(params, pre, state, at(masks, t))
         return state, put(states, state, t), put(saved, pre, t)
 
@@ -82,6 +85,7 @@ def _forward(step, weights, params, state, x, masks, constants):
         return lax.optimization_barrier(jnp.zeros((length, *leaf.shape), leaf.dtype))
 
     length, batch, _ = x.shape
+    both = jnp.concatenate(weights[:2]) if step.additive else None
     widths = [kernel.shape[1] for kernel in weights[step.additive : 2]]
     states, saved = jax.tree.map(empty, (state, tuple(jnp.zeros((batch, width), x.dtype) for width in widths)))
     _, states, saved = lax.fori_loop(0, length, body, (state, states, saved))
