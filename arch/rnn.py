@@ -158,15 +158,18 @@ class RecurrentForecaster(nn.Module):
     Attributes:
         num_classes: numbers to forecast, steps times channels.
         cell, widths, dropout: as in `RecurrentClassifier`, which it is but for the differences.
+        autoregressive: whether a linear map of a channel's past, one for all channels, is added to what the network
+            says of it (LSTNet: Lai et al. 2018, arXiv 1703.07015, sec. 3.6).
     """
 
     num_classes: int = 7 * 24
     cell: Callable[..., nn.Module] = LSTM
     widths: tuple[int, ...] = (64,)
     dropout: float = 0.0
+    autoregressive: bool = False
     dtype: DTypeLike | None = None
 
-    TINY: ClassVar[dict] = {"num_classes": 12, "widths": (8,), "dropout": 0.2}
+    TINY: ClassVar[dict] = {"num_classes": 12, "widths": (8,), "dropout": 0.2, "autoregressive": True}
 
     @nn.compact
     def __call__(
@@ -181,5 +184,9 @@ class RecurrentForecaster(nn.Module):
             dtype=self.dtype,
             name="network",
         )
-        changes = network(past - last, train=train)
-        return last + changes.reshape(len(past), -1, past.shape[-1])
+        changes = network(past - last, train=train).reshape(len(past), -1, past.shape[-1])
+        if self.autoregressive:
+            channels = jnp.swapaxes(past - last, 1, 2)
+            layer = nn.Dense(changes.shape[1], dtype=self.dtype, name="autoregression")
+            changes += jnp.swapaxes(layer(channels), 1, 2)
+        return last + changes
