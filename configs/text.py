@@ -72,7 +72,7 @@ def classifier(config, target):
     config.task.inputs = ("text", "text_lengths")
     config.model.name = "rnn.RecurrentClassifier"
     config.model.pooling = "mean"
-    config.model.variational = True  # drops words' embeddings too
+    config.model.variational = True  # drops features of the embeddings, too
     bidirectional(config)
 
 
