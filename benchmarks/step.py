@@ -40,14 +40,15 @@ RECURRENT = ((64, 512, 128), (32, 256, 256), (32, 128, 512))  # batch, time step
 STEPS = 3  # in a turn, after one that is not timed: the other side's threads may still be spinning
 
 
-class FlaxLSTM(flax.linen.Module):
-    """A `RecurrentClassifier` of flax's own scan and cell."""
+class FlaxRecurrent(flax.linen.Module):
+    """A `RecurrentClassifier` of flax's own scan and cells."""
 
     units: int
+    cell: type[flax.linen.RNNCellBase] = flax.linen.OptimizedLSTMCell
 
     @flax.linen.compact
     def __call__(self, x, train):
-        outputs = flax.linen.RNN(flax.linen.OptimizedLSTMCell(self.units))(x)
+        outputs = flax.linen.RNN(self.cell(self.units))(x)
         return flax.linen.Dense(10)(outputs[:, -1])
 
 
@@ -174,7 +175,7 @@ def main() -> int:
     recurrent = {
         "LSTM": lambda units: RecurrentClassifier(cell=LSTM, widths=(units,)),
         "GRU": lambda units: RecurrentClassifier(cell=GRU, widths=(units,)),
-        "flax's LSTM": FlaxLSTM,
+        "flax's LSTM": FlaxRecurrent,
     }
     for (cell, of), (batch, steps, units) in itertools.product(recurrent.items(), RECURRENT):
         networks[f"{cell} {units}, b {batch}, t {steps}"] = (

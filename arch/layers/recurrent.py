@@ -15,6 +15,7 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Bool, Float
 
+from arch.layers.gates import sigmoid, tanh
 from arch.layers.recurrence import State, Step, Weights, recurrence
 
 # Shapes: t time, b batch, f input features, n units, k width of all blocks.
@@ -181,7 +182,7 @@ class Cell(nn.Module):
 class Elman(Cell):
     """`h = activation(W x + U h + b)` (Elman 1990)."""
 
-    activation: Activation = jnp.tanh
+    activation: Activation = tanh
 
     gates = ("h",)
 
@@ -225,9 +226,9 @@ class LSTM(Cell):
     coupled: bool = False
     peepholes: bool = False
     full_gate_recurrence: bool = False
-    input_activation: Activation = jnp.tanh
-    output_activation: Activation = jnp.tanh
-    gate_activation: Activation = nn.sigmoid
+    input_activation: Activation = tanh
+    output_activation: Activation = tanh
+    gate_activation: Activation = sigmoid
     forget_bias: float = 1.0
     zoneout_cell: float = 0.0
 
@@ -293,8 +294,8 @@ class GRU(Cell):
     """
 
     reset_after: bool = True
-    activation: Activation = jnp.tanh
-    gate_activation: Activation = nn.sigmoid
+    activation: Activation = tanh
+    gate_activation: Activation = sigmoid
 
     gates = ("r", "z", "n")
     additive = False

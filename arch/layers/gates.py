@@ -1,0 +1,42 @@
+"""tanh and the sigmoid of recurrent cells, in a form whose loop XLA divides among a CPU's cores.
+
+XLA runs an elementwise loop on several cores if its operations outweigh the bytes it touches, and counts tanh as no
+more than one. Left on one core, the gates of each time step take so long that the other cores fall asleep, and the next
+matrix product has to wake them. Spelled out, as a quotient of polynomials, the work is counted. Other platforms use
+XLA's own tanh.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+# tanh(x) is x P(x^2) / Q(x^2) on [-7.9, 7.9]: the fit whose largest relative error, 2.5e-8 before rounding, is least.
+LIMIT = 7.9
+P = (5.24113563e-11, -5.27457074e-08, -5.77279532e-06, 2.21286992e-03, 1.23628524e-01, 9.99999976e-01)
+Q = (-1.09798862e-06, 1.00752014e-04, 2.12005931e-02, 4.56961572e-01, 1.0)
+
+
+def _rational_tanh(x: Array) -> Array:
+    clipped = jnp.clip(x.astype(jnp.float32), -LIMIT, LIMIT)
+    square = clipped * clipped
+    p, q = (functools.reduce(lambda value, coefficient: value * square + coefficient, c) for c in (P, Q))
+    return (clipped * p / q).astype(x.dtype)
+
+
+@jax.custom_jvp
+def tanh(x: Array) -> Array:
+    """The hyperbolic tangent; on a CPU to 4e-7, in float32 whatever the type of `x`."""
+    return lax.platform_dependent(x, cpu=_rational_tanh, default=jnp.tanh)
+
+
+@tanh.defjvp
+def _tanh_jvp(primals, tangents):
+    y = tanh(*primals)
+    return y, tangents[0] * (1 - y * y)
+
+
+def sigmoid(x: Array) -> Array:
+    """The logistic function, `(1 + tanh(x / 2)) / 2`."""
+    return 0.5 * tanh(0.5 * x) + 0.5
