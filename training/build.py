@@ -152,11 +152,13 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def build_task(config: ConfigDict, info: Info) -> Any:
-    """Returns the task, with the target's mean and deviation of the training split, and what makes text of its tokens.
+    """Returns the task, with the target's mean and deviation of the training split, the names of the classes, and what
+    makes text of its tokens.
     Raises UserError if the data lacks what it reads.
     """
     target = info.statistics.get("target", {"mean": 0.0, "std": 1.0})
-    task = construct(config.task, "tasks", mean=float(target["mean"]), std=float(target["std"]))
+    statistics = {"mean": float(target["mean"]), "std": float(target["std"])}
+    task = construct(config.task, "tasks", classes=tuple(info.classes), **statistics)
     if getattr(task, "detokenize", ()) is None:
         task = dataclasses.replace(task, detokenize=info.detokenize(task.target))
     for key in (*task.inputs, *task.needs):

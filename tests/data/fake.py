@@ -123,7 +123,8 @@ SPLITS = {"multi30k/de-en": {"train": 32, "validation": 16, "test_2016": 16}, "n
 SPLITS["conll2003"] = {"train": 32, "dev": 16, "test": 16}
 SPLITS |= dict.fromkeys(("tiny_shakespeare", "ett/h1"), dict.fromkeys(SIZES, 1))
 TEXT, THREE = tfds.features.Text(), tfds.features.ClassLabel(num_classes=3)
-TAGGED = ("pos", "chunks", "ner")
+NAMES = tfds.features.ClassLabel(names=["O", "B-PER", "I-PER"])
+TAGGED = {"pos": THREE, "chunks": THREE, "ner": NAMES}
 STORED = {  # sets whose official builder is not asked once they are prepared
     "tiny_shakespeare": ({"text": TEXT}, _running_text),
     "clinc_oos": (
@@ -131,7 +132,7 @@ STORED = {  # sets whose official builder is not asked once they are prepared
         _intent,
     ),
     "conll2003": (
-        {"tokens": tfds.features.Sequence(TEXT), **{key: tfds.features.Sequence(THREE) for key in TAGGED}},
+        {"tokens": tfds.features.Sequence(TEXT), **{key: tfds.features.Sequence(of) for key, of in TAGGED.items()}},
         _spoken,
     ),
 }

@@ -24,7 +24,7 @@ ALL = [
     *((sequences, name) for name in sequences.SETS),
 ]
 TRAINED = [  # one of each model, task and kind of data; the others differ from these in data, attention or length
-    *((text, name) for name in ("shakespeare", "clinc_oos", "truecasing")),
+    *((text, name) for name in ("shakespeare", "clinc_oos", "truecasing", "conll2003_names")),
     (translation, "bahdanau"),
     (speech, "random"),
     (captions, "scenes"),
