@@ -10,10 +10,6 @@ import os
 import re
 import sys
 
-os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # the check of driver and libraries asks the device
-# Without a device there is nothing to try the candidates of a matrix product on.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0"
-
 import flax.linen as nn
 import jax
 from jax.experimental import topologies
@@ -36,14 +32,14 @@ gpu_device_info {
 platform_name: "CUDA" dnn_version_info { major: 9 minor: 10 } runtime_version { major: 13 }
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
+WITHOUT_DEVICE = {"xla_gpu_autotune_level": 0}  # there is nothing to try the candidates of a matrix product on
 NO_KERNEL = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while"}
 
 
 def kernels_in_loops(hlo: str) -> int:
     """Returns how many kernels the bodies of all loops of a compiled program have together."""
-    bodies = re.findall(r" while\(.*body=(%[\w.\-]+)", hlo)
     count = 0
-    for body in bodies:
+    for body in re.findall(r" while\(.*body=(%[\w.\-]+)", hlo):
         text = hlo[hlo.index(f"\n{body} (") :]
         operations = re.findall(r"^  .* = .*?[\])}] ([a-z\-]+)\(", text[: text.index("\n}")], re.MULTILINE)
         count += sum(operation not in NO_KERNEL for operation in operations)
@@ -59,10 +55,11 @@ def compile_gradient(model: nn.Module, batch: int, steps: int, units: int, devic
     x = there(jax.ShapeDtypeStruct((batch, steps, units), "float32"))
     variables = jax.tree.map(there, jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), x))
     gradient = jax.grad(lambda variables, x: (model.apply(variables, x, train=True) ** 2).sum())
-    return jax.jit(gradient).lower(variables, x).compile()
+    return jax.jit(gradient).lower(variables, x).compile(WITHOUT_DEVICE)
 
 
 def main() -> int:
+    os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # the check of driver and libraries asks the device
     try:
         topology = topologies.get_topology_desc("h100", "cuda", target_config=H100, topology="1x1x1")
     except NotImplementedError:

@@ -21,9 +21,10 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from data.errors import UserError
 
-# b batch, h height, w width, c channels
+# b batch, h height, w width, c channels, t frames
 Image = Float[Array, "h w c"]
 Images = Float[Array, "b h w c"]
+Spectrum = Float[Array, "t stacked bands"]
 PerExample = Float[Array, "b"]
 Rng = Key[Array, ""]
 Batch = dict[str, Any]
@@ -166,6 +167,51 @@ def rand_augment(num_ops: int = 2, magnitude: Number = 9, fill: Number = GREY) -
     return _on_images("rand_augment", apply)
 
 
+def spec_augment(bands: int, frequency: int = 8, time: int = 10, masks: int = 2) -> Op:
+    """Sets blocks of bands and of frames to zero, the mean of standardised sound (Park et al. 2019, SpecAugment, arXiv
+    1904.08779, sec. 2, without the time warp).
+
+    Args:
+        bands: of the spectrum; several frames may be stacked in one.
+        frequency, time: a block's width is drawn from 0 up to this, in bands or frames.
+        masks: blocks of each kind.
+    """
+    _check("spec_augment", bands=(bands, 1, None), frequency=(frequency, 0, bands), time=(time, 0, None))
+
+    def block(key: Rng, size: int, extent: Array, width: int) -> Bool[Array, "size"]:
+        width_key, start_key = jax.random.split(key)
+        width = jax.random.randint(width_key, (), 0, width + 1)
+        start = jax.random.randint(start_key, (), 0, jnp.maximum(extent - width, 0) + 1)
+        distance = jnp.arange(size) - start
+        return (distance >= 0) & (distance < width)
+
+    def apply(key: Rng, frames: Spectrum, length: Int[Array, ""]) -> Spectrum:
+        for mask_key in jax.random.split(key, masks):
+            band_key, frame_key = jax.random.split(mask_key)
+            frames = jnp.where(block(band_key, bands, jnp.array(bands), frequency), 0, frames)
+            frames = jnp.where(block(frame_key, len(frames), length, time)[:, None, None], 0, frames)
+        return frames
+
+    return _on_spectra("spec_augment", bands, apply)
+
+
+def vocal_tract(bands: int, most: Number = 0.15) -> Op:
+    """Stretches each example's spectra along their bands by one factor from 1 - `most` to 1 + `most`, as if the speaker
+    were smaller or taller (Jaitly and Hinton 2013, "Vocal Tract Length Perturbation improves speech recognition").
+    """
+    _check("vocal_tract", bands=(bands, 2, None), most=(most, 0, 0.9))
+
+    def apply(key: Rng, frames: Spectrum, length: Int[Array, ""]) -> Spectrum:
+        del length
+        factor = jax.random.uniform(key, (), minval=1 - most, maxval=1 + most)
+        place = jnp.minimum(jnp.arange(bands) * factor, bands - 1)
+        below = jnp.minimum(place.astype(int), bands - 2)
+        weight = place - below
+        return (1 - weight) * frames[..., below] + weight * frames[..., below + 1]
+
+    return _on_spectra("vocal_tract", bands, apply)
+
+
 def _check(op: str, **arguments: tuple[Number, Number, Number | None]) -> None:
     """Raises UserError unless each argument, given as (value, least, most), lies within its bounds."""
     for name, (value, least, most) in arguments.items():
@@ -176,6 +222,22 @@ def _check(op: str, **arguments: tuple[Number, Number, Number | None]) -> None:
 
 def _on_images(name: str, apply: Callable[[Rng, Images], Images]) -> Op:
     return Op(name, ("image",), lambda rng, batch: batch | {"image": apply(rng, batch["image"])})
+
+
+def _on_spectra(name: str, bands: int, apply: Callable[[Rng, Spectrum, Int[Array, ""]], Spectrum]) -> Op:
+    """An op on sound as frames of `bands` numbers, any number of them stacked, each example with its own key."""
+
+    def on_batch(rng: Rng, batch: Batch) -> Batch:
+        frames = batch["frames"]
+        if frames.shape[-1] % bands:
+            raise UserError(
+                f"augment: {name}(bands={bands}): frames of {frames.shape[-1]} numbers are no multiple of it"
+            )
+        spectra = frames.reshape(*frames.shape[:2], -1, bands)
+        changed = jax.vmap(apply)(jax.random.split(rng, len(frames)), spectra, batch["frames_lengths"])
+        return batch | {"frames": changed.reshape(frames.shape)}
+
+    return Op(name, ("frames",), on_batch)
 
 
 def _each(function: Callable[[Rng, Image], Image]) -> Callable[[Rng, Images], Images]:
