@@ -19,7 +19,7 @@ from arch.layers.recurrent import GRU, LSTM
 from arch.rnn import RecurrentClassifier
 from benchmarks.step import RECURRENT, FlaxRecurrent
 
-# NVIDIA H100 SXM5: compute capability 9.0, from its data sheet and CUDA's device query.
+# NVIDIA H100 SXM5, compute capability 9.0.
 H100 = """
 gpu_device_info {
   threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128

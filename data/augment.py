@@ -176,7 +176,13 @@ def spec_augment(bands: int, frequency: int = 8, time: int = 10, masks: int = 2)
         frequency, time: a block's width is drawn from 0 up to this, in bands or frames.
         masks: blocks of each kind.
     """
-    _check("spec_augment", bands=(bands, 1, None), frequency=(frequency, 0, bands), time=(time, 0, None))
+    _check(
+        "spec_augment",
+        bands=(bands, 1, None),
+        frequency=(frequency, 0, bands),
+        time=(time, 0, None),
+        masks=(masks, 1, None),
+    )
 
     def block(key: Rng, size: int, extent: Array, width: int) -> Bool[Array, "size"]:
         width_key, start_key = jax.random.split(key)

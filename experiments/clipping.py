@@ -30,7 +30,8 @@ def get_config(arg: str = ""):
 
 def tunes(steps: int):
     """Returns the recipe of the folk tunes with Elman's network and SGD; the last weights count."""
-    config = music.get_config("nottingham")
+    config = music.get_config("jsb")
+    config.data.name = "poly_music/nottingham"
     config.model.cell, config.model.widths = "layers.recurrent.Elman", (100,)
     config.optimizer.name, config.optimizer.schedule = "sgd", "constant"
     config.train.steps, config.train.batch_size, config.train.patience = steps, 16, 0

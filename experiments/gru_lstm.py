@@ -31,7 +31,7 @@ def get_config(arg: str = ""):
             for music_set in SETS
             for name, (cell, units) in CELLS.items()
         },
-        scales={"cpu": Scale(base=short(400), minutes=10.0), "full": Scale(base=music.get_config("nottingham"))},
+        scales={"cpu": Scale(base=short(400), minutes=10.0), "full": Scale(base=short(20_000))},
         paper=Paper(
             title="Empirical Evaluation of Gated Recurrent Neural Networks on Sequence Modeling",
             arxiv="1412.3555",

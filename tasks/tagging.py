@@ -1,6 +1,7 @@
 """Tagging of spans, such as the names of people and places, or chunks: tags say where each begins and goes on."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 
 import jax.numpy as jnp
@@ -20,10 +21,21 @@ class SpanTagging(TokenClassification):
 
     Attributes:
         classes: names of the tags, the data set's.
+
+    Raises:
+        ValueError: a class is no such tag.
     """
 
     target: str = "tags"
     classes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in self.classes:
+            if not re.fullmatch("O|[BIES]-.+", name):
+                raise ValueError(
+                    f"{name!r} is no tag of spans, as B-PER, I-PER or O: take sequence.TokenClassification"
+                )
 
     def metrics(self, logits: Float[Array, "b t k"], batch: Mapping) -> dict:
         """Returns those of `TokenClassification`, and per example the tags [b, s] and the predicted ones, 1 + their

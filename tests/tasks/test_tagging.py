@@ -38,5 +38,10 @@ def test_positions_without_a_tag_part_no_span():
     np.testing.assert_array_equal(results["reference"], [[2, 0, 3, 1, 0]])
 
 
+def test_tags_of_words_are_refused():
+    with pytest.raises(ValueError, match="'DET' is no tag of spans"):
+        SpanTagging(classes=("DET", "NOUN"))
+
+
 def test_nothing_found_is_zero_not_an_error():
     assert TASK.summary(gathered([[PER, OUT]], [[OUT, OUT]], np.ones((1, 2))))["f1"] == 0
