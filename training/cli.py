@@ -83,6 +83,6 @@ def use_huge_pages() -> None:
 def _quiet_libraries() -> None:
     """Compiled programs are cached on disk, which halves a second start; libraries' chatter below errors is off."""
     logging.set_verbosity(logging.ERROR)
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "onestep" / "xla"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onestep" / "xla"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
