@@ -2,8 +2,7 @@
 
     python -m benchmarks.kernels
 
-Needs the extra `cuda`, but no GPU: XLA compiles for one it is told of. At these sizes a kernel is shorter than its
-launch, so that their number is what a step costs; the times themselves need the device.
+Needs the extra `cuda`, but no GPU: XLA compiles for one it is told of. How long a kernel takes needs the device.
 """
 
 import os

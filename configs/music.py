@@ -8,8 +8,8 @@ nottingham has an LSTM of a million parameters, as Bai 2018 (arXiv 1803.01271, t
 
 jsb, test, mean of seeds 0 to 2: LSTM 8.61, GRU 8.68, Elman 8.66, each in under 1 min on one core (Chung 2014, table 2:
 8.67, 8.54, 9.10); keys that depend on their own last value alone: 10.49 (benchmarks.baselines).
-nottingham, test, seeds 0 and 1: 3.21, 3.20, in 17 min on one core (Bai 2018: 3.29; Chung 2014, 36 units: 3.20); own
-last value alone: 5.15. Half the rate over batches of twice the size stops at 3.53, and 36 units at 3.93 (3.92 to 3.94):
+nottingham, test, seeds 0 and 1: 3.21, 3.20, in 17 min on one core (Bai 2018: 3.29); own last value alone: 5.15. With 36
+units, seeds 0 to 2, 3.93 (3.92 to 3.94) in 4 min, where Chung 2014 has 3.20: **not reached**
     "--config.model.widths=(36,)" --config.model.dropout=0.0 --config.optimizer.learning_rate=5e-3
     --config.train.steps=20000 --config.eval.every=500
 """

@@ -1,8 +1,9 @@
 """Augmentation on the device: the factories below return pure functions `op(rng, batch) -> batch`.
 
 They run inside the train step, before normalisation. `rng` is one key; every example draws for itself. Images are
-float32 [b, h, w, c] in [0, 1] under "image" and stay in that range. Examples whose `mask` is 0 are padding: they are
-never mixed into real ones. Under data parallelism an op sees, and mixes within, the local batch.
+float32 [b, h, w, c] in [0, 1] under "image" and stay in that range; sound is standardised spectra, float32 [b, t, d]
+under "frames", of which `frames_lengths` [b] are real. Examples whose `mask` is 0 are padding: they are never mixed
+into real ones. Under data parallelism an op sees, and mixes within, the local batch.
 
 Single-image operations are dm-pix's where it has the published one. Geometry is sampled at the nearest pixel, as in the
 published code: dm-pix's linear interpolation costs 50 times as much on a CPU.
@@ -231,7 +232,7 @@ def _on_images(name: str, apply: Callable[[Rng, Images], Images]) -> Op:
 
 
 def _on_spectra(name: str, bands: int, apply: Callable[[Rng, Spectrum, Int[Array, ""]], Spectrum]) -> Op:
-    """An op on sound as frames of `bands` numbers, any number of them stacked, each example with its own key."""
+    """An op on sound, [b, t, stacked * bands], each example [t, stacked, bands] with its own key and real length."""
 
     def on_batch(rng: Rng, batch: Batch) -> Batch:
         frames = batch["frames"]

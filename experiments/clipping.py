@@ -34,7 +34,7 @@ def tunes(steps: int):
     config.data.name = "poly_music/nottingham"
     config.model.cell, config.model.widths = "layers.recurrent.Elman", (100,)
     config.optimizer.name, config.optimizer.schedule = "sgd", "constant"
-    config.optimizer.learning_rate = 5e-3  # each row's own is tuned
+    config.optimizer.learning_rate = 5e-3  # of the base alone: each row has its own, tuned
     config.train.steps, config.train.batch_size, config.train.patience = steps, 16, 0
     config.eval.every, config.checkpoint.best, config.checkpoint.every = 0, "", steps // 2
     return config

@@ -31,7 +31,7 @@ def get_config(arg: str = ""):
             for music_set in SETS
             for name, (cell, units) in CELLS.items()
         },
-        scales={"cpu": Scale(base=short(400), minutes=10.0), "full": Scale(base=short(20_000))},
+        scales={"cpu": Scale(base=at_larger_rate(400), minutes=10.0), "full": Scale(base=at_larger_rate(20_000))},
         paper=Paper(
             title="Empirical Evaluation of Gated Recurrent Neural Networks on Sequence Modeling",
             arxiv="1412.3555",
@@ -56,7 +56,7 @@ def get_config(arg: str = ""):
     )
 
 
-def short(steps: int):
+def at_larger_rate(steps: int):
     """Returns the recipe of music at a larger rate; the best of the evaluations counts."""
     config = music.get_config("jsb")
     config.optimizer.learning_rate = 1e-2

@@ -11,6 +11,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jaxtyping import Float
 
 # tanh(x) is x P(x^2) / Q(x^2) on [-7.9, 7.9]: the fit whose largest relative error, 2.5e-8 before rounding, is least.
 LIMIT = 7.9
@@ -18,7 +19,7 @@ P = (5.24113563e-11, -5.27457074e-08, -5.77279532e-06, 2.21286992e-03, 1.2362852
 Q = (-1.09798862e-06, 1.00752014e-04, 2.12005931e-02, 4.56961572e-01, 1.0)
 
 
-def _rational_tanh(x: Array) -> Array:
+def _rational_tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
     clipped = jnp.clip(x.astype(jnp.float32), -LIMIT, LIMIT)
     square = clipped * clipped
     p, q = (functools.reduce(lambda value, coefficient: value * square + coefficient, c) for c in (P, Q))
@@ -26,7 +27,7 @@ def _rational_tanh(x: Array) -> Array:
 
 
 @jax.custom_jvp
-def tanh(x: Array) -> Array:
+def tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """The hyperbolic tangent; on a CPU to 4e-7, in float32 whatever the type of `x`."""
     return lax.platform_dependent(x, cpu=_rational_tanh, default=jnp.tanh)
 
@@ -37,6 +38,6 @@ def _tanh_jvp(primals, tangents):
     return y, tangents[0] * (1 - y * y)
 
 
-def sigmoid(x: Array) -> Array:
+def sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """The logistic function, `(1 + tanh(x / 2)) / 2`."""
     return 0.5 * tanh(0.5 * x) + 0.5
