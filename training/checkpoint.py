@@ -1,10 +1,12 @@
-"""Checkpoints: atomic and asynchronous through Orbax, with what else a run needs to go on, and a way round damaged
-ones.
+"""Checkpoints: atomic and asynchronous through Orbax, with what else a run needs to continue, and a fallback for those
+that are damaged.
 """
 
+import copy
 import json
 import shutil
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -14,33 +16,40 @@ from jaxtyping import PyTree
 
 from data.errors import UserError
 
+FOLDERS = ("best", "checkpoints")  # of a workdir, in the order of preference for use after training
+
 
 class Checkpoints:
-    """The newest `keep` checkpoints of a folder, one folder a step: a state and `meta`, a JSON-able dict.
+    """The newest `keep` checkpoints of a folder, one folder per step: a state and `meta`, a JSON-able dict.
 
-    A save becomes visible at once and whole, or never. Each carries a checksum of its arrays.
+    A save becomes visible as a whole or not at all. Each has a checksum per array.
     """
 
     def __init__(self, folder: Path, keep: int = 1):
         self.folder = Path(folder).resolve()
-        # hosts meet by name: saves of two folders may be under way at the same step
+        # hosts synchronise by name: two folders may be saved at the same step
         meeting = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=self.folder.name)
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=False, multiprocessing_options=meeting)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.manager = ocp.CheckpointManager(self.folder, options=options)
 
     def save(self, step: int, state: PyTree, meta: dict, wait: bool = False) -> None:
-        """Saves in the background (`wait`: returns when it is on the disk). A step that is there already stays."""
-        meta = {**meta, "checksum": _checksum(state)}
+        """Saves in the background (`wait`: returns when it is on the disk). An existing step is kept."""
+        meta = copy.deepcopy({**meta, "checksums": _checksums(state)})  # the caller may change its own before the write
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         self.manager.save(step, args=arguments)
         if wait:
-            self.manager.wait_until_finished()
+            self.wait()
 
-    def restore(self, template: PyTree, say=print) -> tuple[PyTree, dict] | None:
-        """Returns the newest readable state and its meta, None if there never was one; says which were damaged.
+    def wait(self) -> None:
+        """Returns when the saves so far are on the disk."""
+        self.manager.wait_until_finished()
 
-        Damaged newer ones are moved aside to `damaged-STEP`. Raises UserError when there are some and none can be read.
+    def restore(self, template: PyTree, say: Callable[[str], None] = print) -> tuple[PyTree, dict] | None:
+        """Returns the newest readable state and its meta, None if the folder has no checkpoint.
+
+        Damaged newer ones are moved to `damaged-STEP`, each with a printed line. Raises UserError if there are
+        checkpoints and none of them can be read.
         """
         damaged: dict[int, str] = {}
         for step in sorted(self.manager.all_steps(), reverse=True):
@@ -64,8 +73,7 @@ class Checkpoints:
     def _read(self, step: int, template: PyTree) -> tuple[PyTree, dict]:
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(template), meta=ocp.args.JsonRestore())
         restored = self.manager.restore(step, args=arguments)
-        if restored.meta["checksum"] != _checksum(restored.state):
-            raise ValueError("its arrays do not match their checksum")
+        _verify(restored.state, restored.meta)
         return restored.state, restored.meta
 
     def close(self) -> None:
@@ -74,36 +82,72 @@ class Checkpoints:
 
 
 def read_arrays(path: Path) -> tuple[PyTree, dict]:
-    """Returns (state as nested dicts of numpy arrays, meta) of a checkpoint folder (one step), whatever model wrote it.
+    """Returns (state as nested dicts of numpy arrays, meta) of a checkpoint folder (one step) of any model.
 
     Raises UserError if there is no readable checkpoint.
     """
     path = Path(path).resolve()
     try:
-        meta = json.loads((path / "meta" / "metadata").read_text())
+        meta = read_meta(path)
         with ocp.PyTreeCheckpointer() as checkpointer:
             structure = checkpointer.metadata(path / "state").item_metadata.tree
             on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), structure)
-            return checkpointer.restore(path / "state", restore_args=on_host), meta
-    except Exception as error:
+            state = checkpointer.restore(path / "state", restore_args=on_host)
+        _verify(state, meta)
+        return state, meta
+    except Exception as error:  # Orbax and the libraries below it raise anything for a broken file
         reason = str(error).partition("\n")[0][:200]
         raise UserError(f"no checkpoint can be read in {path}: {reason}") from error
 
 
+def read_meta(path: Path) -> dict:
+    """Returns the meta of a checkpoint folder (one step). Raises OSError and ValueError."""
+    return json.loads((path / "meta" / "metadata").read_text())
+
+
+def read_best(workdir: Path, say: Callable[[str], None]) -> tuple[Path, PyTree, dict]:
+    """Returns (folder, state, meta) of a workdir's best checkpoint if it has one, else of its newest, as `read_arrays`.
+
+    The next newest replaces a damaged one, with a line. Raises UserError if there is none, or none can be read.
+    """
+    folders = [workdir / name / str(step) for name in FOLDERS for step in reversed(steps_in(workdir / name))]
+    if not folders:
+        raise UserError(f"{workdir} has no checkpoint")
+    for folder, following in zip(folders, [*folders[1:], None], strict=True):
+        try:
+            return folder, *read_arrays(folder)
+        except UserError as error:
+            if following is None:
+                raise
+            say(f"{error}; using {following}")
+
+
 def steps_in(folder: Path) -> list[int]:
-    """Returns the steps of the whole checkpoints in a folder, ascending; [] if there is no such folder."""
+    """Returns the steps of the complete checkpoints in a folder, ascending; [] if there is no such folder."""
     if not Path(folder).is_dir():
         return []
     return sorted(int(path.name) for path in Path(folder).iterdir() if path.name.isdigit())
 
 
-def _checksum(state: PyTree) -> int:
-    """CRC-32 over all arrays; parts of a state that live on other hosts are left out."""
-    total = 0
-    for leaf in jax.tree.leaves(state):
+def _verify(state: PyTree, meta: dict) -> None:
+    """Raises ValueError if an array does not match its checksum."""
+    saved = meta["checksums"]
+    for path, checksum in _checksums(state).items():
+        if saved.get(path, checksum) != checksum:
+            raise ValueError(f"{path} does not match its checksum")
+
+
+def _checksums(state: PyTree) -> dict[str, int]:
+    """Returns path -> CRC-32 of every array, without those that are partly on other hosts.
+
+    Paths are the same in a state and in the nested dicts of `read_arrays`, whose order is another one.
+    """
+    checksums = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
         if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
             continue
-        total = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).reshape(-1), total)
-    return total
+        content = np.ascontiguousarray(leaf).view(np.uint8).reshape(-1)
+        checksums[jax.tree_util.keystr(path, simple=True, separator="/")] = zlib.crc32(content)
+    return checksums

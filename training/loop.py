@@ -12,7 +12,7 @@ from data.batches import train_batches
 from data.buckets import bucketed
 from training import optimizer as optimizer_lib
 from training import transfer
-from training.checkpoint import Checkpoints
+from training.checkpoint import Checkpoints, read_meta
 from training.display import Display
 from training.evaluate import evaluate
 from training.run import Run
@@ -21,6 +21,7 @@ from training.stop import Stop
 from training.workdir import Workdir
 
 Results = dict[str, dict[str, float]]  # split -> metric -> value
+NO_BEST = {"step": 0, "value": None, "worse": 0}  # worse: evaluations since the best one
 
 
 class Diverged(RuntimeError):
@@ -41,7 +42,7 @@ class Trainer:
         self.schedule = optimizer_lib.schedule(run.config.optimizer, run.steps)
         self.under_way = collections.deque()  # metrics still on the device
         self.window: list[dict[str, list[float]]] = []  # metrics of the steps since the last log, read
-        self.best = {"step": 0, "value": None, "worse": 0}  # worse: evaluations since the best one
+        self.best = NO_BEST
         self.eval_step, self.gradient_norms = run.eval_step(), run.gradient_norms()
 
     def restore(self) -> tuple[State, int]:
@@ -51,7 +52,7 @@ class Trainer:
         restored = self.checkpoints.restore(template, self.display.say)
         if restored:
             state, meta = restored
-            self.window, self.best = meta["window"], meta["best"]
+            self.window, self.best = meta["window"], self._existing_best(meta["best"])
             self.workdir.begin(config, int(state.step), meta["rows"])
             self.display.say(f"continuing from step {int(state.step)}")
             return state, int(state.step)
@@ -61,6 +62,18 @@ class Trainer:
             self.display.say("\n".join(said))
         self.workdir.begin(config, 0, 0)
         return state, 0
+
+    def _existing_best(self, best: dict) -> dict:
+        """Returns `best` of a checkpoint, or what best/ holds instead if that checkpoint is lost.
+
+        A best checkpoint newer than the restored state is as good: the same steps lead to it again.
+        """
+        newest = self.best_checkpoint and self.best_checkpoint.manager.latest_step()
+        if not best["step"] or (newest or 0) >= best["step"]:
+            return best
+        held = read_meta(self.best_checkpoint.folder / str(newest))["best"] if newest else NO_BEST
+        self.display.say(f"best/{best['step']} is missing; continuing with the best checkpoint of step {held['step']}")
+        return held
 
     def train(self) -> State:
         """Runs the steps that are left and returns the final state, placed on the devices.
@@ -183,10 +196,12 @@ class Trainer:
         return results, arrays
 
     def save(self, state: PyTree, step: int, wait: bool = False, to: Checkpoints | None = None) -> None:
-        """Saves the state and what the loop needs to go on. Raises Diverged rather than save weights that are not
+        """Saves the state and what the loop needs to continue. Raises Diverged instead of saving weights that are not
         finite.
         """
         self._read_metrics(step)
+        if to is None and self.best_checkpoint:
+            self.best_checkpoint.wait()  # a kill must not leave a checkpoint without the best one that it refers to
         meta = {
             "rows": len(self.workdir.rows),
             "window": self.window,

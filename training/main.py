@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from data.errors import UserError
 from training import config as config_lib
 from training import figures, parallel, report
-from training.checkpoint import Checkpoints
+from training.checkpoint import FOLDERS, Checkpoints
 from training.diagnostics import TIME
 from training.display import Display, describe_devices, model_table
 from training.loop import Results, Trainer
@@ -65,17 +65,23 @@ def evaluate_only(workdir: str, data_dir: str | None) -> Results:
 
 
 def final_state(run: Run, path: Path, display: Display) -> tuple[State, int, str]:
-    """Returns the state that a run's final numbers are of, its step and its name: the best checkpoint if one is
-    kept, else the newest.
+    """Returns the state that is evaluated after training, its step and its name: the best checkpoint if it exists
+    and can be read, else the newest.
 
-    Raises UserError if there is none.
+    Raises UserError if there is no checkpoint, or none can be read.
     """
     template = run.parallel.template(jax.eval_shape(run.create_state))
-    for name in ("best", "checkpoints") if run.config.checkpoint.best else ("checkpoints",):
-        if (path / name).is_dir() and (restored := Checkpoints(path / name).restore(template, display.say)):
-            step = int(restored[0].step)
-            return restored[0], step, f"{name}/{step}"
-    raise UserError(f"--workdir {path} has no checkpoint")
+    failure = UserError(f"--workdir {path} has no checkpoint")
+    for folder in (path / name for name in FOLDERS if (path / name).is_dir()):
+        try:
+            if restored := Checkpoints(folder).restore(template, display.say):
+                step = int(restored[0].step)
+                return restored[0], step, f"{folder.name}/{step}"
+        except UserError as error:
+            failure = error
+            if folder.name != FOLDERS[-1]:
+                display.say(f"{error}; using the newest checkpoint")
+    raise failure
 
 
 def _evaluated(run: Run) -> list[str]:
@@ -87,7 +93,7 @@ def _finish(trainer: Trainer, state: State, command: str) -> Results:
     run, folder, display = trainer.run, trainer.workdir, trainer.display
     step, label = int(run.parallel.read(state.step)), "the last"
     if trainer.best_checkpoint:
-        trainer.best_checkpoint.manager.wait_until_finished()
+        trainer.best_checkpoint.wait()
         best, step, label = final_state(run, folder.path, display)
         state = run.parallel.place(best)
     results, arrays = trainer.evaluate(state, _evaluated(run), final=True)

@@ -1,7 +1,9 @@
 """From a workdir and new inputs to predictions; needs the checkpoint alone, not the data set."""
 
 import dataclasses
+import functools
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from data.tokenizers import SPECIALS
 from data.transform import Transform
 from tasks.text import as_text
 from training import attention_figures, build
-from training.checkpoint import read_arrays, steps_in
+from training.checkpoint import read_best
 from training.decoding import sample
 from training.generation import extender, generate
 from training.inputs import Inputs, encode
@@ -45,15 +47,11 @@ class Trained:
 def load(workdir: str) -> Trained:
     """Returns the best checkpoint of a run if it keeps one, else the last; averaged weights where those are evaluated.
 
-    Raises UserError for a workdir without a checkpoint.
+    Raises UserError for a workdir without a readable checkpoint.
     """
     folder = Workdir(workdir)
     config = folder.config()
-    named = "best" if config.checkpoint.best and steps_in(folder.path / "best") else "checkpoints"
-    steps = steps_in(folder.path / named)
-    if not steps:
-        raise UserError(f"--workdir {workdir} has no checkpoint yet")
-    state, meta = read_arrays(folder.path / named / str(steps[-1]))
+    _, state, meta = read_best(folder.path, functools.partial(print, file=sys.stderr))  # stdout has the predictions
     info = Info.from_json(meta["info"])
     task = build.build_task(config, info)
     model, transform = build.build_model(config, task, info), build.build_transform(config, info)

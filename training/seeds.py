@@ -28,7 +28,7 @@ from training import state as state_lib
 from training.checkpoint import Checkpoints
 from training.display import Display
 from training.evaluate import evaluate
-from training.loop import Results, Stopped
+from training.loop import NO_BEST, Results, Stopped
 from training.parallel import AHEAD, DEVICES
 from training.run import Run, build_run
 from training.state import State
@@ -340,8 +340,8 @@ class Trainer:
 
     def _save_one(self, state: State, place: int, step: int) -> None:
         """Saves what this run alone would have saved of the last step."""
-        workdir, best = self.workdirs[place], {"step": 0, "value": None, "worse": 0}
-        meta = {"rows": len(workdir.rows), "window": [], "best": best, "info": self.seeds.run.info.to_json()}
+        workdir = self.workdirs[place]
+        meta = {"rows": len(workdir.rows), "window": [], "best": NO_BEST, "info": self.seeds.run.info.to_json()}
         checkpoints = Checkpoints(workdir.path / "checkpoints")
         checkpoints.save(step, self.seeds.one(state, place), meta)
         checkpoints.close()

@@ -1,33 +1,35 @@
 """Transfer learning: start from the weights of another run, as far as they fit."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import PyTree
 
 from data.dataset import Info
 from data.errors import UserError
-from training.checkpoint import read_arrays, steps_in
+from training.checkpoint import read_arrays, read_best, steps_in
 from training.state import State, averaged
 
 HEAD = "head"  # every architecture's last layer
 
 
-def find_checkpoint(path: str) -> Path:
-    """Returns the checkpoint folder meant by a workdir (its best checkpoint if it keeps one, else its newest) or
-    checkpoint.
+def find_checkpoint(path: str, say: Callable[[str], None]) -> tuple[Path, PyTree, dict]:
+    """Returns (folder, state, meta) of a checkpoint, of the newest in a folder of checkpoints, or of a workdir as
+    `read_best`.
 
-    Raises UserError when there is none.
+    Raises UserError if there is none.
     """
-    path = Path(path)
-    if (path / "meta").is_dir():
-        return path
-    for folder in (path / "best", path / "checkpoints", path):
-        if steps := steps_in(folder):
-            return folder / str(steps[-1])
-    raise UserError(f"config.init_from {str(path)!r} is neither a workdir with a checkpoint nor a checkpoint")
+    folder = Path(path)
+    if steps := steps_in(folder):
+        folder = folder / str(steps[-1])
+    try:
+        return (folder, *read_arrays(folder)) if (folder / "meta").is_dir() else read_best(folder, say)
+    except UserError as error:
+        raise UserError(f"config.init_from {path!r}: {error}") from error
 
 
 def init_from(path: str, state: State, info: Info) -> tuple[State, list[str]]:
@@ -37,8 +39,8 @@ def init_from(path: str, state: State, info: Info) -> tuple[State, list[str]]:
     The head is taken only if the checkpoint's classes are this data set's. The second result says, a line each, what
     was loaded and what was not. Raises UserError if nothing matches.
     """
-    checkpoint = find_checkpoint(path)
-    saved, meta = read_arrays(checkpoint)
+    said: list[str] = []
+    checkpoint, saved, meta = find_checkpoint(path, said.append)
     same_classes = tuple(meta["info"]["classes"]) == tuple(info.classes)
     loaded, kept = 0, []
     result = {}
@@ -63,5 +65,5 @@ def init_from(path: str, state: State, info: Info) -> tuple[State, list[str]]:
         raise UserError(f"config.init_from {path!r}: no parameter of {checkpoint} matches this model")
     params, mutable = result.pop("params"), {**state.mutable, **result}
     ema = None if state.ema is None else jax.tree.map(jnp.copy, averaged(params, mutable))
-    said = [f"init_from {checkpoint}: {loaded} arrays loaded, {len(kept)} not", *(f"  {line}" for line in kept)]
+    said += [f"init_from {checkpoint}: {loaded} arrays loaded, {len(kept)} not", *(f"  {line}" for line in kept)]
     return state.replace(params=params, mutable=mutable, ema=ema), said

@@ -1,5 +1,6 @@
 """Checkpoints come and go whole, and SIGTERM ends the process even where Python does not get to run."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -29,6 +30,27 @@ def test_the_latest_are_kept_and_read_back(tmp_path):
     assert (state["kernel"] == 3 * STATE["kernel"]).all()
     assert (jax.random.key_data(state["rng"]) == jax.random.key_data(STATE["rng"])).all()
     assert (read_arrays(tmp_path / "run" / "2")[0]["kernel"] == 2 * STATE["kernel"]).all()
+
+
+def test_a_changed_number_is_found_without_the_model(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "run")
+    checkpoints.save(1, STATE, {}, wait=True)
+    path = tmp_path / "run" / "1" / "meta" / "metadata"
+    meta = json.loads(path.read_text())
+    meta["checksums"]["kernel"] ^= 1
+    path.write_text(json.dumps(meta))
+    with pytest.raises(UserError, match="kernel does not match its checksum"):
+        read_arrays(tmp_path / "run" / "1")
+
+
+def test_what_changes_after_the_call_is_not_saved(tmp_path, monkeypatch):
+    checkpoints, passed = Checkpoints(tmp_path / "run"), []
+    monkeypatch.setattr(checkpoints.manager, "save", lambda step, args: passed.append(args["meta"].item))
+    meta = {"window": [{"loss": [1.0, 2.0]}]}
+    checkpoints.save(1, STATE, meta)
+    meta["window"].append({})
+    meta["window"][0]["loss"][0] = 3.0
+    assert passed[0]["window"] == [{"loss": [1.0, 2.0]}]
 
 
 def test_when_none_can_be_read(tmp_path):

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 
 import jax
 import jax._src.array
@@ -16,7 +17,7 @@ from training import run as run_lib
 from training.config import default, leaves, validate
 from training.display import Display
 from training.evaluate import evaluate
-from training.loop import Trainer
+from training.loop import NO_BEST, Trainer
 from training.main import train
 from training.run import build_run
 from training.workdir import Workdir
@@ -153,6 +154,49 @@ def test_what_a_run_leaves(data_dir, tmp_path):
     assert json.loads((workdir / "results.json").read_text())["results"] == results
     page = (workdir / "report.html").read_text()
     assert "python train.py --config=small.py" in page and "Confusion matrix" in page and "augmented batch" in page
+
+
+def test_a_checkpoint_is_saved_after_the_best_one_that_it_refers_to(data_dir, tmp_path, monkeypatch):
+    one = trainer(short(), data_dir, tmp_path / "run")
+    best, calls = one.best_checkpoint, []
+    for checkpoints, name in ((best, "best"), (one.checkpoints, "newest")):
+        save = checkpoints.save
+
+        def recorded(step, *args, save=save, name=name):
+            calls.append((name, step))
+            save(step, *args)
+
+        monkeypatch.setattr(checkpoints, "save", recorded)
+    wait = best.wait
+    monkeypatch.setattr(best, "wait", lambda: (calls.append("wait"), wait()))
+    one.train()
+    one.close()
+    assert calls[:3] == [("best", 12), "wait", ("newest", 12)]
+    assert calls[-2:] == ["wait", ("newest", 24)]
+
+
+def test_a_best_checkpoint_that_is_lost(data_dir, tmp_path, capsys):
+    one = trainer(short(), data_dir, tmp_path / "run")
+    one.train()
+    one.close()
+    expected = one.best["step"]
+    checkpoint = tmp_path / "run" / "best" / str(expected)
+    older = json.loads((checkpoint / "meta" / "metadata").read_text())
+    older["best"] = {"step": expected - 1, "value": 0.0, "worse": 0}
+    again = trainer(short(), data_dir, tmp_path / "run")
+    again.restore()
+    assert again.best == one.best
+    again.close()
+
+    (checkpoint / "meta" / "metadata").write_text(json.dumps(older))
+    checkpoint.rename(checkpoint.with_name(str(expected - 1)))
+    for held in (older["best"], NO_BEST):
+        again = Trainer(one.run, Workdir(str(tmp_path / "run")), Display())
+        again.restore()
+        again.close()
+        out = capsys.readouterr().out
+        assert again.best == held and f"best/{expected} is missing" in out and f"of step {held['step']}" in out
+        shutil.rmtree(tmp_path / "run" / "best")
 
 
 def test_early_stopping_ends_the_run_and_stays_ended(data_dir, tmp_path):

@@ -1,14 +1,18 @@
 """init_from: what matches is loaded, the rest is reported, the head is new where the classes are."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
 
 from data.errors import UserError
 from tests.training import small
+from training.checkpoint import read_arrays, steps_in
 from training.display import Display
 from training.loop import Trainer
-from training.main import train
+from training.main import final_state, train
+from training.predict import load
 from training.run import build_run
 from training.transfer import find_checkpoint, init_from
 from training.workdir import Workdir
@@ -68,9 +72,27 @@ def test_other_classes_and_other_widths(source, data_dir):
     assert "Dense_1/kernel: shape (32, 32) there, (32, 16) here" in text and "head/kernel: the head is new" in text
 
 
+def test_a_damaged_best_checkpoint_is_replaced_by_the_newest(source, data_dir, tmp_path, capsys):
+    workdir = shutil.copytree(source, tmp_path / "damaged")
+    (best,) = steps_in(workdir / "best")
+    (workdir / "best" / str(best) / "meta" / "metadata").write_text("{")
+    newest, lines = workdir / "checkpoints" / "24", []
+    folder, state, _ = find_checkpoint(str(workdir), lines.append)
+    assert folder == newest and len(lines) == 1 and f"best/{best}" in lines[0] and str(newest) in lines[0]
+    assert equal(state["params"], read_arrays(source / "checkpoints" / "24")[0]["params"])
+    run = build_run(short(), data_dir)
+    init_from_said = init_from(str(workdir), run.create_state(), run.info)[1]
+    assert init_from_said[0] == lines[0] and "arrays loaded" in init_from_said[1]
+    assert equal(load(str(workdir)).variables, state["ema"])
+    assert capsys.readouterr().err == lines[0] + "\n"
+    display = Display(quiet=True)
+    restored, step, label = final_state(run, workdir, display)
+    assert (step, label) == (24, "checkpoints/24") and equal(restored.params, state["params"])
+
+
 def test_what_is_no_checkpoint(source, tmp_path, data_dir):
     with pytest.raises(UserError, match="init_from"):
-        find_checkpoint(str(tmp_path))
+        find_checkpoint(str(tmp_path), print)
     config = short()
     config.model.name, config.model.depth = "resnet.CifarResNet", 8
     del config.model["widths"], config.model["dropout"]
