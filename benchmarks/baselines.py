@@ -22,8 +22,8 @@ from sklearn.metrics import root_mean_squared_error
 from sklearn.neighbors import KNeighborsClassifier
 
 import data
+from core.errors import UserError
 from data.dataset import ArraySplit, Info, Split
-from data.errors import UserError
 from data.examples import Batch
 from training import cli
 from training.config import validate

@@ -10,7 +10,7 @@ core, another recipe on the other, jax 0.10.2. nlvr: BLEU 16.6 (15.6-17.1 over s
 one reference, in 9 min.
 """
 
-from data.errors import UserError, nearest
+from core.errors import UserError, nearest
 from training.config import default
 
 SETS = ("scenes", "nlvr")

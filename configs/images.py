@@ -8,7 +8,7 @@ cmaterdb: test accuracy 99.0% (98.8-99.1 over seeds 0, 1, 2) in 2 min 14 s; two 
 mnist, fashion_mnist, cifar10 (91.25% expected, He 2016), cifar100: not run here, only on generated data of their shape.
 """
 
-from data.errors import UserError, nearest
+from core.errors import UserError, nearest
 from training.config import default
 
 # argument -> (TFDS name, steps, augmentations)

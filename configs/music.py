@@ -14,7 +14,7 @@ units, seeds 0 to 2, 3.93 (3.92 to 3.94) in 4 min, where Chung 2014 has 3.20: **
     --config.train.steps=20000 --config.eval.every=500
 """
 
-from data.errors import UserError, nearest
+from core.errors import UserError, nearest
 from training.config import default
 
 SETS = {

@@ -17,7 +17,7 @@ Test split, one seed, two CPU cores shared with other work:
     listops         LSTM   accuracy 0.541 (0.538-0.544, seeds 0 to 2; 2 min); the commonest value alone has 0.153
 """
 
-from data.errors import UserError, nearest
+from core.errors import UserError, nearest
 from training.config import default
 
 # argument -> (data set, units, steps, tokens)

@@ -10,7 +10,7 @@ regression on the same windows is still better, 0.296 and 0.381; repeating the l
 (benchmarks.baselines).
 """
 
-from data.errors import UserError
+from core.errors import UserError
 from training.config import default
 
 

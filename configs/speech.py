@@ -9,7 +9,7 @@ by_speaker: 21.0% on a fifth speaker (validation, known speakers: 4.1%), 9 min, 
 with the checkpoint of the best loss, 20.8% after twice as many epochs.
 """
 
-from data.errors import UserError, nearest
+from core.errors import UserError, nearest
 from training.config import default
 
 SPLITS = ("random", "by_speaker")

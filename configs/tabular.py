@@ -12,7 +12,7 @@ Test split, mean (range) over seeds 0, 1, 2, seconds a run, two CPU cores, jax 0
     iris           accuracy 98.9% (96.7-100), 6 s
 """
 
-from data.errors import UserError, nearest
+from core.errors import UserError, nearest
 from training.config import default
 
 # argument -> (data set, target column, what the target is, epochs)

@@ -22,7 +22,7 @@ Test split, seed 0 or mean (range) of seeds 0 to 2, one CPU core, another recipe
     imdb, conll2003, conll2003_names: not run here, only on generated data of their shape.
 """
 
-from data.errors import UserError, nearest
+from core.errors import UserError, nearest
 from training.config import default
 
 

@@ -9,7 +9,7 @@ bahdanau: BLEU 40.4 (sacreBLEU, 13a, cased) and chrF 59.4 on the 2016 test set, 
 in 35 min; luong: 39.7 and 58.1 in 24 min; one CPU core shared with other work, jax 0.10.2.
 """
 
-from data.errors import UserError, nearest
+from core.errors import UserError, nearest
 from training.config import default
 
 ATTENTION = {

@@ -10,7 +10,7 @@ from jaxtyping import Float32, Float64, Num
 from scipy.io import wavfile
 from scipy.signal import get_window
 
-from data.errors import UserError
+from core.errors import UserError
 
 # n: samples, t: frames, m: mel bands, f: frequencies of the spectrum, d: width of a frame
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
-from data.errors import UserError
+from core.errors import UserError
 
 # b batch, h height, w width, c channels, t frames
 Image = Float[Array, "h w c"]

@@ -8,9 +8,9 @@ import numpy as np
 from absl import flags, logging
 from jaxtyping import Int, Int64
 
+from core.errors import UserError
 from data.buckets import BucketedSplit
 from data.dataset import ArraySplit, Batch, Split
-from data.errors import UserError
 from data.windows import ForecastSplit
 
 # b: examples of a global batch, n: of a split, i: of a bucket, t: turns of a cycle

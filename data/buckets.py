@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float64, Int, Int64
 
+from core.errors import UserError
 from data.dataset import ArraySplit, Split
-from data.errors import UserError
 from data.examples import Batch
 
 # n: examples, b: of a batch, k: keys whose lengths differ, q: lengths considered for a key, c: combinations of them,

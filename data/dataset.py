@@ -11,8 +11,9 @@ from jaxtyping import Float32, Int
 from ml_collections import ConfigDict
 from tokenizers import Tokenizer
 
-from data import audio, calls, files, tables, tags, text
-from data.errors import UserError, nearest
+from core import names
+from core.errors import UserError, nearest
+from data import audio, files, tables, tags, text
 from data.examples import Batch, Convert, collect, flatten, is_string, stack
 from data.info import Info
 from data.official import Official
@@ -118,7 +119,7 @@ def _check(config: ConfigDict) -> Fit | None:
 
 def _audio(config: ConfigDict) -> audio.LogMel | None:
     """Returns what makes frames of sound, if the config names it. Raises UserError if there is no such thing."""
-    return calls.call(audio, config.audio, "config.data.audio", inspect.isclass) if config.audio else None
+    return names.call(audio, config.audio, "config.data.audio", inspect.isclass) if config.audio else None
 
 
 def _load_table(

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image
 
-from data.errors import UserError
+from core.errors import UserError
 
 Batch = dict[str, np.ndarray]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from data.errors import UserError
+from core.errors import UserError
 from data.info import read_image
 from data.source import Source, resolve, shuffled, sizes_as_splits
 

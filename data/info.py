@@ -11,8 +11,8 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 from tokenizers import Tokenizer
 
+from core.errors import UserError, nearest
 from data import tables, tags, text
-from data.errors import UserError, nearest
 from data.examples import Batch, as_image, stack
 
 

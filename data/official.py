@@ -12,8 +12,8 @@ import pandas as pd
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
+from core.errors import UserError, nearest
 from data.builders import BUILDERS
-from data.errors import UserError, nearest
 from data.examples import flatten
 from data.source import Source
 

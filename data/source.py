@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import tensorflow_datasets as tfds
 
-from data.errors import UserError, nearest
+from core.errors import UserError, nearest
 
 
 class Source:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Int32
 
-from data.errors import UserError, nearest
+from core.errors import UserError, nearest
 
 MAX_CATEGORIES = 1000  # above, a text column is a name, an id or free text, which one-hot vectors only memorise
 

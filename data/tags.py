@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int32
 from tokenizers import Encoding, Tokenizer
 
-from data.errors import UserError, nearest
+from core.errors import UserError, nearest
 from data.text import Columns, Ids
 
 UNTAGGED = -1  # in the data too, as TFDS marks what has no label

@@ -10,8 +10,9 @@ from jaxtyping import Int32
 from ml_collections import ConfigDict
 from tokenizers import Tokenizer, processors
 
-from data import calls, tokenizers
-from data.errors import UserError, nearest
+from core import names
+from core.errors import UserError, nearest
+from data import tokenizers
 from data.examples import Batch, narrow, stack
 from data.tokenizers import BOS, EOS, SPECIALS, Fit
 from data.windows import language_windows
@@ -50,7 +51,7 @@ def check(config: ConfigDict) -> Fit | None:
         raise UserError("data.max_length cuts texts: set data.text, and no data.window")
     if 0 < config.max_length < 3:
         raise UserError(f"data.max_length must be 0 or above 2, as <bos> and <eos> count, not {config.max_length}")
-    return calls.call(tokenizers, config.tokenizer, "config.data.tokenizer") if config.text else None
+    return names.call(tokenizers, config.tokenizer, "config.data.tokenizer") if config.text else None
 
 
 def keys(config: ConfigDict) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from core.errors import UserError
 from data.augment import Op
-from data.errors import UserError
 
 Batch = dict[str, Any]
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float32, Int, Int32
 
-from data.errors import UserError
+from core.errors import UserError
 from data.examples import Batch
 
 # n: tokens of the text, m: windows, w: tokens of a window; t: time steps of the series, c: its channels, b: batch

@@ -18,7 +18,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from data.errors import UserError, nearest
+from core.errors import UserError, nearest
 from training import config as config_lib
 
 Values = tuple[tuple[str, Any], ...]  # (dotted key, value)

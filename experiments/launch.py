@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data.errors import UserError
+from core.errors import UserError
 from experiments.cells import Place
 from experiments.experiment import Cell
 from training.stop import EXIT_CODE

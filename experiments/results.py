@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 import data
-from data.errors import UserError
+from core.errors import UserError
 from experiments import cells
 from experiments.cells import Place
 from experiments.experiment import Cell, cell_config, declared, labels

@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from data.errors import UserError, nearest
+from core.errors import UserError, nearest
 from experiments import cells, launch
 from experiments.cells import Group, Outcome, Place
 from experiments.experiment import Cell, cell_config, labels, load, source, with_sources

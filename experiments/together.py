@@ -12,7 +12,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
-from data.errors import UserError
+from core.errors import UserError
 from experiments import cells
 from experiments.cells import Place
 from experiments.experiment import Cell, cell_config, load, parse_cell

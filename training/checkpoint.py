@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
-from data.errors import UserError
+from core.errors import UserError
 
 FOLDERS = ("best", "checkpoints")  # of a workdir, in the order of preference for use after training
 

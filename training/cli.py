@@ -7,7 +7,7 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from data.errors import UserError, nearest
+from core.errors import UserError, nearest
 
 USER_ERROR, DIVERGED = 2, 1
 

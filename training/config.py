@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from data.errors import UserError, nearest
+from core.errors import UserError, nearest
 
 CHOICES = {
     "data.target_type": ("class", "number"),

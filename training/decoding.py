@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from data.errors import UserError
+from core.errors import UserError
 
 # b: batch, k: tokens of the vocabulary, s: positions attended to, l: positions decoded, n: beams.
 

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from data import audio, calls
+from core import names
+from core.errors import UserError, nearest
+from data import audio
 from data.dataset import Info
-from data.errors import UserError, nearest
 from data.examples import stack
 
 READ_FROM_FILES = ("image", "features", "frames")  # batch keys
@@ -47,17 +48,17 @@ def encode(config: ConfigDict, info: Info, task: Any, files: list[str], lines: l
     for text in files:
         _check_file(text)
     if config.data.audio:
-        features = calls.call(audio, config.data.audio, "config.data.audio", inspect.isclass)
+        features = names.call(audio, config.data.audio, "config.data.audio", inspect.isclass)
         frames = [features.of_file(path) for path in files]
         return _masked(files, stack({"frames": frames}, {"frames": max(map(len, frames))}))
-    names, batches = [], []
+    rows, batches = [], []
     for text in files:
         name, batch = _encode_file(info, text)
-        names += name
+        rows += name
         batches.append(batch)
     if len({tuple(batch) for batch in batches}) > 1:
         raise UserError("give either images or tables, not both")
-    return _masked(names, {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]})
+    return _masked(rows, {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]})
 
 
 def _masked(names: list[str], batch: dict[str, np.ndarray]) -> Inputs:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from data.errors import UserError
+from core.errors import UserError
 from training import config as config_lib
 from training import figures, parallel, report
 from training.checkpoint import FOLDERS, Checkpoints

@@ -12,8 +12,9 @@ import optax.contrib
 from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
-from data.errors import UserError, nearest
-from training.build import parse_call
+from core import names
+from core.calls import Call, parse
+from core.errors import UserError, nearest
 from training.config import default
 
 Number = float | Float[Array, ""]  # an array where runs with several numbers are one program
@@ -40,7 +41,7 @@ def _rsqrt(peak: Number, steps: int, timescale: int = 10_000) -> optax.Schedule:
     return lambda step: peak * jax.numpy.sqrt(timescale / (timescale + step))
 
 
-def _step(peak: Number, steps: int, boundaries: tuple = (0.5, 0.75), factor: float = 0.1) -> optax.Schedule:
+def _step(peak: Number, steps: int, boundaries: tuple[float, ...] = (0.5, 0.75), factor: float = 0.1) -> optax.Schedule:
     """Multiplies by `factor` at each of `boundaries`, fractions of the steps (He 2016: 32k and 48k of 64k)."""
     return optax.piecewise_constant_schedule(peak, {round(b * steps): factor for b in boundaries})
 
@@ -50,26 +51,35 @@ SCHEDULES: dict[str, Callable] = {
 }  # fmt: skip
 
 
+def _known_schedule(name: str, where: str) -> Callable:
+    if name not in SCHEDULES:
+        raise UserError(f"{where} {name!r} is unknown: {nearest(name, SCHEDULES)}")
+    return SCHEDULES[name]
+
+
 def schedule(config: ConfigDict, steps: int) -> optax.Schedule:
     """Returns step -> learning rate: linear warm-up to the peak, then the named schedule over the remaining steps.
 
     Raises UserError for an unknown schedule or argument, or a warm-up as long as the run.
     """
-    name, args, kwargs = parse_call(config.schedule, "config.optimizer.schedule")
-    if name not in SCHEDULES:
-        raise UserError(f"config.optimizer.schedule {name!r} is unknown: {nearest(name, SCHEDULES)}")
+    where = "config.optimizer.schedule"
+    tree = parse(config.schedule, where)
+    name = tree.name
+    _known_schedule(name, where)
     warmup = config.warmup_steps
     if warmup >= steps:
         raise UserError(f"config.optimizer.warmup_steps {warmup} must be below the {steps} steps of the run")
+    args, kwargs = tree[1:] if isinstance(tree, Call) else ((), {})
     own = [p for p in inspect.signature(SCHEDULES[name]).parameters if p not in ("peak", "steps")]
     unknown = [key for key in kwargs if key not in own]
     if unknown or args:
         what = unknown[0] if unknown else repr(args[0])
-        raise UserError(f"config.optimizer.schedule {name} has no argument {what}: {nearest(what, own)}")
+        raise UserError(f"{where} {name} has no argument {what}: {nearest(what, own)}")
+    _, kwargs = names.arguments(SCHEDULES[name], tree, _known_schedule, where)
     try:
         after = SCHEDULES[name](config.learning_rate, steps - warmup, **kwargs)
     except (TypeError, ValueError) as error:
-        raise UserError(f"config.optimizer.schedule {config.schedule!r}: {error}") from error
+        raise UserError(f"{where} {config.schedule!r}: {error}") from error
     if not warmup:
         return after
     return optax.join_schedules([optax.linear_schedule(0.0, config.learning_rate, warmup), after], [warmup])

@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from data.errors import UserError
+from core.errors import UserError
 from training.state import CARRY
 from training.step import MICROBATCH
 

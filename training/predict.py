@@ -16,8 +16,8 @@ import pandas as pd
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
+from core.errors import UserError
 from data.dataset import Info
-from data.errors import UserError
 from data.tokenizers import SPECIALS
 from data.transform import Transform
 from tasks.text import as_text

@@ -12,9 +12,9 @@ import optax
 from ml_collections import ConfigDict
 
 import data
+from core.errors import UserError, nearest
 from data.buckets import bucketed
 from data.dataset import Info, Split
-from data.errors import UserError, nearest
 from data.transform import Transform
 from training import build, diagnostics
 from training import config as config_lib

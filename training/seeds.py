@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
+from core.errors import UserError
 from data.batches import train_batches
-from data.errors import UserError
 from training import config as config_lib
 from training import diagnostics
 from training import optimizer as optimizer_lib

@@ -9,8 +9,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
 
+from core.errors import UserError
 from data.dataset import Info
-from data.errors import UserError
 from training.checkpoint import read_arrays, read_best, steps_in
 from training.state import State, averaged
 

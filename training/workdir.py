@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
-from data.errors import UserError
+from core.errors import UserError
 from training import config as config_lib
 
 

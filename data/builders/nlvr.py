@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from core.errors import UserError
 from data.builders.raw import FromFiles, RawFile
-from data.errors import UserError
 
 COMMIT = "18924841aa96d519cfb8584f0945350f07a6d860"
 ADDRESS = f"https://raw.githubusercontent.com/lil-lab/nlvr/{COMMIT}/nlvr"

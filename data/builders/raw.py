@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from data.errors import UserError
+from core.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

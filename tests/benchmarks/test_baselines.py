@@ -10,9 +10,9 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from benchmarks.baselines import CS, NGrams, baselines, running_text
+from core.errors import UserError
 from data import text, tokenizers
 from data.dataset import ArraySplit, Info, StreamSplit
-from data.errors import UserError
 from data.windows import ForecastSplit, language_windows
 from tests.training import commands
 

@@ -5,8 +5,8 @@ import pytest
 from scipy.io import wavfile
 from scipy.signal import ShortTimeFFT, get_window
 
+from core.errors import UserError
 from data.audio import LogMel, log_mel, mel_filters, read_wav, stack_frames
-from data.errors import UserError
 
 
 def sound(size, rate=8_000, dtype=np.int16):

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from core.errors import UserError
 from data import augment
-from data.errors import UserError
 
 KEY = jax.random.key(0)
 EVERY = {

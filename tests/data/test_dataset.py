@@ -13,10 +13,10 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 import data
+from core.errors import UserError
 from data import dataset, official
 from data.batches import train_batches
 from data.dataset import ArraySplit, StreamSplit
-from data.errors import UserError
 from data.info import Info
 from data.source import resolve, sizes_as_splits
 from tests.data import fake

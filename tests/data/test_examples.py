@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data.errors import UserError
+from core.errors import UserError
 from data.examples import Convert, as_image, collect, stack
 
 

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 import data
+from core.errors import UserError
 from data.dataset import StreamSplit
-from data.errors import UserError
 
 
 @pytest.fixture

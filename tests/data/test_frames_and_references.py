@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import data
+from core.errors import UserError
 from data import text
 from data.audio import LogMel
-from data.errors import UserError
 from data.official import Official
 from data.tokenizers import words
 from tests.data import fake

@@ -16,8 +16,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from scipy.io import wavfile
 
+from core.errors import UserError
 from data.builders import RAW, casing, music, news, nlvr, series, speech, translation
-from data.errors import UserError
 from data.official import Official
 from data.windows import ForecastSplit
 

@@ -12,9 +12,9 @@ import pytest
 
 import data
 from configs import sequences as recipes
+from core.errors import UserError
 from data.batches import train_batches
 from data.builders import listops, sequences
-from data.errors import UserError
 from tasks.regression import Regression
 from training import state as state_lib
 from training.run import build_run

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from core.errors import UserError
 from data import tables
-from data.errors import UserError
 
 TRAIN = pd.DataFrame(
     {

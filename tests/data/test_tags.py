@@ -6,8 +6,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 import data
+from core.errors import UserError
 from data import official, tags, text, tokenizers
-from data.errors import UserError
 
 WORDS = ["he isn't here .", "no", "U.S. dogs run", "he runs"]
 TAGS = ["PRON VERB ADV PUNCT", "INTJ", "NAME NOUN VERB", "PRON VERB"]

@@ -8,8 +8,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 import data
+from core.errors import UserError
 from data import official
-from data.errors import UserError
 from data.info import Info
 
 TITLES = ["a cat", "the dog ran", "a cat ran", "dogs", "the cat", "a dog, a cat"]

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from data import calls, tokenizers
-from data.errors import UserError
+from core import names
+from core.errors import UserError
+from data import tokenizers
 
 SPECIALS = ["<pad>", "<bos>", "<eos>", "<unk>"]
 TEXTS = [
@@ -45,7 +46,7 @@ def test_bytes_of_unseen_text_are_known():
 
 @pytest.mark.parametrize("name", ["characters()", "words()", "bpe(size=280)"])
 def test_special_ids(name):
-    tokenizer = calls.call(tokenizers, name, "x")(TEXTS)
+    tokenizer = names.call(tokenizers, name, "x")(TEXTS)
     assert [tokenizer.id_to_token(index) for index in range(4)] == SPECIALS
     ids = sorted(tokenizer.get_vocab().values())
     assert ids == list(range(tokenizer.get_vocab_size()))
@@ -115,5 +116,5 @@ def test_the_same_texts_give_the_same_tokenizer_in_another_process():
 )
 def test_slips_are_refused_in_one_line(name, message):
     with pytest.raises(UserError, match=re.escape(message)) as refusal:
-        calls.call(tokenizers, name, "config.data.tokenizer")
+        names.call(tokenizers, name, "config.data.tokenizer")
     assert "\n" not in str(refusal.value) and "config.data.tokenizer" in str(refusal.value)

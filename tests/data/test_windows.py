@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from core.errors import UserError
 from data.batches import eval_batches
 from data.dataset import Split
-from data.errors import UserError
 from data.windows import ForecastSplit, language_windows
 
 

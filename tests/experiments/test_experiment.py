@@ -3,7 +3,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from data.errors import UserError
+from core.errors import UserError
 from experiments.cells import Outcome, choose, count, wanted
 from experiments.experiment import (
     Cell,

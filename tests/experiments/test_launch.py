@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from data.errors import UserError
+from core.errors import UserError
 from experiments import cells, launch
 from experiments.cells import Place
 from experiments.experiment import Cell

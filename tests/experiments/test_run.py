@@ -7,7 +7,7 @@ import pytest
 from absl.flags import FLAGS
 from absl.testing import flagsaver
 
-from data.errors import UserError
+from core.errors import UserError
 from experiments import cells, run
 from experiments.cells import Outcome, Place
 from experiments.experiment import Cell

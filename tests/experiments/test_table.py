@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from data.errors import UserError
+from core.errors import UserError
 from experiments import judge, results, table
 from experiments.cells import Place
 from experiments.experiment import Cell, cell_config, declared, load

@@ -12,7 +12,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from arch.rnn import RecurrentClassifier
-from data.errors import UserError
+from core.errors import UserError
 from data.info import Info
 from tasks.classification import Classification
 from tasks.sequence import TokenClassification

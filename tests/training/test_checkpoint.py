@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from data.errors import UserError
+from core.errors import UserError
 from tests.training.commands import ROOT
 from training.checkpoint import Checkpoints, read_arrays, steps_in
 from training.stop import EXIT_CODE

@@ -3,7 +3,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from data.errors import UserError
+from core.errors import UserError
 from training import config as config_lib
 from training.config import default, difference, from_json, leaves, to_json, validate
 

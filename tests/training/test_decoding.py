@@ -10,7 +10,7 @@ import pytest
 
 from arch.rnn import RecurrentNetwork
 from arch.seq2seq import Seq2Seq
-from data.errors import UserError
+from core.errors import UserError
 from training.decoding import beam_search, greedy, sample
 
 KEY = jax.random.key(0)

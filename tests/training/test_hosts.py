@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from data.errors import UserError
+from core.errors import UserError
 from tests.training import commands
 from training import config, parallel
 from training.checkpoint import read_arrays

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from data.errors import UserError
+from core.errors import UserError
 from training import optimizer as optimizer_lib
 from training.config import default
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 import data
 from configs import tabular
-from data.errors import UserError
+from core.errors import UserError
 from tests.training import commands, small
 from training.main import train
 from training.predict import predict

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.io import wavfile
 
 from configs import captions, music, sequences, series, speech, text, translation
-from data.errors import UserError
+from core.errors import UserError
 from data.official import Official
 from tests.training import commands
 from training import attention_figures

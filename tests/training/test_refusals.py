@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from data.errors import UserError
+from core.errors import UserError
 from tests.training import commands, small
 from training import parallel
 from training.run import build_run

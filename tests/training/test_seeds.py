@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
+from core.errors import UserError
 from data.batches import train_batches
-from data.errors import UserError
 from experiments.recipes import digits_mlp
 from tests.training import small
 from training import main

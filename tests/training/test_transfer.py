@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from data.errors import UserError
+from core.errors import UserError
 from tests.training import small
 from training.checkpoint import read_arrays, steps_in
 from training.display import Display

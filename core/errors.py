@@ -1,7 +1,4 @@
-"""The one exception a user's mistake raises, and how it names the nearest right thing.
-
-It lives in `data`, the lowest layer that reads what a user typed, so that `training` may import it and not the reverse.
-"""
+"""The exception that a user's mistake raises, and the end of its message: the nearest valid name."""
 
 import difflib
 from collections.abc import Iterable
@@ -12,7 +9,7 @@ class UserError(ValueError):
 
 
 def nearest(name: str, options: Iterable[str], limit: int = 12) -> str:
-    """Returns the end of an error line: the closest of `options` to `name`, or a list of what there is."""
+    """Returns the end of an error message: the option closest to `name`, or else a list of the options."""
     options = sorted(map(str, options))
     close = difflib.get_close_matches(str(name), options, n=1, cutoff=0.6)
     if close:
