@@ -1,7 +1,6 @@
 """What has become of an experiment's cells, read from their workdirs, and which cells are to be run next."""
 
 import dataclasses
-import json
 import math
 import os
 import re
@@ -14,6 +13,7 @@ from ml_collections import ConfigDict
 from core.errors import UserError
 from experiments.experiment import Cell, Values, candidates, cell_config, labels
 from training import config as config_lib
+from training.workdir import from_json
 
 DIVERGED = re.compile(r"step \d+: (loss|grad_norm) is (nan|-?inf)")  # what training.loop.Diverged says
 TOGETHER = "together"  # what the folder of cells that are trained together begins with
@@ -168,7 +168,7 @@ def finished(place: Place, config: ConfigDict) -> Outcome | None:
             f"{place.workdir} was run with another config ({'; '.join(changes)}): remove it, or name another --outdir"
         )
     if (place.workdir / "results.json").exists():
-        results = json.loads((place.workdir / "results.json").read_text())["results"]
+        results = from_json((place.workdir / "results.json").read_text())["results"]
         return Outcome({f"{split}/{name}": x for split, metrics in results.items() for name, x in metrics.items()})
     return Outcome(diverged=True) if DIVERGED.match(place.last_error()) else None
 

@@ -20,7 +20,7 @@ from experiments.cells import Place
 from experiments.experiment import Cell, cell_config, declared, labels
 from training import build
 from training.run import model_inputs
-from training.workdir import write_whole
+from training.workdir import from_json, to_json, write_whole
 
 VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -68,7 +68,7 @@ def write(outdir: Path, whole: ConfigDict, recipe: str, command: str, data_dir: 
     order = labels(whole)
     records.sort(key=lambda record: (order.index(record.row), tuple(record.values.items()), record.seed))
     outdir.mkdir(parents=True, exist_ok=True)
-    write_whole(outdir / "results.jsonl", "".join(json.dumps(dataclasses.asdict(x)) + "\n" for x in records))
+    write_whole(outdir / "results.jsonl", "".join(to_json(dataclasses.asdict(x)) + "\n" for x in records))
     meta = {
         "config": recipe,
         "command": command,
@@ -83,7 +83,7 @@ def read(folder: Path) -> tuple[list[Record], dict[str, Any]]:
     """Returns the records and the meta data of a folder that `write` wrote. Raises UserError."""
     try:
         lines = (folder / "results.jsonl").read_text().splitlines()
-        return [Record(**json.loads(line)) for line in lines], json.loads((folder / "meta.json").read_text())
+        return [Record(**from_json(line)) for line in lines], json.loads((folder / "meta.json").read_text())
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{folder} has no results of an experiment: {error}") from error
 
@@ -127,7 +127,7 @@ def _count(config: ConfigDict, data_dir: str | None) -> int:
 def _gradients(place: Place) -> dict[str, float]:
     path = place.workdir / "metrics.jsonl"
     for line in path.read_text().splitlines() if path.exists() else []:
-        row = json.loads(line)
+        row = from_json(line)
         if row["split"] == "gradients":
             return {name.removeprefix("layer/"): x for name, x in row.items() if name.startswith("layer/")}
     return {}

@@ -22,6 +22,7 @@ from experiments.experiment import Cell, cell_config, labels, load, source, with
 from experiments.show import Show
 from training import cli
 from training.stop import EXIT_CODE
+from training.workdir import check_path
 
 _CONFIG = flags.DEFINE_string("config", None, "Experiment, FILE.py or FILE.py:SCALE.")
 _OUTDIR = flags.DEFINE_string("outdir", None, "Folder of all runs (default: experiments/runs/NAME-SCALE).")
@@ -82,6 +83,7 @@ def _launcher(outdir: Path) -> launch.Local | launch.Submitted:
 
 def check(outdir: Path) -> None:
     """Raises UserError for a folder that cannot be, or is that of a run."""
+    check_path(outdir, f"--outdir {outdir}")
     parent = next(path for path in (outdir, *outdir.parents) if path.exists())
     if not parent.is_dir():
         raise UserError(f"--outdir {outdir}: {parent} is a file")

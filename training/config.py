@@ -18,6 +18,7 @@ CHOICES = {
     "data.order": ("shuffled", "continuous"),
     "parallel.strategy": ("pmap", "fsdp"),
 }
+UNWATCHED = ("train", "test")  # splits that are not evaluated in training
 OPEN_GROUPS = ("model", "task", "optimizer")  # their further keys are arguments of the named thing
 DISPLAY_GROUPS = ("log",)  # what may change when a run continues: nothing that is computed depends on it
 
@@ -183,12 +184,15 @@ def _check_values(config: ConfigDict) -> None:
         if values[key] not in choices:
             raise UserError(f"config.{key} {values[key]!r} is unknown: {nearest(values[key], choices)}")
     if config.checkpoint.best:
-        split = config.checkpoint.best.lstrip("-").partition("/")[0].removesuffix("_ema")
-        evaluated = [name for name in config.data.splits if name != "train" and config.data.splits[name]]
+        split = config.checkpoint.best.lstrip("-").partition("/")[0]
+        evaluated = [name for name in config.data.splits if name not in UNWATCHED and config.data.splits[name]]
+        if train.ema_decay:
+            evaluated += [f"{name}_ema" for name in evaluated]
         if split not in evaluated:
             raise UserError(
-                f"config.checkpoint.best {config.checkpoint.best!r} must be [-]SPLIT/METRIC of an evaluated split: "
-                f"{nearest(split, evaluated)}"
+                f"config.checkpoint.best {config.checkpoint.best!r} must be [-]SPLIT/METRIC of a split evaluated "
+                f"in training ({', '.join(evaluated) or 'there is no such split'}; SPLIT_ema needs "
+                "config.train.ema_decay)"
             )
 
 

@@ -10,9 +10,11 @@ from jaxtyping import PyTree
 
 from data.batches import train_batches
 from data.buckets import bucketed
+from data.errors import UserError
 from training import optimizer as optimizer_lib
 from training import transfer
 from training.checkpoint import Checkpoints, read_meta
+from training.config import UNWATCHED
 from training.display import Display
 from training.evaluate import evaluate
 from training.run import Run
@@ -162,9 +164,12 @@ class Trainer:
         self.workdir.log(step, "gradients", {name: x.tolist() for name, x in norms.items()})
 
     def _evaluate(self, state: PyTree, step: int) -> bool:
-        """Evaluates all splits but the test one, saves a new best; returns whether patience is at its end."""
+        """Evaluates all splits except the test split and saves a new best; returns whether patience has ended.
+
+        Raises UserError if the watched metric does not exist or is NaN.
+        """
         self._read_metrics(step)
-        names = [name for name in self.run.splits if name not in ("train", "test")]
+        names = [name for name in self.run.splits if name not in UNWATCHED]
         results = self.evaluate(state, names)[0]
         for split, metrics in results.items():
             self.workdir.log(step, split, metrics)
@@ -173,7 +178,12 @@ class Trainer:
         if not best:
             return False
         split, _, metric = best.lstrip("-").partition("/")
-        value = results[split][metric] * (-1 if best.startswith("-") else 1)
+        value = results[split].get(metric, math.nan) * (-1 if best.startswith("-") else 1)
+        if math.isnan(value):
+            problem = "is NaN" if metric in results[split] else "does not exist"
+            raise UserError(
+                f"config.checkpoint.best {best!r} {problem} at step {step}: watch another metric of {split}"
+            )
         if self.best["value"] is None or value > self.best["value"]:
             self.best = {"step": step, "value": value, "worse": 0}
             self.save(state, step, to=self.best_checkpoint)

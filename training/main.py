@@ -1,6 +1,5 @@
 """What `train.py` does: train a config in a workdir and report, or repeat a workdir's final evaluation."""
 
-import json
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +18,7 @@ from training.display import Display, describe_devices, model_table
 from training.loop import Results, Trainer
 from training.run import Run, build_run
 from training.state import State
-from training.workdir import Workdir, write_whole
+from training.workdir import Workdir, to_json, write_whole
 
 REPORTED = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint", "tensorflow-datasets")
 
@@ -103,7 +102,7 @@ def _finish(trainer: Trainer, state: State, command: str) -> Results:
             folder.log(step, split, metrics)
     display.results(results)
     if jax.process_index() == 0:
-        write_whole(folder.path / "results.json", json.dumps({"step": step, "results": results}, indent=2))
+        write_whole(folder.path / "results.json", to_json({"step": step, "results": results}, indent=2))
         _report(run, folder, results, arrays, command)
         files = "report.html, results.json, metrics.jsonl, tensorboard/, checkpoints/, config.json"
         display.say(f"\nof step {step} ({label}); everything is in {folder.path}/: {files}")

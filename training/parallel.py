@@ -127,12 +127,13 @@ class Parallel:
         where its row goes.
         """
 
-        def placed(path, x):
-            if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-                return jax.random.wrap_key_data(placed(path, jax.random.key_data(x)), impl=jax.random.key_impl(x))
+        def placed(path, x, like=None):
+            if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):  # the words of one key stay together
+                data = placed(path, jax.random.key_data(x), like=x)
+                return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
             value, sharding = np.asarray(x), self._split
             if self.strategy == "fsdp":
-                sharding = self._sharding(x)
+                sharding = self._sharding(x if like is None else like)
             elif _of_rows(path):
                 value = rearrange(value, "(d b) ... -> d b ...", d=jax.device_count())
                 first = jax.process_index() * len(self.mesh.devices)

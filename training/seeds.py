@@ -6,7 +6,6 @@ A small network leaves most of a device idle; its seeds side by side take little
 import collections
 import dataclasses
 import functools
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +33,7 @@ from training.run import Run, build_run
 from training.state import State
 from training.step import train_step
 from training.stop import Stop
-from training.workdir import Workdir, write_whole
+from training.workdir import Workdir, to_json, write_whole
 
 TUNED = "optimizer."  # the group whose numbers may differ
 
@@ -307,7 +306,7 @@ class Trainer:
     def _evaluate(self, state: State, step: int) -> None:
         """Evaluates all splits but the test one."""
         self._read_metrics(step)
-        names = [name for name in self.seeds.run.splits if name not in ("train", "test")]
+        names = [name for name in self.seeds.run.splits if name not in config_lib.UNWATCHED]
         for place, workdir in self.sound.items():
             for split, metrics in self.seeds.evaluate(state, place, names).items():
                 workdir.log(step, split, metrics)
@@ -334,7 +333,7 @@ class Trainer:
                 if split not in seen:  # others have their curve, of which this is one point
                     workdir.log(step, split, metrics)
                 self.display.evaluation(step, f"{self._label(place)}, {split}", metrics)
-            write_whole(workdir.path / "results.json", json.dumps({"step": step, "results": results}, indent=2))
+            write_whole(workdir.path / "results.json", to_json({"step": step, "results": results}, indent=2))
         self.checkpoints.close()
         shutil.rmtree(self.folder)
 

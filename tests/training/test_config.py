@@ -7,6 +7,8 @@ from core.errors import UserError
 from training import config as config_lib
 from training.config import default, difference, from_json, leaves, to_json, validate
 
+VALIDATION = {"data__splits": ConfigDict({"train": "train[:9]", "validation": "train[9:]", "test": "test"})}
+
 
 def complete(**changes):
     config = default().to_dict()
@@ -48,6 +50,8 @@ def test_missing_keys_get_defaults_and_ints_become_floats():
         ({"parallel__strategy": "fdsp"}, ["parallel.strategy", "'fsdp'"]),
         ({"train__patience": 2}, ["patience", "checkpoint.best", "eval.every"]),
         ({"checkpoint__best": "validaton/loss"}, ["checkpoint.best", "SPLIT/METRIC"]),
+        ({"checkpoint__best": "test/loss"}, ["checkpoint.best", "'test/loss'", "evaluated in training"]),
+        ({"checkpoint__best": "-validation_ema/loss", **VALIDATION}, ["checkpoint.best", "train.ema_decay"]),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

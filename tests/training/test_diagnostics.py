@@ -9,14 +9,17 @@ import numpy as np
 import optax
 import pytest
 
+from arch.layers.norm import batch_norm
 from arch.layers.recurrent import Elman
+from arch.mlp import MLP
 from arch.rnn import RecurrentClassifier
 from data.transform import Transform
 from tasks.classification import Classification
 from tests.training import commands
 from training import state as state_lib
 from training.diagnostics import gradient_norms
-from training.parallel import Parallel
+from training.parallel import DEVICES, Parallel
+from training.step import MICROBATCH
 
 LENGTH, UNITS = 6, 4
 MODEL = RecurrentClassifier(cell=Elman, widths=(UNITS, UNITS), num_classes=3)
@@ -63,6 +66,22 @@ def test_norms_are_those_of_the_mean_loss(strategy, batch):
         np.testing.assert_allclose(actual[name], optax.tree.norm(leaves), rtol=1e-4)
     np.testing.assert_allclose(actual["time/stack/layer1"], np.sqrt(np.square(d_x).sum((0, 2))), rtol=1e-4)
     assert actual["time/stack/layer2"].shape == (LENGTH,)
+
+
+def test_batch_norm_over_microbatches(batch):
+    inputs = {"image": batch["inputs"][..., None], **{key: batch[key] for key in ("label", "mask")}}
+    task, actual = Classification(inputs=("image",)), []
+    for axes in ((DEVICES, MICROBATCH), (DEVICES,)):
+        model = MLP(num_classes=3, widths=(4,), norm=batch_norm, axis_name=axes)
+        shapes = (jax.ShapeDtypeStruct((1, LENGTH, 2, 1), jnp.float32),)
+        state = state_lib.create(model.clone(axis_name=None), optax.sgd(0.1), shapes, jax.random.key(0))
+        parallel = Parallel()
+        function = functools.partial(gradient_norms, model=model, task=task, transform=Transform(), axis_name=DEVICES)
+        (placed,) = parallel.batches([inputs])
+        actual.append(parallel.read(parallel.compile_eval(function)(parallel.place(state), placed)))
+    assert set(actual[0]) == set(actual[1]) and min(actual[0].values()) > 0
+    for name, value in actual[0].items():
+        np.testing.assert_array_equal(value, actual[1][name])
 
 
 def test_watching_costs_no_variable_and_changes_no_output(batch):

@@ -73,6 +73,18 @@ def test_a_cpu_is_as_many_devices_as_its_cores_and_the_batches_allow(
     assert set_to == {"jax_num_cpu_devices": devices}
 
 
+def test_keys_are_whole_on_each_of_two_devices(monkeypatch):
+    two = parallel.Parallel("fsdp")
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), (parallel.DEVICES,))
+    monkeypatch.setitem(two.__dict__, "mesh", mesh)
+    state = {"kernel": np.ones((3, 4), np.float32), "rng": jax.random.key(7)}
+    placed = two.place(state)
+    assert placed["kernel"].sharding.spec == jax.sharding.PartitionSpec(None, parallel.DEVICES)
+    assert placed["rng"].is_fully_replicated
+    again, _ = two.compile_train(lambda state, _: (state, ()))(placed, ())
+    np.testing.assert_array_equal(jax.random.key_data(again["rng"]), jax.random.key_data(state["rng"]))
+
+
 def test_too_late_for_another_number_of_devices(monkeypatch):
     jax.devices()
     monkeypatch.setenv("XLA_FLAGS", "")

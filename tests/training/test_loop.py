@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import shutil
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from configs import digits, images, tabular
+from data.errors import UserError
 from tests.data.fake import prepare
 from tests.training import small
 from tests.training.recipes import record, train_small
@@ -20,7 +22,7 @@ from training.evaluate import evaluate
 from training.loop import NO_BEST, Trainer
 from training.main import train
 from training.run import build_run
-from training.workdir import Workdir
+from training.workdir import Workdir, from_json, to_json
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
 
@@ -197,6 +199,23 @@ def test_a_best_checkpoint_that_is_lost(data_dir, tmp_path, capsys):
         out = capsys.readouterr().out
         assert again.best == held and f"best/{expected} is missing" in out and f"of step {held['step']}" in out
         shutil.rmtree(tmp_path / "run" / "best")
+
+
+@pytest.mark.parametrize(("metrics", "words"), [({"accuracy": math.nan}, "is NaN"), ({"loss": 1.0}, "does not exist")])
+def test_a_watched_metric_without_a_value(metrics, words, data_dir, tmp_path, monkeypatch):
+    one = trainer(short(), data_dir, tmp_path)
+    monkeypatch.setattr(one, "evaluate", lambda *_: ({"validation_ema": metrics}, {}))
+    with pytest.raises(UserError, match=f"'validation_ema/accuracy' {words} at step 12") as refusal:
+        one._evaluate(None, 12)
+    assert "\n" not in str(refusal.value) and one.best == NO_BEST
+
+
+def test_numbers_that_are_not_finite_are_null_in_files():
+    row = {"step": 3, "loss": math.nan, "norms": [1.0, math.inf]}
+    text = to_json(row)
+    assert json.loads(text) == {"step": 3, "loss": None, "norms": [1.0, None]}
+    again = from_json(text)
+    assert again["step"] == 3 and math.isnan(again["loss"]) and math.isnan(again["norms"][1])
 
 
 def test_early_stopping_ends_the_run_and_stays_ended(data_dir, tmp_path):

@@ -108,6 +108,16 @@ def test_a_workdir_that_is_no_runs(tmp_path):
         Workdir(str(tmp_path / "thesis.tex" / "run")).check(small.get_config())
 
 
+@pytest.mark.parametrize("folder", ["a[1]/run", "run*", "what?/run"])
+def test_a_workdir_that_orbax_takes_for_a_pattern(folder, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"--workdir .* use a path without"):
+        Workdir(str(tmp_path / folder)).check(small.get_config())
+    (tmp_path / "b[2]").mkdir()
+    monkeypatch.chdir(tmp_path / "b[2]")
+    with pytest.raises(UserError, match=r"b\[2\]/run has \[ \] in it"):
+        Workdir("run").check(small.get_config())
+
+
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder that not even root can write")
 def test_a_workdir_that_cannot_be_written():
     with pytest.raises(UserError, match=r"--workdir /proc/a/run: /proc cannot be written"):
@@ -121,6 +131,8 @@ def test_a_missing_workdir_flag():
 
 def test_a_run_killed_as_it_began_may_begin_again(tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    for name in ("config.json.part", "metrics.jsonl.part"):
+        (tmp_path / "run" / name).write_text("{")
     Workdir(str(tmp_path / "run")).check(small.get_config())
     (tmp_path / "run" / "checkpoints" / "thesis.tex").write_text("")
     with pytest.raises(UserError, match=r"no config\.json"):
