@@ -8,9 +8,9 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from core.errors import UserError
 from data.batches import train_batches
 from data.buckets import bucketed
-from data.errors import UserError
 from training import optimizer as optimizer_lib
 from training import transfer
 from training.checkpoint import Checkpoints, read_meta

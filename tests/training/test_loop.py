@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from configs import digits, images, tabular
-from data.errors import UserError
+from core.errors import UserError
 from tests.data.fake import prepare
 from tests.training import small
 from tests.training.recipes import record, train_small
