@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,15 @@ class Info:
         """Inverse of `to_json`."""
         shapes = {key: (tuple(shape), dtype) for key, (shape, dtype) in fields["shapes"].items()}
         return cls(**{**fields, "shapes": shapes, "classes": tuple(fields["classes"])})
+
+    def difference(self, other: "Info") -> list[str]:
+        """Returns "FIELD: this -> other" per field that differs by more than rounding, a long value shortened."""
+        before, after = (json.loads(json.dumps(info.to_json())) for info in (self, other))
+        return [
+            f"{field}: {_shortened(value)} -> {_shortened(after[field])}"
+            for field, value in before.items()
+            if not _equal(value, after[field])
+        ]
 
     def vocabulary_size(self, key: str) -> int | None:
         """Returns the number of token ids of `key`, special ones included; None if it is not tokenised text."""
@@ -118,6 +129,22 @@ class Info:
         if dtype == "float32" and image.dtype == np.uint8:
             image = image.astype(np.float32) / 255
         return {"image": image[None]}
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether JSON values are equal, numbers up to rounding: machines sum statistics in another order."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_equal, a, b))
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=1e-6) or (math.isnan(a) and math.isnan(b))
+    return a == b
+
+
+def _shortened(value: Any, limit: int = 80) -> str:
+    text = str(value)
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def read_image(path: str | Path, channels: int) -> np.ndarray:

@@ -45,16 +45,21 @@ class Checkpoints:
         """Returns when the saves so far are on the disk."""
         self.manager.wait_until_finished()
 
-    def restore(self, template: PyTree, say: Callable[[str], None] = print) -> tuple[PyTree, dict] | None:
+    def restore(
+        self, template: PyTree, say: Callable[[str], None] = print, check: Callable[[dict], None] = lambda meta: None
+    ) -> tuple[PyTree, dict] | None:
         """Returns the newest readable state and its meta, None if the folder has no checkpoint.
 
         Damaged newer ones are moved to `damaged-STEP`, each with a printed line. Raises UserError if there are
-        checkpoints and none of them can be read.
+        checkpoints and none of them can be read, and what `check` raises for a meta, before the arrays are read.
         """
         damaged: dict[int, str] = {}
         for step in sorted(self.manager.all_steps(), reverse=True):
             try:
+                check(self.manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta)
                 restored = self._read(step, template)
+            except UserError:
+                raise
             except Exception as error:  # Orbax and what lies below it raise anything for a broken file
                 damaged[step] = str(error).partition("\n")[0][:200]
                 continue

@@ -51,7 +51,7 @@ class Trainer:
         """Returns the state to go on from and its step: the newest checkpoint, or a fresh state."""
         config = self.run.config
         template = self.run.parallel.template(jax.eval_shape(self.run.create_state))
-        restored = self.checkpoints.restore(template, self.display.say)
+        restored = self.checkpoints.restore(template, self.display.say, self.run.check_data)
         if restored:
             state, meta = restored
             self.window, self.best = meta["window"], self._existing_best(meta["best"])

@@ -53,6 +53,13 @@ class Run:
         sizes = {"batch_size": train.batch_size, "ema": train.ema_decay > 0}
         return state_lib.create(self.model, self.optimizer, self.inputs, key, **sizes)
 
+    def check_data(self, meta: dict) -> None:
+        """Raises UserError for the meta of a checkpoint if its data set is not the one of this run."""
+        if changes := Info.from_json(meta["info"]).difference(self.info):
+            raise UserError(
+                f"the data have changed since the start ({'; '.join(changes)}): restore them, or use another workdir"
+            )
+
     def train_step(self):
         """Returns the compiled train step."""
         train = self.config.train

@@ -211,10 +211,8 @@ class Trainer:
         shapes = jax.eval_shape(self.seeds.create_state)
         template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes)
         rows = {}
-        if restored := self.checkpoints.restore(template, self.display.say):
+        if restored := self.checkpoints.restore(template, self.display.say, self._check):
             state, meta = restored
-            if changes := config_lib.difference(config_lib.from_json(meta["config"]), self.seeds.run.config):
-                raise UserError(f"{self.folder} is of another config ({'; '.join(changes)}): remove it")
             self.window, rows = meta["window"], meta["rows"]
             self.diverged = {int(place): said for place, said in meta["diverged"].items()}
             self.display.say(f"continuing from step {state.step[0]}")
@@ -224,6 +222,11 @@ class Trainer:
         for place, workdir in self.workdirs.items():
             workdir.begin(self.seeds.configs[place], step, rows.get(str(place), 0))
         return state, step
+
+    def _check(self, meta: dict) -> None:
+        if changes := config_lib.difference(config_lib.from_json(meta["config"]), self.seeds.run.config):
+            raise UserError(f"{self.folder} is of another config ({'; '.join(changes)}): remove it")
+        self.seeds.run.check_data(meta)
 
     def train(self) -> State:
         """Runs the steps that are left, as long as one is sound, and returns the final states.
@@ -316,6 +319,7 @@ class Trainer:
         self._read_metrics(step)
         meta = {
             "config": config_lib.to_json(self.seeds.run.config),
+            "info": self.seeds.run.info.to_json(),
             "rows": {str(place): len(workdir.rows) for place, workdir in self.workdirs.items()},
             "window": self.window,
             "diverged": {str(place): said for place, said in self.diverged.items()},

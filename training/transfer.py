@@ -15,6 +15,7 @@ from training.checkpoint import read_arrays, read_best, steps_in
 from training.state import State, averaged
 
 HEAD = "head"  # every architecture's last layer
+EMBEDDING = "embedding"  # the parameter of nn.Embed
 
 
 def find_checkpoint(path: str, say: Callable[[str], None]) -> tuple[Path, PyTree, dict]:
@@ -32,16 +33,23 @@ def find_checkpoint(path: str, say: Callable[[str], None]) -> tuple[Path, PyTree
         raise UserError(f"config.init_from {path!r}: {error}") from error
 
 
+def is_head(name: str) -> bool:
+    """Whether the path of a parameter is the head's, or its bias where an embedding is its kernel."""
+    return any(part in (HEAD, f"{HEAD}_bias") for part in name.split("/"))
+
+
 def init_from(path: str, state: State, info: Info) -> tuple[State, list[str]]:
     """Returns `state` with parameters and mutable collections of the checkpoint at `path` wherever path and shape
     match.
 
-    The head is taken only if the checkpoint's classes are this data set's. The second result says, a line each, what
-    was loaded and what was not. Raises UserError if nothing matches.
+    The head is loaded only if the checkpoint has the classes and the tokenizers of this data set, embeddings only if it
+    has its tokenizers. The second result is a line per array that was not loaded, after the number of those that were.
+    Raises UserError if nothing matches.
     """
     said: list[str] = []
     checkpoint, saved, meta = find_checkpoint(path, said.append)
     same_classes = tuple(meta["info"]["classes"]) == tuple(info.classes)
+    same_words = set(meta["info"]["tokenizers"].values()) == set(info.tokenizers.values())
     loaded, kept = 0, []
     result = {}
     for collection, ours in averaged(state.params, state.mutable).items():
@@ -50,8 +58,10 @@ def init_from(path: str, state: State, info: Info) -> tuple[State, list[str]]:
         )
         merged = flatten_dict(ours, sep="/")
         for name, value in merged.items():
-            if HEAD in name.split("/") and not same_classes:
+            if is_head(name) and not same_classes:
                 kept.append(f"{name}: the head is new, the classes differ")
+            elif (is_head(name) or EMBEDDING in name.split("/")) and not same_words:
+                kept.append(f"{name}: new, the vocabularies differ")
             elif name not in theirs:
                 kept.append(f"{name}: not in the checkpoint")
             elif theirs[name].shape != value.shape:

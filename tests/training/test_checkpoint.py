@@ -1,18 +1,22 @@
 """Checkpoints come and go whole, and SIGTERM ends the process even where Python does not get to run."""
 
+import dataclasses
 import json
 import signal
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from core.errors import UserError
+from data.dataset import Info
 from tests.training.commands import ROOT
 from training.checkpoint import Checkpoints, read_arrays, steps_in
+from training.run import Run
 from training.stop import EXIT_CODE
 
 STATE = {"kernel": jnp.arange(6.0).reshape(2, 3), "rng": jax.random.key(3), "ema": None}
@@ -51,6 +55,36 @@ def test_what_changes_after_the_call_is_not_saved(tmp_path, monkeypatch):
     meta["window"].append({})
     meta["window"][0]["loss"][0] = 3.0
     assert passed[0]["window"] == [{"loss": [1.0, 2.0]}]
+
+
+def test_a_meta_is_checked_before_the_arrays(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "run")
+    checkpoints.save(1, STATE, {"classes": 3}, wait=True)
+    other = {**STATE, "kernel": jnp.zeros((2, 4))}
+
+    def check(meta):
+        raise UserError(f"{meta['classes']} classes")
+
+    with pytest.raises(UserError, match=r"^3 classes$"):
+        checkpoints.restore(jax.eval_shape(lambda: other), check=check)
+
+
+def test_other_data_are_refused_with_the_difference():
+    statistics = {"x": {"mean": 0.1 + 0.2}}
+    info = Info("t", {"train": 9}, {"x": ((2,), "float32")}, ("a", "b"), statistics, None, {"y": "T"})
+    assert info.difference(dataclasses.replace(info, statistics={"x": {"mean": 0.3}})) == []  # rounding
+    changed = {
+        "sizes": {"train": 8},
+        "classes": ("a", "z"),
+        "statistics": {"x": {"mean": 0.4}},
+        "tokenizers": {"y": "U"},
+    }
+    for field, value in changed.items():
+        (difference,) = info.difference(dataclasses.replace(info, **{field: value}))
+        assert difference.startswith(f"{field}: ")
+        run = types.SimpleNamespace(info=dataclasses.replace(info, **{field: value}))
+        with pytest.raises(UserError, match=rf"the data have changed .*{field}"):
+            Run.check_data(run, {"info": info.to_json()})
 
 
 def test_when_none_can_be_read(tmp_path):

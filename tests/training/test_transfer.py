@@ -1,19 +1,25 @@
 """init_from: what matches is loaded, the rest is reported, the head is new where the classes are."""
 
+import dataclasses
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from core.errors import UserError
+from data.dataset import Info
 from tests.training import small
+from training import transfer
 from training.checkpoint import read_arrays, steps_in
 from training.display import Display
 from training.loop import Trainer
 from training.main import final_state, train
 from training.predict import load
 from training.run import build_run
+from training.state import State
 from training.transfer import find_checkpoint, init_from
 from training.workdir import Workdir
 
@@ -70,6 +76,21 @@ def test_other_classes_and_other_widths(source, data_dir):
     )
     text = "\n".join(said)
     assert "Dense_1/kernel: shape (32, 32) there, (32, 16) here" in text and "head/kernel: the head is new" in text
+
+
+def test_another_vocabulary_of_the_same_size():
+    state = State(0, {"embedding": {"embedding": jnp.zeros((5, 2))}, "head": {"kernel": jnp.zeros((2, 5))},
+                      "cell": {"kernel": jnp.zeros((2, 2))}}, {}, (), None, jax.random.key(0))  # fmt: skip
+    saved = {"params": jax.tree.map(lambda x: np.asarray(x) + 1, state.params), "mutable": {}}
+    info = Info("texts", {}, {}, tokenizers={"tokens": "a tokenizer"})
+    for other, new in (("a tokenizer", []), ("another", ["embedding/embedding", "head/kernel"])):
+        meta = {"info": dataclasses.replace(info, tokenizers={"text": other}).to_json()}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(transfer, "find_checkpoint", lambda *_, meta=meta: ("there", saved, meta))
+            after, said = init_from("there", state, info)
+        assert said[1:] == [f"  {name}: new, the vocabularies differ" for name in new]
+        loaded = flatten_dict(after.params, sep="/")
+        assert {name for name, x in loaded.items() if not x.any()} == set(new)
 
 
 def test_a_damaged_best_checkpoint_is_replaced_by_the_newest(source, data_dir, tmp_path, capsys):
