@@ -11,7 +11,7 @@ import sys
 
 from absl import flags
 
-from training import cli
+from core import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _OUTPUT = flags.DEFINE_string("output", None, "Also write the predictions here: .csv or .jsonl.")
@@ -25,7 +25,7 @@ _TOP_P = flags.DEFINE_float("top_p", 1.0, "Draw from the most probable tokens wi
 
 
 def main(argv):
-    from training import predict  # after the flags, so that a slip in them is answered at once
+    from inference import predict  # after the flags, so that a slip in them is answered at once
 
     if not _WORKDIR.value:
         raise cli.UserError("--workdir is missing: name the folder of a trained run, such as runs/digits")

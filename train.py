@@ -10,7 +10,7 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
-from training import cli
+from core import cli
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Recipe, FILE.py or FILE.py:ARGUMENT.", lock_config=False, accept_new_attributes=True
@@ -21,7 +21,8 @@ _EVAL_ONLY = flags.DEFINE_bool("eval_only", False, "Only repeat the final evalua
 
 
 def main(argv):
-    from training import main as training  # after the flags, so that a slip in them is answered at once
+    from reporting import run as report  # after the flags: a typo in them must not wait for these imports
+    from training import main as training
     from training.workdir import Workdir
 
     if not _WORKDIR.value:
@@ -32,7 +33,9 @@ def main(argv):
         training.evaluate_only(_WORKDIR.value, _DATA_DIR.value)
         return
     config = _CONFIG.value if _CONFIG.value is not None else Workdir(_WORKDIR.value).config()
-    training.train(config, _WORKDIR.value, _DATA_DIR.value, f"python {shlex.join(sys.argv)}")
+    finished = training.train(config, _WORKDIR.value, _DATA_DIR.value)
+    if training.is_first_host():
+        report.write(finished, command=f"python {shlex.join(sys.argv)}")
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ from sklearn.metrics import root_mean_squared_error
 from sklearn.neighbors import KNeighborsClassifier
 
 import data
+from core import cli
 from core.errors import UserError
 from data.dataset import ArraySplit, Info, Split
-from data.examples import Batch
-from training import cli
+from data.preprocess.examples import Batch
 from training.config import validate
 
 # b: examples, n: tokens, t: time steps, k: keys of a piano; p: steps of the past, h: of the future, s: of either,
@@ -219,7 +219,7 @@ class NGrams:
 
 
 def running_text(windows: Batch) -> Int[np.ndarray, "n"]:
-    """Inverse of `data.windows.language_windows`."""
+    """Inverse of `data.preprocess.windows.language_windows`."""
     real = windows["labels_mask"] > 0
     return np.concatenate([windows["tokens"][real], windows["labels"][real][-1:]]).astype(np.int64)
 

@@ -17,7 +17,7 @@ import numpy as np
 from arch.layers.recurrent import GRU, LSTM
 from arch.rnn import RecurrentNetwork
 from benchmarks.step import compare
-from training.cli import use_huge_pages
+from core.cli import use_huge_pages
 from training.decoding import sample
 from training.generation import extender
 from training.parallel import cores

@@ -20,8 +20,8 @@ from absl import app, flags, logging
 
 import data
 from data.batches import train_batches
-from data.examples import Batch
-from data.official import Official
+from data.preprocess.examples import Batch
+from data.sources.tfds import Official
 from training.config import default
 
 NAME = "cmaterdb/bangla"

@@ -15,8 +15,8 @@ from collections.abc import Callable
 import jax
 from ml_collections import ConfigDict
 
-from experiments.recipes import digits_mlp
-from training.cli import use_huge_pages
+from core.cli import use_huge_pages
+from experiments.engine.bases import digits_mlp
 from training.seeds import Seeds
 
 COUNTS = (1, 5)

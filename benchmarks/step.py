@@ -22,8 +22,8 @@ from arch.layers.recurrent import GRU, LSTM
 from arch.mlp import MLP
 from arch.resnet import CifarResNet
 from arch.rnn import RecurrentClassifier
+from core.cli import use_huge_pages
 from tasks.classification import Classification
-from training.cli import use_huge_pages
 from training.parallel import Parallel, cores
 from training.state import create
 from training.step import train_step

@@ -1,11 +1,22 @@
-"""The exception that a user's mistake raises, and the end of its message: the nearest valid name."""
+"""The exceptions that end a command without a traceback, and the end of an error message: the nearest valid name."""
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
 class UserError(ValueError):
     """A mistake in what the user gave (key, name, file, shape): shown as one line, exit code 2, never a traceback."""
+
+
+class Diverged(RuntimeError):
+    """The loss or the gradient is NaN or infinite. Exit code 1."""
+
+
+class Stopped(RuntimeError):
+    """SIGTERM came and the state is saved."""
+
+    EXIT_CODE = 128 + signal.SIGTERM  # a supervisor must see that the run is not finished
 
 
 def nearest(name: str, options: Iterable[str], limit: int = 12) -> str:

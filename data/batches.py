@@ -11,7 +11,7 @@ from jaxtyping import Int, Int64
 from core.errors import UserError
 from data.buckets import BucketedSplit
 from data.dataset import ArraySplit, Batch, Split
-from data.windows import ForecastSplit
+from data.preprocess.windows import ForecastSplit
 
 # b: examples of a global batch, n: of a split, i: of a bucket, t: turns of a cycle
 

@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int, Int64
 
 from core.errors import UserError
 from data.dataset import ArraySplit, Split
-from data.examples import Batch
+from data.preprocess.examples import Batch
 
 # n: examples, b: of a batch, k: keys whose lengths differ, q: lengths considered for a key, c: combinations of them,
 # f: combinations that some example needs

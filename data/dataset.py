@@ -13,14 +13,16 @@ from tokenizers import Tokenizer
 
 from core import names
 from core.errors import UserError, nearest
-from data import audio, files, tables, tags, text
-from data.examples import Batch, Convert, collect, flatten, is_string, stack
 from data.info import Info
-from data.official import Official
-from data.source import Source, resolve
-from data.text import Columns, Texts
-from data.tokenizers import Fit
-from data.windows import ForecastSplit
+from data.preprocess import audio, tags, text
+from data.preprocess import columns as tables
+from data.preprocess.examples import Batch, Convert, collect, flatten, is_string, stack
+from data.preprocess.text import Columns, Texts
+from data.preprocess.tokenizers import Fit
+from data.preprocess.windows import ForecastSplit
+from data.sources import files
+from data.sources.source import Source, resolve
+from data.sources.tfds import Official
 
 # t: time steps of a series, c: its channels
 
@@ -74,8 +76,8 @@ def load(config: ConfigDict, data_dir: str | None = None) -> tuple[dict[str, Spl
     Text: the strings of the keys `config.text` become token ids, the other scalars of a table keep their columns, and
     the target is named as above. With `config.window`, the one text of each split, all its examples together, becomes
     windows `tokens`, `labels` and `labels_mask`. With `config.tags`, each word of the last text has a
-    class (`data.tags`); where a token has none, `<tags>_mask` is 0. With `config.horizon`, a set of one `series` [t, c]
-    a split becomes `past` and `future`, standardised by the training split.
+    class (`data.preprocess.tags`); where a token has none, `<tags>_mask` is 0. With `config.horizon`, a set of one
+    `series` [t, c] a split becomes `past` and `future`, standardised by the training split.
 
     Args:
         config: `name` (a TFDS set; csv:, parquet:, folder: or npz: and a path), `splits` (name -> TFDS split

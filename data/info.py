@@ -14,8 +14,9 @@ from PIL import Image, UnidentifiedImageError
 from tokenizers import Tokenizer
 
 from core.errors import UserError, nearest
-from data import tables, tags, text
-from data.examples import Batch, as_image, stack
+from data.preprocess import columns as tables
+from data.preprocess import tags, text
+from data.preprocess.examples import Batch, as_image, stack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Info:
         classes: names of the values of `label`; () if there is none.
         statistics: "image" -> mean and std per channel of images in [0, 1]; "target" -> mean and std in its own units;
             "series" -> mean and std per channel.
-        table: state of the table encoder (`data.tables.fit`), None if the set is no table.
+        table: state of the table encoder (`data.preprocess.columns.fit`), None if the set is no table.
         tokenizers: key of token ids -> its tokenizer, as JSON.
     """
 

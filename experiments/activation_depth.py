@@ -6,8 +6,8 @@ drawn beside the table.
 """
 
 from configs import images
-from experiments.experiment import Claim, Curves, Paper, Scale, experiment
-from experiments.recipes import digits_mlp
+from experiments.engine.bases import digits_mlp
+from experiments.engine.experiment import Claim, Curves, Paper, Scale, experiment
 
 DEPTHS = (1, 5, 10)  # hidden layers
 ACTIVATIONS = {"sigmoid": "nn.sigmoid", "tanh": "jnp.tanh", "relu": "nn.relu"}

@@ -6,7 +6,7 @@ German to English on Multi30k, whose captions of 12 words are short; the paper's
 """
 
 from configs import translation
-from experiments.experiment import Claim, Paper, Scale, experiment
+from experiments.engine.experiment import Claim, Paper, Scale, experiment
 
 KINDS = {"fixed_vector": "fixed", "attention": "bahdanau"}
 

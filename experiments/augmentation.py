@@ -6,7 +6,7 @@ claimed for photographs only, and at the paper's scale they are, with crops, in 
 """
 
 from configs import digits, images
-from experiments.experiment import Claim, Paper, Scale, experiment
+from experiments.engine.experiment import Claim, Paper, Scale, experiment
 
 SMALL = {
     "none": (),

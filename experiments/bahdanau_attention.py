@@ -6,7 +6,7 @@ without a mistake. Both are bidirectional GRUs with the same widths; the fixed v
 """
 
 from configs import translation
-from experiments.experiment import Claim, Curves, Paper, Scale, experiment
+from experiments.engine.experiment import Claim, Curves, Paper, Scale, experiment
 
 ATTENTION = {"attention": translation.ATTENTION["bahdanau"], "fixed_vector": translation.ATTENTION["fixed"]}
 LENGTHS = {"-30": 30, "": 20, "-10": 10}  # of labels' ends; what takes longest begins first

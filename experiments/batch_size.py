@@ -5,8 +5,8 @@ As in the paper: SGD without momentum, the same number of epochs for all, and th
 the sum of the batch's gradients, m r here, where gradients are averaged. Larger batches can use fewer base rates.
 """
 
-from experiments.experiment import Claim, Curves, Paper, Scale, experiment
-from experiments.recipes import digits_mlp
+from experiments.engine.bases import digits_mlp
+from experiments.engine.experiment import Claim, Curves, Paper, Scale, experiment
 
 SIZES = (2, 8, 32, 128, 512)
 RATES = tuple(2.0**-k for k in (12, 9, 6, 3))  # base rates

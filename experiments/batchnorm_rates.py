@@ -6,8 +6,8 @@ normalisation, the larger rates end in divergence or in chance. The paper's netw
 """
 
 from configs import images
-from experiments.experiment import Claim, Curves, Paper, Scale, experiment
-from experiments.recipes import digits_mlp
+from experiments.engine.bases import digits_mlp
+from experiments.engine.experiment import Claim, Curves, Paper, Scale, experiment
 
 NORMS = {"plain": "layers.norm.identity", "batchnorm": "layers.norm.batch_norm"}
 RATES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)

@@ -6,7 +6,7 @@ clipping allows larger steps over. The paper's third row, a regulariser against 
 """
 
 from configs import music
-from experiments.experiment import Claim, Paper, Scale, experiment
+from experiments.engine.experiment import Claim, Paper, Scale, experiment
 
 
 def get_config(arg: str = ""):

@@ -7,7 +7,7 @@ the paper's.
 """
 
 from configs import music
-from experiments.experiment import Claim, Paper, Scale, experiment
+from experiments.engine.experiment import Claim, Paper, Scale, experiment
 
 CELLS = {
     "elman": ("layers.recurrent.Elman", 100),

@@ -5,8 +5,8 @@ the effect vanishes, and with a learning rate of 1e-2 He's deepest networks dive
 """
 
 from configs import images
-from experiments.experiment import Claim, Curves, Paper, Scale, experiment
-from experiments.recipes import digits_mlp
+from experiments.engine.bases import digits_mlp
+from experiments.engine.experiment import Claim, Curves, Paper, Scale, experiment
 
 DEPTHS = (22, 30, 50)  # hidden layers
 INITS = {"he": "nn.initializers.he_normal()", "xavier": "nn.initializers.glorot_normal()"}

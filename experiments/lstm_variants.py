@@ -7,7 +7,7 @@ have the same rate, which it finds to matter most and to depend little on the va
 """
 
 from configs import music
-from experiments.experiment import Claim, Paper, Scale, experiment
+from experiments.engine.experiment import Claim, Paper, Scale, experiment
 
 VARIANTS = {
     "vanilla": "",

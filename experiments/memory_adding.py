@@ -5,7 +5,7 @@ the number of steps to remember over. Always answering 1 has a mean squared erro
 """
 
 from configs import sequences
-from experiments.experiment import Claim, Curves, Paper, Scale, experiment
+from experiments.engine.experiment import Claim, Curves, Paper, Scale, experiment
 
 CELLS = {"elman": "layers.recurrent.Elman", "lstm": "layers.recurrent.LSTM", "gru": "layers.recurrent.GRU"}
 UNITS = {"elman": 112, "lstm": 56, "gru": 64}

@@ -5,7 +5,7 @@ symbols of eight, repeated after T steps: a guess has a recall of 0.125 and a lo
 """
 
 from configs import sequences
-from experiments.experiment import Claim, Curves, Paper, Scale, experiment
+from experiments.engine.experiment import Claim, Curves, Paper, Scale, experiment
 
 CELLS = {"elman": "layers.recurrent.Elman", "lstm": "layers.recurrent.LSTM", "gru": "layers.recurrent.GRU"}
 UNITS = {"elman": 94, "lstm": 45, "gru": 52}

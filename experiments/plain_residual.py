@@ -5,7 +5,7 @@ The paper's networks for small images, with and without shortcuts: deeper plain 
 """
 
 from configs import digits, images
-from experiments.experiment import Claim, Curves, Paper, Scale, experiment
+from experiments.engine.experiment import Claim, Curves, Paper, Scale, experiment
 
 DEPTHS = (8, 20, 56)
 SHORTCUTS = {"plain": "none", "residual": "A"}

@@ -15,13 +15,12 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from core.errors import UserError, nearest
-from experiments import cells, launch
-from experiments.cells import Group, Outcome, Place
-from experiments.experiment import Cell, cell_config, labels, load, source, with_sources
-from experiments.show import Show
-from training import cli
-from training.stop import EXIT_CODE
+from core import cli
+from core.errors import Stopped, UserError, nearest
+from experiments.engine import cells, launch
+from experiments.engine.cells import Group, Outcome, Place
+from experiments.engine.experiment import Cell, cell_config, labels, load, source, with_sources
+from experiments.engine.progress import Show
 from training.workdir import check_path
 
 _CONFIG = flags.DEFINE_string("config", None, "Experiment, FILE.py or FILE.py:SCALE.")
@@ -59,8 +58,9 @@ def main(argv: list[str]) -> None:
     except (KeyboardInterrupt, SystemExit):
         runner.stop()
         print("stopped; the same command continues", flush=True)
-        sys.exit(EXIT_CODE)
-    from experiments import results, table  # jax and scipy with them: late, so that a slip is answered at once
+        sys.exit(Stopped.EXIT_CODE)
+    from experiments import table
+    from experiments.engine import results  # jax and scipy with them: late, so that a slip is answered at once
 
     typed = ["--data_dir=DIR" if text.startswith("--data_dir=") else text for text in sys.argv[1:]]  # each has another
     command = shlex.join(["python", "-m", "experiments.run", *typed])
@@ -200,7 +200,7 @@ class Runner:
 
 def _stopped(number: int, frame: Any) -> None:
     del number, frame
-    raise SystemExit(EXIT_CODE)
+    raise SystemExit(Stopped.EXIT_CODE)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments import judge, plot, results
-from experiments.experiment import load
-from experiments.judge import NOT, REPRODUCED, UNDECIDED, Interval, Row, Verdict
-from training import cli
+from core import cli
+from experiments.engine import plot, results
+from experiments.engine import statistics as judge
+from experiments.engine.experiment import load
+from experiments.engine.statistics import NOT, REPRODUCED, UNDECIDED, Interval, Row, Verdict
 from training.workdir import write_whole
 
 HERE = Path(__file__).resolve().parent

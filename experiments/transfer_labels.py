@@ -7,7 +7,7 @@ ImageNet. Small enough for a CPU are `transfer_wine.py` and `transfer_music.py`.
 """
 
 from configs import images
-from experiments.experiment import Claim, Curves, Paper, Scale, experiment
+from experiments.engine.experiment import Claim, Curves, Paper, Scale, experiment
 
 LABELS = (400, 1600, 6400, 50_000)
 RATES = {"scratch": 0.1, "transfer": 0.01}

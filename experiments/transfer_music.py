@@ -7,7 +7,7 @@ counted in chorales. The paper's finding is of images (`transfer_labels.py`): th
 """
 
 from configs import music
-from experiments.experiment import Claim, Curves, Paper, Scale, experiment
+from experiments.engine.experiment import Claim, Curves, Paper, Scale, experiment
 
 CHORALES = (10, 50, 229)
 

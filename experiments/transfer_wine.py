@@ -6,7 +6,7 @@ starts from scratch, both with as many steps. The paper's finding is of images (
 """
 
 from configs import tabular
-from experiments.experiment import Claim, Curves, Paper, Scale, experiment
+from experiments.engine.experiment import Claim, Curves, Paper, Scale, experiment
 
 LABELS = (32, 128, 1119)
 

@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 from core import names
 from core.calls import parse
 from core.errors import UserError, nearest
-from data import augment
+from data.augment import ops as augment
+from data.augment.transform import Transform
 from data.dataset import Info
-from data.transform import Transform
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 

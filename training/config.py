@@ -40,11 +40,11 @@ def default() -> ConfigDict:
             "target_type": "class",  # or "number"
             "image_size": (),  # (height, width) to resize to on the host
             "text": (),  # keys whose strings become token ids, ("source", "target")
-            "tokenizer": "",  # of data/tokenizers.py, fitted to each of them: "characters()", "words(size=10000)"
+            "tokenizer": "",  # of data/preprocess/tokenizers.py, fitted to each: "characters()", "words(size=10000)"
             "max_length": 0,  # tokens, <bos> and <eos> included, that a text is cut to; 0 = never
             "tags": "",  # key with a class for every word of the last of `text`, a list or parted by spaces; "" = none
             "references": "",  # key of a text with a further reference a line for the last of `text`; "" = none
-            "audio": "",  # of data/audio.py, makes `frames` of `audio`: "LogMel(bands=40)"; "" = samples as they are
+            "audio": "",  # of data/preprocess/audio.py, makes `frames`: "LogMel(bands=40)"; "" = samples as they are
             "window": 0,  # tokens that a running text is cut into, or steps of a series before a forecast; 0 = neither
             "eval_window": 0,  # of a running text in the evaluated splits; 0 = data.window
             "horizon": 0,  # steps to forecast of a series; 0 = no forecast
@@ -54,7 +54,7 @@ def default() -> ConfigDict:
             "order": "shuffled",  # or "continuous": each row of a batch goes on where it was in the last one
         }
     )
-    config.augment = ConfigDict({"ops": ()})  # of data/augment.py, in order: ("flip()", "padded_crop(padding=4)")
+    config.augment = ConfigDict({"ops": ()})  # of data/augment/ops.py, in order: ("flip()", "padded_crop(padding=4)")
     config.optimizer = ConfigDict(
         {
             "name": "adamw",  # any of optax or optax.contrib; further keys: its arguments

@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from arch.layers.watch import WATCHED
-from data.transform import Transform
+from data.augment.transform import Transform
 from training.state import State
 from training.step import MICROBATCH, Batch, stream_key
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from core.errors import UserError
+from core.errors import Diverged, Stopped, UserError
 from data.batches import train_batches
 from data.buckets import bucketed
 from training import optimizer as optimizer_lib
@@ -24,14 +24,6 @@ from training.workdir import Workdir
 
 Results = dict[str, dict[str, float]]  # split -> metric -> value
 NO_BEST = {"step": 0, "value": None, "worse": 0}  # worse: evaluations since the best one
-
-
-class Diverged(RuntimeError):
-    """The loss or the gradient is NaN or infinite."""
-
-
-class Stopped(RuntimeError):
-    """SIGTERM came; the state is saved."""
 
 
 class Trainer:

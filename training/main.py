@@ -1,8 +1,7 @@
 """What `train.py` does: train a config in a workdir and report, or repeat a workdir's final evaluation."""
 
-import platform
-from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,22 +10,36 @@ from ml_collections import ConfigDict
 
 from core.errors import UserError
 from training import config as config_lib
-from training import figures, parallel, report
+from training import parallel
 from training.checkpoint import FOLDERS, Checkpoints
-from training.diagnostics import TIME
 from training.display import Display, describe_devices, model_table
 from training.loop import Results, Trainer
 from training.run import Run, build_run
 from training.state import State
 from training.workdir import Workdir, to_json, write_whole
 
-REPORTED = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint", "tensorflow-datasets")
+
+class Finished(NamedTuple):
+    """A run after its final evaluation.
+
+    Attributes:
+        results: split -> metric -> value.
+        arrays: split -> the task's arrays, one row per example.
+        step, label: of the evaluated weights; the label is "best/STEP", "checkpoints/STEP" or "the last".
+    """
+
+    run: Run
+    workdir: Workdir
+    results: Results
+    arrays: dict[str, dict[str, np.ndarray]]
+    step: int
+    label: str
 
 
-def train(config: ConfigDict, workdir: str, data_dir: str | None, command: str) -> Results:
-    """Trains, or goes on training, and returns the final metrics of every split but the training one.
+def train(config: ConfigDict, workdir: str, data_dir: str | None) -> Finished:
+    """Trains a run, or continues it, evaluates it on every split but the training one, and writes results.json.
 
-    Writes results.json and report.html beside what the loop writes. Raises UserError, Diverged and Stopped.
+    Raises UserError, Diverged and Stopped.
     """
     folder = Workdir(workdir)
     config = config_lib.validate(config)
@@ -43,7 +56,7 @@ def train(config: ConfigDict, workdir: str, data_dir: str | None, command: str) 
     trainer = Trainer(run, folder, display)
     try:
         state = trainer.train()
-        return _finish(trainer, state, command)
+        return _finish(trainer, state)
     finally:
         trainer.close()
 
@@ -87,8 +100,8 @@ def _evaluated(run: Run) -> list[str]:
     return [name for name in run.splits if name != "train"]
 
 
-def _finish(trainer: Trainer, state: State, command: str) -> Results:
-    """Evaluates the best or the last weights on every split, and writes results.json and the report."""
+def _finish(trainer: Trainer, state: State) -> Finished:
+    """Evaluates the best or the last weights on every split, and writes results.json."""
     run, folder, display = trainer.run, trainer.workdir, trainer.display
     step, label = int(run.parallel.read(state.step)), "the last"
     if trainer.best_checkpoint:
@@ -103,59 +116,9 @@ def _finish(trainer: Trainer, state: State, command: str) -> Results:
     display.results(results)
     if jax.process_index() == 0:
         write_whole(folder.path / "results.json", to_json({"step": step, "results": results}, indent=2))
-        _report(run, folder, results, arrays, command)
-        files = "report.html, results.json, metrics.jsonl, tensorboard/, checkpoints/, config.json"
-        display.say(f"\nof step {step} ({label}); everything is in {folder.path}/: {files}")
-    return results
+    return Finished(run, folder, results, arrays, step, label)
 
 
-def _report(
-    run: Run, folder: Workdir, results: Results, arrays: dict[str, dict[str, np.ndarray]], command: str
-) -> None:
-    """Writes report.html; its pictures are of the test split if there is one, else of the first evaluated one."""
-    drawn = []
-    if results:
-        shown = "test" if "test" in results else next(iter(results))
-        drawn += _prediction_figures(run, shown, arrays[shown])
-    if run.config.augment.ops and "image" in run.info.shapes:
-        drawn.append(_augmented(run))
-    norms = [row for row in folder.rows if row["split"] == "gradients"]
-    if norms:
-        over_time = [name for name in norms[0] if name.startswith(TIME)]
-        drawn += [figures.gradients_by_layer(norms), *(figures.gradients_by_time(norms, name) for name in over_time)]
-    versions = {"python": platform.python_version(), "devices": describe_devices()}
-    report.write(
-        folder.path / "report.html",
-        title=f"{run.config.model.name} on {run.info.name}",
-        command=command,
-        versions=versions | {name: metadata.version(name) for name in REPORTED},
-        summary=results,
-        history=[row for row in folder.rows if row["split"] != "gradients"],
-        figures=drawn,
-        config=run.config.to_dict(),
-    )
-
-
-def _prediction_figures(run: Run, split: str, arrays: dict[str, np.ndarray]) -> list[figures.Figure]:
-    if "target" in arrays:
-        return [figures.predicted_against_true(arrays["target"], arrays["prediction"])]
-    if "label" not in arrays:
-        return []
-    answers = arrays["label"], arrays["prediction"]
-    drawn = [figures.confusion_matrix(*answers, run.info.classes)]
-    if "image" in run.info.shapes:
-
-        def images(indices):
-            return run.splits[split].batch(indices)["image"]
-
-        drawn.append(figures.worst_images(images, *answers, arrays["loss"], run.info.classes))
-    return drawn
-
-
-def _augmented(run: Run) -> figures.Figure:
-    train = run.splits["train"]
-    batch = train.batch(np.arange(min(16, len(train))))
-    batch["mask"] = np.ones(len(batch["image"]), np.float32)
-    images = run.transform.augmented(jax.random.key(run.config.seed), batch)["image"]
-    caption = f"As the model sees them in training, before normalisation: {', '.join(run.config.augment.ops)}."
-    return figures.image_grid(np.asarray(images), (), title="An augmented batch", caption=caption)
+def is_first_host() -> bool:
+    """Whether this process writes the files that all hosts of a run share."""
+    return jax.process_index() == 0

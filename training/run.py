@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 
 import data
 from core.errors import UserError, nearest
+from data.augment.transform import Transform
 from data.buckets import bucketed
 from data.dataset import Info, Split
-from data.transform import Transform
 from training import build, diagnostics
 from training import config as config_lib
 from training import optimizer as optimizer_lib

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from core.errors import UserError
+from core.errors import Stopped, UserError
 from data.batches import train_batches
 from training import config as config_lib
 from training import diagnostics
@@ -27,7 +27,7 @@ from training import state as state_lib
 from training.checkpoint import Checkpoints
 from training.display import Display
 from training.evaluate import evaluate
-from training.loop import NO_BEST, Results, Stopped
+from training.loop import NO_BEST, Results
 from training.parallel import AHEAD, DEVICES
 from training.run import Run, build_run
 from training.state import State
@@ -187,7 +187,7 @@ class Trainer:
 
     Attributes:
         workdirs: place among the runs -> its folder; a run that has none is trained, and nothing of it is kept.
-        diverged: place -> step and value, as `training.loop.Diverged` says it.
+        diverged: place -> step and value, as `core.errors.Diverged` says it.
     """
 
     def __init__(self, seeds: Seeds, workdirs: Mapping[int, Path], folder: Path, display: Display):

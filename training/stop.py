@@ -7,8 +7,9 @@ import signal
 import sys
 import threading
 
+from core.errors import Stopped
+
 PATIENCE_SECONDS = 8.0  # after which nothing more is waited for; schedulers kill after 10 to 30
-EXIT_CODE = 128 + signal.SIGTERM  # a supervisor must see that the run is not finished
 
 
 class Stop:
@@ -47,5 +48,5 @@ class Stop:
                     print(
                         "SIGTERM: left without a new checkpoint; the last whole one stands", file=sys.stderr, flush=True
                     )
-                    os._exit(EXIT_CODE)
+                    os._exit(Stopped.EXIT_CODE)
                 return

@@ -11,9 +11,9 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.baselines import CS, NGrams, baselines, running_text
 from core.errors import UserError
-from data import text, tokenizers
 from data.dataset import ArraySplit, Info, StreamSplit
-from data.windows import ForecastSplit, language_windows
+from data.preprocess import text, tokenizers
+from data.preprocess.windows import ForecastSplit, language_windows
 from tests.training import commands
 
 

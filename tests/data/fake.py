@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from data import builders
-from data.official import Official
+from data.sources.tfds import Official
 
 
 def prepare(name: str, data_dir: str, sizes: Mapping[str, int]) -> None:

@@ -6,7 +6,7 @@ from scipy.io import wavfile
 from scipy.signal import ShortTimeFFT, get_window
 
 from core.errors import UserError
-from data.audio import LogMel, log_mel, mel_filters, read_wav, stack_frames
+from data.preprocess.audio import LogMel, log_mel, mel_filters, read_wav, stack_frames
 
 
 def sound(size, rate=8_000, dtype=np.int16):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from data import augment
+from data.augment import ops as augment
 
 KEY = jax.random.key(0)
 EVERY = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from data import augment
+from data.augment import ops as augment
 
 KEY, BANDS, STACK, LENGTHS = jax.random.key(0), 8, 3, (12, 5, 9)
 FRAMES = jnp.asarray(np.random.default_rng(0).uniform(1, 2, (3, 12, BANDS * STACK)), jnp.float32)

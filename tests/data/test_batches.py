@@ -7,7 +7,7 @@ import pytest
 
 from data.batches import eval_batches, shuffled, train_batches
 from data.dataset import ArraySplit, StreamSplit
-from data.examples import Convert
+from data.preprocess.examples import Convert
 
 
 def _split(size: int) -> ArraySplit:

@@ -10,7 +10,7 @@ from core.errors import UserError
 from data.batches import Bucketed, eval_batches, eval_order, train_batches
 from data.buckets import BucketedSplit, Buckets, bucketed, lengths_of, padding_share, plan
 from data.dataset import ArraySplit, StreamSplit
-from data.examples import Convert
+from data.preprocess.examples import Convert
 
 # of a sentence's tokens, and how its translation's follow them: lognormal, as in corpora of sentence pairs
 MEDIAN, SPREAD, TRANSLATION = 22, 0.6, 0.15

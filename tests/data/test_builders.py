@@ -9,7 +9,7 @@ import pytest
 import data
 from data.builders import BUILDERS
 from data.builders.raw import FromFiles
-from data.official import Official
+from data.sources.tfds import Official
 
 
 def test_digits(config, data_dir):

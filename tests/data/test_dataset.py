@@ -14,11 +14,12 @@ from PIL import Image
 
 import data
 from core.errors import UserError
-from data import dataset, official
+from data import dataset
 from data.batches import train_batches
 from data.dataset import ArraySplit, StreamSplit
 from data.info import Info
-from data.source import resolve, sizes_as_splits
+from data.sources import tfds as official
+from data.sources.source import resolve, sizes_as_splits
 from tests.data import fake
 
 SPLITS = sizes_as_splits({"train": 100, "test": 10})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from data.examples import Convert, as_image, collect, stack
+from data.preprocess.examples import Convert, as_image, collect, stack
 
 
 def test_convert_flattens_narrows_and_drops_text():

@@ -45,7 +45,7 @@ def test_statistics_come_from_the_training_rows_only(config, tmp_path, frame):
     name = config(f"csv:{path}", target="days", target_type="number", train="train[:50]", test="train[50:]")
     frame.to_csv(path, index=False)
     splits, before = data.load(name)
-    from data.source import shuffled
+    from data.sources.source import shuffled
 
     rows = shuffled(100)[50:]
     changed = frame.copy()

@@ -5,10 +5,10 @@ import pytest
 
 import data
 from core.errors import UserError
-from data import text
-from data.audio import LogMel
-from data.official import Official
-from data.tokenizers import words
+from data.preprocess import text
+from data.preprocess.audio import LogMel
+from data.preprocess.tokenizers import words
+from data.sources.tfds import Official
 from tests.data import fake
 
 FEATURES = "LogMel(rate=8000, bands=20, stack=2)"

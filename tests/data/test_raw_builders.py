@@ -18,8 +18,8 @@ from scipy.io import wavfile
 
 from core.errors import UserError
 from data.builders import RAW, casing, music, news, nlvr, series, speech, translation
-from data.official import Official
-from data.windows import ForecastSplit
+from data.preprocess.windows import ForecastSplit
+from data.sources.tfds import Official
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pytest
 
 from data.builders import scenes
 from data.builders.scenes import COLOURS, SHAPES, SIZES, UNSEEN, Thing, captions, draw, draw_things
-from data.official import Official
+from data.sources.tfds import Official
 
 THING = re.compile(rf"a ({'|'.join(SIZES)}) ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})")
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from core.errors import UserError
-from data import tables
+from data.preprocess import columns as tables
 
 TRAIN = pd.DataFrame(
     {

@@ -7,7 +7,8 @@ import tensorflow_datasets as tfds
 
 import data
 from core.errors import UserError
-from data import official, tags, text, tokenizers
+from data.preprocess import tags, text, tokenizers
+from data.sources import tfds as official
 
 WORDS = ["he isn't here .", "no", "U.S. dogs run", "he runs"]
 TAGS = ["PRON VERB ADV PUNCT", "INTJ", "NAME NOUN VERB", "PRON VERB"]

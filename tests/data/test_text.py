@@ -9,8 +9,8 @@ import tensorflow_datasets as tfds
 
 import data
 from core.errors import UserError
-from data import official
 from data.info import Info
+from data.sources import tfds as official
 
 TITLES = ["a cat", "the dog ran", "a cat ran", "dogs", "the cat", "a dog, a cat"]
 

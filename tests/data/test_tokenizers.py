@@ -8,7 +8,7 @@ import pytest
 
 from core import names
 from core.errors import UserError
-from data import tokenizers
+from data.preprocess import tokenizers
 
 SPECIALS = ["<pad>", "<bos>", "<eos>", "<unk>"]
 TEXTS = [
@@ -84,7 +84,7 @@ def test_the_commonest_words_are_kept():
 
 DIGEST = """
 import hashlib
-from data import tokenizers
+from data.preprocess import tokenizers
 texts = ["".join(chr(97 + (i * j) % 11) for j in range(1, 40)) + " " + "xy z"[i % 3:] for i in range(200)]
 for recipe in (tokenizers.characters(), tokenizers.words(size=50), tokenizers.bpe(size=400)):
     tokenizer = recipe(texts)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from data import augment
-from data.transform import Transform
+from data.augment import ops as augment
+from data.augment.transform import Transform
 
 KEY = jax.random.key(3)
 STATISTICS = {"image": {"mean": [0.5, 0.25, 0.0], "std": [0.5, 0.25, 0.0]}}

@@ -6,7 +6,7 @@ import pytest
 from core.errors import UserError
 from data.batches import eval_batches
 from data.dataset import Split
-from data.windows import ForecastSplit, language_windows
+from data.preprocess.windows import ForecastSplit, language_windows
 
 
 @pytest.mark.parametrize(("size", "window"), [(2, 1), (2, 8), (9, 4), (10, 4), (12, 4), (13, 4), (50, 7)])

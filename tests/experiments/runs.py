@@ -6,8 +6,8 @@ import json
 import time
 
 from experiments import run
-from experiments.experiment import Paper, Scale, cell_config, experiment, parse_cell
-from experiments.recipes import digits_mlp
+from experiments.engine.bases import digits_mlp
+from experiments.engine.experiment import Paper, Scale, cell_config, experiment, parse_cell
 from training import config as config_lib
 
 RECIPE = "tests/experiments/tiny.py"

@@ -4,8 +4,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from core.errors import UserError
-from experiments.cells import Outcome, choose, count, wanted
-from experiments.experiment import (
+from experiments.engine.bases import digits_mlp
+from experiments.engine.cells import Outcome, choose, count, wanted
+from experiments.engine.experiment import (
     Cell,
     Claim,
     Curves,
@@ -19,7 +20,6 @@ from experiments.experiment import (
     source,
     with_sources,
 )
-from experiments.recipes import digits_mlp
 from tests.experiments import tiny
 from training.config import difference, validate
 

@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 
 from data.builders import BUILDERS, RAW
 from data.builders.sequences import Procedural
-from experiments.experiment import Cell, cell_config, labels, load
+from experiments.engine.experiment import Cell, cell_config, labels, load
 from experiments.table import recipes
 from training import build
 from training.parallel import Parallel

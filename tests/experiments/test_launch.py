@@ -6,9 +6,9 @@ import time
 import pytest
 
 from core.errors import UserError
-from experiments import cells, launch
-from experiments.cells import Place
-from experiments.experiment import Cell
+from experiments.engine import cells, launch
+from experiments.engine.cells import Place
+from experiments.engine.experiment import Cell
 from tests.experiments.runs import locked, wait_until
 
 

@@ -7,13 +7,13 @@ import pytest
 from absl.flags import FLAGS
 from absl.testing import flagsaver
 
-from core.errors import UserError
-from experiments import cells, run
-from experiments.cells import Outcome, Place
-from experiments.experiment import Cell
+from core.errors import Stopped, UserError
+from experiments import run
+from experiments.engine import cells
+from experiments.engine.cells import Outcome, Place
+from experiments.engine.experiment import Cell
 from tests.experiments.runs import RECIPE, command, declared, locked, runner, steps, wait_until
 from tests.training import commands
-from training.stop import EXIT_CODE
 
 
 def test_two_cells_with_kills_in_between(tmp_path):
@@ -23,7 +23,7 @@ def test_two_cells_with_kills_in_between(tmp_path):
     wait_until(lambda: any((place.workdir / "checkpoints/20").exists() for place in (narrow, wide)), process)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == EXIT_CODE and "the same command continues" in out, err
+    assert process.returncode == Stopped.EXIT_CODE and "the same command continues" in out, err
     assert not locked(narrow) and not narrow.workdir.joinpath("results.json").exists()
 
     process = commands.start(*command(outdir), script="-mexperiments.run")

@@ -9,11 +9,13 @@ import pytest
 from scipy import stats
 
 from core.errors import UserError
-from experiments import judge, results, table
-from experiments.cells import Place
-from experiments.experiment import Cell, cell_config, declared, load
-from experiments.judge import Interval
-from experiments.results import Record
+from experiments import table
+from experiments.engine import results
+from experiments.engine import statistics as judge
+from experiments.engine.cells import Place
+from experiments.engine.experiment import Cell, cell_config, declared, load
+from experiments.engine.results import Record
+from experiments.engine.statistics import Interval
 from tests.experiments import tiny
 from tests.experiments.test_experiment import declare
 from training import config as config_lib

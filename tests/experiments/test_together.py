@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from experiments import cells, together
-from experiments.cells import Group, Outcome, Place
-from experiments.experiment import Cell, Scale, cell_config
-from experiments.recipes import digits_mlp
+from experiments.engine import cells, together
+from experiments.engine.bases import digits_mlp
+from experiments.engine.cells import Group, Outcome, Place
+from experiments.engine.experiment import Cell, Scale, cell_config
 from tests.experiments import tiny
 from tests.experiments.runs import RECIPE, declared, runner, steps, wait_until
 from tests.training import commands

@@ -1,7 +1,7 @@
 """An experiment of seconds."""
 
-from experiments.experiment import Claim, Curves, Paper, Scale, experiment
-from experiments.recipes import digits_mlp
+from experiments.engine.bases import digits_mlp
+from experiments.engine.experiment import Claim, Curves, Paper, Scale, experiment
 
 
 def get_config(arg: str = ""):

@@ -2,8 +2,8 @@
 be interrupted.
 """
 
-from experiments.experiment import Paper, Scale, experiment
-from experiments.recipes import digits_mlp
+from experiments.engine.bases import digits_mlp
+from experiments.engine.experiment import Paper, Scale, experiment
 
 STEPS = 3000
 

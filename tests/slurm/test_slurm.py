@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cells import Place
+from core.errors import Stopped
+from experiments.engine.cells import Place
 from tests.slurm.cluster import Cluster, program
 from tests.slurm.slow import STEPS
 from tests.training import commands
-from training.stop import EXIT_CODE
 
 pytestmark = [
     pytest.mark.skipif("SLURM_TESTS" not in os.environ, reason="only when asked for: make slurm"),
@@ -105,7 +105,7 @@ def test_an_experiment_in_full(slurm, tmp_path):
 @pytest.mark.parametrize(
     ("signals", "reason"),
     [
-        ((), f"exit code {EXIT_CODE}"),  # it saves
+        ((), f"exit code {Stopped.EXIT_CODE}"),  # it saves
         (("--full", "--signal=KILL"), "exit code 1"),  # nothing is written any more
     ],
 )
@@ -126,7 +126,7 @@ def test_a_runner_that_is_told_to_stop_cancels_its_jobs(slurm, tmp_path):
     process = run.under_way()
     process.send_signal(signal.SIGTERM)
     code, out, err = run.finish(process)
-    assert code == EXIT_CODE and "the same command continues" in out, err
+    assert code == Stopped.EXIT_CODE and "the same command continues" in out, err
     assert run.states() == ["CANCELLED"] and not (run.place.workdir / "results.json").exists()
     assert "SIGTERM: saved at step" in run.place.beside("out").read_text()
     code, out, err = run.finish()

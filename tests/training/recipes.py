@@ -110,10 +110,9 @@ def train_small(config: ConfigDict, workdir: Path, data_dir: str, patch) -> Trai
 
     patch.setattr(config_lib, "validate", lambda _: recorded)
     jax.config.update("jax_disable_most_optimizations", True)  # compilation is most of the time
-    patch.setattr(main, "_report", lambda *_: None)  # and drawing the rest
     patch.setattr(Trainer, "evaluate", keep)
     try:
-        results = main.train(config, str(workdir), data_dir, "python train.py")
+        results = main.train(config, str(workdir), data_dir).results
     finally:
         jax.config.update("jax_disable_most_optimizations", False)
     plain = dict(leaves(default()))

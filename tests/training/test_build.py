@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 from arch import mlp, resnet
 from core.errors import UserError
-from data import text, tokenizers
 from data.info import Info
+from data.preprocess import text, tokenizers
 from tasks import classification
 from training import config as config_lib
 from training.build import build_model, build_task, build_transform, construct

@@ -12,12 +12,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from core.errors import UserError
+from core.errors import Stopped, UserError
 from data.dataset import Info
 from tests.training.commands import ROOT
 from training.checkpoint import Checkpoints, read_arrays, steps_in
 from training.run import Run
-from training.stop import EXIT_CODE
 
 STATE = {"kernel": jnp.arange(6.0).reshape(2, 3), "rng": jax.random.key(3), "ema": None}
 
@@ -114,4 +113,4 @@ with stop.Stop():
     time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == EXIT_CODE and "SIGTERM" in err
+    assert process.returncode == Stopped.EXIT_CODE and "SIGTERM" in err

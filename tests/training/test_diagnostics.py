@@ -13,7 +13,7 @@ from arch.layers.norm import batch_norm
 from arch.layers.recurrent import Elman
 from arch.mlp import MLP
 from arch.rnn import RecurrentClassifier
-from data.transform import Transform
+from data.augment.transform import Transform
 from tasks.classification import Classification
 from tests.training import commands
 from training import state as state_lib

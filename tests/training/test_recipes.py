@@ -12,7 +12,7 @@ import pytest
 
 from arch.layers.attention import General
 from arch.seq2seq import Seq2Seq
-from data.transform import Transform
+from data.augment.transform import Transform
 from tasks.generation import Generation
 from tests.training import recipes
 from training import state as state_lib

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import pytest
 
+from core.errors import Stopped
 from tests.training import commands
 from training.checkpoint import read_arrays, steps_in
-from training.stop import EXIT_CODE
 
 STEPS = 500
 TIMINGS = ("examples_per_second", "data_wait")
@@ -77,7 +77,7 @@ def test_killed_and_resumed_is_bit_identical(uninterrupted, data_dir, tmp_path):
     assert interrupt(workdir, data_dir, saving(workdir, 35), signal.SIGKILL)[0] == -signal.SIGKILL
     assert interrupt(workdir, data_dir, logged(workdir, 260), signal.SIGKILL)[0] == -signal.SIGKILL
     code, out, seconds = interrupt(workdir, data_dir, logged(workdir, 320), signal.SIGTERM)
-    assert code == EXIT_CODE and "SIGTERM: saved at step" in out and seconds < 10
+    assert code == Stopped.EXIT_CODE and "SIGTERM: saved at step" in out and seconds < 10
     code, out, err = commands.run(*command(workdir, data_dir))
     assert code == 0 and "continuing from step" in out, err
 

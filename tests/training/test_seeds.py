@@ -10,7 +10,7 @@ import pytest
 
 from core.errors import UserError
 from data.batches import train_batches
-from experiments.recipes import digits_mlp
+from experiments.engine.bases import digits_mlp
 from tests.training import small
 from training import main
 from training.checkpoint import read_arrays
@@ -106,7 +106,7 @@ def test_each_seed_leaves_what_it_leaves_alone(data_dir, tmp_path, monkeypatch):
     assert not (tmp_path / "together").exists()
     for config.seed in SEEDS[1:2]:
         ours, alone = tmp_path / f"{config.seed}", tmp_path / f"alone{config.seed}"
-        main.train(config, str(alone), data_dir, "")
+        main.train(config, str(alone), data_dir)
         assert (ours / "config.json").read_text() == (alone / "config.json").read_text()
         results = [json.loads((path / "results.json").read_text()) for path in (ours, alone)]
         assert results[0]["results"].keys() == results[1]["results"].keys() >= {"test", "test_ema"}

@@ -11,13 +11,13 @@ from flax.traverse_util import flatten_dict
 
 from core.errors import UserError
 from data.dataset import Info
+from inference.predict import load
 from tests.training import small
 from training import transfer
 from training.checkpoint import read_arrays, steps_in
 from training.display import Display
 from training.loop import Trainer
 from training.main import final_state, train
-from training.predict import load
 from training.run import build_run
 from training.state import State
 from training.transfer import find_checkpoint, init_from

@@ -11,9 +11,9 @@ from PIL import Image
 import data
 from configs import tabular
 from core.errors import UserError
+from inference.predict import predict
 from tests.training import commands, small
 from training.main import train
-from training.predict import predict
 
 
 @pytest.fixture(scope="module")

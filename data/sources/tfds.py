@@ -14,8 +14,8 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from core.errors import UserError, nearest
 from data.builders import BUILDERS
-from data.examples import flatten
-from data.source import Source
+from data.preprocess.examples import flatten
+from data.sources.source import Source
 
 GROUP = "features/"  # some tables nest their columns under this name
 

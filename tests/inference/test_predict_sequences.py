@@ -11,10 +11,10 @@ from scipy.io import wavfile
 
 from configs import captions, music, sequences, series, speech, text, translation
 from core.errors import UserError
-from data.official import Official
+from data.sources.tfds import Official
+from inference.predict import complete, draw_attention, line, load, predict, write
+from reporting.figures import attention as attention_figures
 from tests.training import commands
-from training import attention_figures
-from training.predict import complete, draw_attention, line, load, predict, write
 
 FEW = 5
 

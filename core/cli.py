@@ -7,7 +7,7 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from core.errors import UserError, nearest
+from core.errors import Diverged, Stopped, UserError, nearest
 
 USER_ERROR, DIVERGED = 2, 1
 
@@ -50,17 +50,12 @@ def _guarded(main: Callable, argv: list[str]) -> int:
         main(argv)
     except UserError as error:
         _fail(str(error))
-    except Exception as error:
-        from training.loop import Diverged, Stopped  # with jax, which a slip need not wait for
-        from training.stop import EXIT_CODE
-
-        if isinstance(error, Stopped):
-            print(error, flush=True)
-            return EXIT_CODE
-        if isinstance(error, Diverged):
-            print(error, file=sys.stderr, flush=True)
-            return DIVERGED
-        raise
+    except Stopped as error:
+        print(error, flush=True)
+        return Stopped.EXIT_CODE
+    except Diverged as error:
+        print(error, file=sys.stderr, flush=True)
+        return DIVERGED
     return 0
 
 

@@ -190,7 +190,7 @@ def load(text: str) -> tuple[ConfigDict, str]:
     declares = inspect.signature(getattr(module, "get_config", load)).parameters.keys() == {"arg"}
     whole = module.get_config(scale) if declares else {}
     if "rows" not in whole:
-        raise UserError(f"--config {path} is no experiment: it declares no rows; see experiments/experiment.py")
+        raise UserError(f"--config {path} is no experiment: it declares no rows; see experiments/engine/experiment.py")
     return whole, f"{path}:{whole.scale}"
 
 

@@ -12,10 +12,10 @@ from tokenizers import Tokenizer, processors
 
 from core import names
 from core.errors import UserError, nearest
-from data import tokenizers
-from data.examples import Batch, narrow, stack
-from data.tokenizers import BOS, EOS, SPECIALS, Fit
-from data.windows import language_windows
+from data.preprocess import tokenizers
+from data.preprocess.examples import Batch, narrow, stack
+from data.preprocess.tokenizers import BOS, EOS, SPECIALS, Fit
+from data.preprocess.windows import language_windows
 
 Columns = dict[str, list[np.ndarray]]  # key -> one array an example
 Texts = dict[str, list[str]]  # key -> one text an example

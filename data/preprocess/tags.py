@@ -11,7 +11,7 @@ from jaxtyping import Int32
 from tokenizers import Encoding, Tokenizer
 
 from core.errors import UserError, nearest
-from data.text import Columns, Ids
+from data.preprocess.text import Columns, Ids
 
 UNTAGGED = -1  # in the data too, as TFDS marks what has no label
 

@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from training import figures, report
+from reporting import report
+from reporting.figures import drawing as figures
 
 CLASSES = ["cat", "dog & <fox>", "owl"]
 HISTORY = [
@@ -200,5 +201,5 @@ def test_numbers_are_written_for_people(value, name, text):
 
 
 def test_matplotlib_is_not_imported_until_something_is_drawn():
-    code = "import sys, training.report; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, reporting.report; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

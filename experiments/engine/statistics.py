@@ -8,8 +8,8 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy import stats
 
-from experiments.experiment import labels
-from experiments.results import Record
+from experiments.engine.experiment import labels
+from experiments.engine.results import Record
 
 CONFIDENCE = 0.95
 REPRODUCED, NOT, UNDECIDED = "reproduced", "not reproduced", "undecided"

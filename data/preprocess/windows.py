@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float32, Int, Int32
 
 from core.errors import UserError
-from data.examples import Batch
+from data.preprocess.examples import Batch
 
 # n: tokens of the text, m: windows, w: tokens of a window; t: time steps of the series, c: its channels, b: batch
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.judge import Row
-from experiments.results import Record
-from training.figures import ACCENT, STYLE
+from experiments.engine.results import Record
+from experiments.engine.statistics import Row
+from reporting.figures.drawing import ACCENT, STYLE
 
 INKS = dict.fromkeys([name for name, value in STYLE.items() if value == STYLE["text.color"]], "#1b2330")
 SETTINGS = STYLE | INKS | {"savefig.transparent": False, "savefig.facecolor": "white"}

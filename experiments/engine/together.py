@@ -1,6 +1,6 @@
 """Train cells of a row together, as `experiments.run` has it done:
 
-    python -m experiments.together --config=experiments/batch_size.py:cpu --outdir=DIR --cell=ROW --cell=ROW,seed=1
+    python -m experiments.engine.together --config=experiments/X.py:cpu --outdir=DIR --cell=ROW --cell=ROW,seed=1
 
 They differ in seed or learning rate. The same command goes on where it was stopped. Cells that have checkpoints of
 their own went on alone and are left as they are.
@@ -12,11 +12,11 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
+from core import cli
 from core.errors import UserError
-from experiments import cells
-from experiments.cells import Place
-from experiments.experiment import Cell, cell_config, load, parse_cell
-from training import cli
+from experiments.engine import cells
+from experiments.engine.cells import Place
+from experiments.engine.experiment import Cell, cell_config, load, parse_cell
 
 
 def main(argv: list[str]) -> None:

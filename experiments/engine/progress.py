@@ -11,9 +11,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from experiments import cells as cells_lib
-from experiments.cells import Outcome
-from experiments.experiment import Cell, labels
+from experiments.engine import cells as cells_lib
+from experiments.engine.cells import Outcome
+from experiments.engine.experiment import Cell, labels
 
 
 class Show:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from core.errors import UserError
 from data.info import read_image
-from data.source import Source, resolve, shuffled, sizes_as_splits
+from data.sources.source import Source, resolve, shuffled, sizes_as_splits
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 

@@ -17,12 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.errors import UserError
-from experiments.cells import Place
-from experiments.experiment import Cell
-from training.stop import EXIT_CODE
+from core.errors import Stopped, UserError
+from experiments.engine.cells import Place
+from experiments.engine.experiment import Cell
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 12  # for a process to save and end; it waits at most 8 itself
 ASK_SECONDS = 5  # between two questions to Slurm
 LATE_SECONDS = 15  # for a result to be seen on a shared file system after its job has left the queue
@@ -75,7 +74,7 @@ class Command:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(PATIENCE_SECONDS)  # with this process its job ends, and Slurm kills what is left of it
             raise
-        if code == EXIT_CODE and being_preempted():
+        if code == Stopped.EXIT_CODE and being_preempted():
             signal.raise_signal(signal.SIGUSR2)  # submitit's: starts the job again
         return code
 
@@ -262,6 +261,6 @@ def train_command(recipe: str, argument: str, place: Place, data_dir: str | None
 
 def together_command(recipe: str, members: Sequence[Cell], outdir: Path, data_dir: str | None) -> list[str]:
     """Returns the command that trains cells together."""
-    command = [sys.executable, "-m", "experiments.together", f"--config={recipe}", f"--outdir={outdir}"]
+    command = [sys.executable, "-m", "experiments.engine.together", f"--config={recipe}", f"--outdir={outdir}"]
     command += [f"--cell={cell.argument}" for cell in members]
     return command + ([f"--data_dir={data_dir}"] if data_dir else [])

@@ -17,15 +17,16 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from core.errors import UserError
+from data.augment.transform import Transform
 from data.dataset import Info
-from data.tokenizers import SPECIALS
-from data.transform import Transform
+from data.preprocess.tokenizers import SPECIALS
+from inference.inputs import Inputs, encode
+from reporting.figures import attention as attention_figures
 from tasks.text import as_text
-from training import attention_figures, build
+from training import build
 from training.checkpoint import read_best
 from training.decoding import sample
 from training.generation import extender, generate
-from training.inputs import Inputs, encode
 from training.workdir import Workdir, check_writable, write_whole
 
 BATCH = 256  # inputs to go through the model together

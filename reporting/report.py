@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.figures import Figure, curves, number, readable
+from reporting.figures.drawing import Figure, curves, number, readable
 
 STYLE = """
 :root { color-scheme: light dark; --page: #f6f7f9; --card: #fff; --text: #1b2330; --quiet: #647083; --line: #e3e7ed;

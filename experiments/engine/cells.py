@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from core.errors import UserError
-from experiments.experiment import Cell, Values, candidates, cell_config, labels
+from experiments.engine.experiment import Cell, Values, candidates, cell_config, labels
 from training import config as config_lib
 from training.workdir import from_json
 

@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 
 from core import names
 from core.errors import UserError, nearest
-from data import audio
 from data.dataset import Info
-from data.examples import stack
+from data.preprocess import audio
+from data.preprocess.examples import stack
 
 READ_FROM_FILES = ("image", "features", "frames")  # batch keys
 TABLES = {".csv": pd.read_csv, ".parquet": pd.read_parquet}

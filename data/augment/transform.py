@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from core.errors import UserError
-from data.augment import Op
+from data.augment.ops import Op
 
 Batch = dict[str, Any]
 

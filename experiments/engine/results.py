@@ -15,9 +15,9 @@ from ml_collections import ConfigDict
 
 import data
 from core.errors import UserError
-from experiments import cells
-from experiments.cells import Place
-from experiments.experiment import Cell, cell_config, declared, labels
+from experiments.engine import cells
+from experiments.engine.cells import Place
+from experiments.engine.experiment import Cell, cell_config, declared, labels
 from training import build
 from training.run import model_inputs
 from training.workdir import from_json, to_json, write_whole

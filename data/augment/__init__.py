@@ -1,0 +1,1 @@
+"""Augmentation on the device, inside the compiled step."""

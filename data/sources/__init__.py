@@ -1,0 +1,1 @@
+"""Where examples come from: TFDS sets and own files."""
