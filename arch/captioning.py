@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from arch.layers.attention import Additive
 from arch.layers.conv import Conv
-from arch.layers.norm import AxisName, Norm, batch_norm
+from arch.layers.norm import Norm, batch_norm
 from arch.layers.recurrent import LSTM
 from arch.layers.recurrent_decoder import Bridge, RecurrentDecoder
 
@@ -27,7 +27,6 @@ class ConvEncoder(nn.Module):
     norm: Norm = batch_norm
     activation: Callable[[Array], Array] = nn.relu
     dtype: DTypeLike | None = None
-    axis_name: AxisName = None
 
     @nn.compact
     def __call__(
@@ -37,7 +36,7 @@ class ConvEncoder(nn.Module):
         for number, features in enumerate(self.widths):
             x = nn.max_pool(x, (2, 2), strides=(2, 2)) if number else x
             x = Conv(features, (3, 3), use_bias=False, dtype=self.dtype)(x)
-            x = self.activation(self.norm(train=train, axis_name=self.axis_name, dtype=self.dtype)(x))
+            x = self.activation(self.norm(train=train, dtype=self.dtype)(x))
         return x
 
 
@@ -49,7 +48,7 @@ class ShowAttendTell(nn.Module):
 
     Attributes:
         num_classes: tokens of the text.
-        encoder: makes the module from image to feature map [batch, h, w, c], called with `dtype` and `axis_name`.
+        encoder: makes the module from image to feature map [batch, h, w, c], called with `dtype`.
         attention_units: width of the attention's hidden layer; None: as wide as the state.
         dropout: before the head.
     """
@@ -62,7 +61,6 @@ class ShowAttendTell(nn.Module):
     attention_units: int | None = None
     dropout: float = 0.0
     dtype: DTypeLike | None = None
-    axis_name: AxisName = None
 
     TINY: ClassVar[dict] = {
         "num_classes": 11,
@@ -73,7 +71,7 @@ class ShowAttendTell(nn.Module):
     }
 
     def setup(self):
-        self.features = self.encoder(dtype=self.dtype, axis_name=self.axis_name)
+        self.features = self.encoder(dtype=self.dtype)
         self.start = Bridge((self.width,), self.dtype)
         self.embedding = nn.Embed(self.num_classes, self.embedding_width, dtype=self.dtype)
         self.decoder = RecurrentDecoder(

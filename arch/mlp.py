@@ -10,7 +10,7 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from arch.layers.norm import AxisName, Norm, batch_norm, identity
+from arch.layers.norm import Norm, batch_norm, identity
 
 # Shapes: batch; features or *features (any number of axes); width (of a hidden layer); classes (1 for regression).
 
@@ -30,7 +30,6 @@ class MLP(nn.Module):
     dropout: float = 0.0
     residual: bool = False
     dtype: DTypeLike | None = None
-    axis_name: AxisName = None
 
     TINY: ClassVar[dict] = {"num_classes": 3, "widths": (16, 16)}
 
@@ -39,7 +38,7 @@ class MLP(nn.Module):
         x = inputs.reshape(inputs.shape[0], math.prod(inputs.shape[1:]))
         for width in self.widths:
             y = nn.Dense(width, kernel_init=self.kernel_init, dtype=self.dtype)(x)
-            y = self.norm(train=train, axis_name=self.axis_name, dtype=self.dtype)(y)
+            y = self.norm(train=train, dtype=self.dtype)(y)
             y = nn.Dropout(self.dropout, deterministic=not train)(self.activation(y))
             x = x + y if self.residual and x.shape == y.shape else y
         return nn.Dense(self.num_classes, kernel_init=self.kernel_init, name="head")(x)
@@ -80,14 +79,13 @@ class TabularResNet(nn.Module):
     norm: Norm = batch_norm
     activation: Callable[[Array], Array] = nn.relu
     dtype: DTypeLike | None = None
-    axis_name: AxisName = None
 
     TINY: ClassVar[dict] = {"num_classes": 3, "width": 16}
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "batch features"], *, train: bool) -> Float[Array, "batch classes"]:
         def norm(**kwargs) -> nn.Module:
-            return self.norm(train=train, axis_name=self.axis_name, dtype=self.dtype, **kwargs)
+            return self.norm(train=train, dtype=self.dtype, **kwargs)
 
         x = nn.Dense(self.width, dtype=self.dtype)(inputs)
         for _ in range(self.num_blocks):

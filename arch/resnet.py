@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from arch.layers.conv import Conv
-from arch.layers.norm import AxisName, Norm, batch_norm
+from arch.layers.norm import Norm, batch_norm
 
 # Shapes: batch; height, width, channels (of the input); h, w, c (of a block's input); H, W, C (of its output); classes.
 
@@ -136,7 +136,6 @@ class ResidualNetwork(nn.Module):
     zero_init: bool = False
     dropout: float = 0.0
     dtype: DTypeLike | None = None
-    axis_name: AxisName = None
 
     imagenet_stem: ClassVar[bool] = False
 
@@ -158,7 +157,7 @@ class ResidualNetwork(nn.Module):
             shape = {"kernel_size": (kernel, kernel), "strides": stride, "padding": kernel // 2}
             return self.conv(features, **shape, use_bias=False, dtype=self.dtype, **kwargs)
 
-        norm = partial(self.norm, train=train, axis_name=self.axis_name, dtype=self.dtype)
+        norm = partial(self.norm, train=train, dtype=self.dtype)
         dropout = partial(nn.Dropout, self.dropout, deterministic=not train)
         block = partial(
             self.block,

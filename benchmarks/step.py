@@ -60,8 +60,6 @@ def our_step(model, images: np.ndarray, labels: np.ndarray, parallel: Parallel |
     batch = {"image": images, "label": labels, "mask": np.ones(len(labels), np.float32)}
     state = create(model, optimizer, (batch["image"],), jax.random.key(0))
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    if parallel and hasattr(model, "axis_name"):
-        model = model.clone(axis_name=parallel.batchnorm_axes(1))
     step = functools.partial(train_step, model=model, task=Classification(), optimizer=optimizer)
     if parallel:
         step = parallel.compile_train(functools.partial(step, axis_name=parallel.axis_name))

@@ -69,13 +69,13 @@ def build_task(config: ConfigDict, info: Info) -> Any:
     return task
 
 
-def build_model(config: ConfigDict, task: Any, info: Info, axis_name: tuple[str, ...] | None = None) -> nn.Module:
-    """Returns the model; head width, sizes of vocabularies (of the first input and of the target, where they are text)
-    and BatchNorm's axes are filled in unless the config sets them.
+def build_model(config: ConfigDict, task: Any, info: Info) -> nn.Module:
+    """Returns the model. The head's width and the vocabulary sizes of the first input and of the target, where these
+    are text, are filled in unless the config sets them.
     """
     tokens = {"vocab_size": task.inputs[0], "target_vocab_size": getattr(task, "target", "")}
     sizes = {field: size for field, key in tokens.items() if (size := info.vocabulary_size(key)) is not None}
-    model = construct(config.model, "arch", num_classes=task.outputs_width(info), axis_name=axis_name, **sizes)
+    model = construct(config.model, "arch", num_classes=task.outputs_width(info), **sizes)
     if not isinstance(model, nn.Module):
         raise UserError(f"config.model.name {config.model.name!r} is no Flax module")
     return model

@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict
 from jax import lax
 from jaxtyping import Array, Float
 
+from arch.layers.norm import statistics_over
 from arch.layers.watch import WATCHED
 from data.augment.transform import Transform
 from training.state import State
@@ -21,7 +22,14 @@ LAYER, TIME = "layer/", "time/"  # what the names of the norms begin with
 
 
 def gradient_norms(
-    state: State, batch: Batch, *, model: nn.Module, task: Any, transform: Transform, axis_name: str | None = None
+    state: State,
+    batch: Batch,
+    *,
+    model: nn.Module,
+    task: Any,
+    transform: Transform,
+    sync_batchnorm: bool = True,
+    axis_name: str | None = None,
 ) -> dict[str, Float[Array, "*t"]]:
     """Returns norms of the gradient of the mean loss that this step is going to descend.
 
@@ -37,7 +45,8 @@ def gradient_norms(
 
     def apply(variables, mutable):
         inputs = (batch[name] for name in task.inputs)
-        return model.apply({**variables, **state.mutable}, *inputs, train=True, rngs=rngs, mutable=mutable)
+        with statistics_over((axis_name,) if axis_name and sync_batchnorm else ()):
+            return model.apply({**variables, **state.mutable}, *inputs, train=True, rngs=rngs, mutable=mutable)
 
     def loss(variables):
         return task.loss(apply(variables, list(state.mutable))[0], batch)

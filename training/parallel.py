@@ -20,7 +20,6 @@ from ml_collections import ConfigDict
 
 from core.errors import UserError
 from training.state import CARRY
-from training.step import MICROBATCH
 
 DEVICES = "devices"  # name of the one axis over all devices of all hosts
 AHEAD = 2  # batches on the device before they are needed, and steps in flight
@@ -82,11 +81,6 @@ class Parallel:
     def axis_name(self) -> str | None:
         """The mapped axis inside a step; FSDP is one program over global arrays and has none."""
         return DEVICES if self.strategy == "pmap" else None
-
-    def batchnorm_axes(self, accumulate: int) -> tuple[str, ...] | None:
-        """Returns the mapped axes over which BatchNorm sees the global batch."""
-        axes = (DEVICES,) * (self.strategy == "pmap") + (MICROBATCH,) * (accumulate > 1)
-        return axes or None
 
     def check_batch_size(self, key: str, size: int, accumulate: int = 1) -> None:
         """Raises UserError naming the nearest sizes that divide among all devices and microbatches."""

@@ -62,17 +62,22 @@ class Run:
 
     def train_step(self):
         """Returns the compiled train step."""
-        train = self.config.train
-        axis_name = self.parallel.axis_name
         parts = {"model": self.model, "task": self.task, "optimizer": self.optimizer, "transform": self.transform}
-        layout = {"accumulate": train.accumulate, "ema_decay": train.ema_decay, "axis_name": axis_name}
-        return self.parallel.compile_train(functools.partial(train_step, **parts, **layout))
+        step = functools.partial(train_step, **parts, **self.step_options, axis_name=self.parallel.axis_name)
+        return self.parallel.compile_train(step)
+
+    @property
+    def step_options(self) -> dict[str, Any]:
+        """The options of `train_step` that the config sets."""
+        train = self.config.train
+        sync = self.config.parallel.sync_batchnorm
+        return {"accumulate": train.accumulate, "ema_decay": train.ema_decay, "sync_batchnorm": sync}
 
     def gradient_norms(self):
         """Returns the compiled diagnostic of `training.diagnostics`."""
         parts = {"model": self.model, "task": self.task, "transform": self.transform}
-        norms = functools.partial(diagnostics.gradient_norms, **parts, axis_name=self.parallel.axis_name)
-        return self.parallel.compile_eval(norms)
+        parts |= {"sync_batchnorm": self.config.parallel.sync_batchnorm, "axis_name": self.parallel.axis_name}
+        return self.parallel.compile_eval(functools.partial(diagnostics.gradient_norms, **parts))
 
     def eval_step(self, generates: bool = False):
         """Returns the compiled eval step; one that `generates` also has the model write its outputs by itself."""
@@ -113,8 +118,7 @@ def build_run(config: ConfigDict, data_dir: str | None) -> Run:
     splits, info = data.load(config.data, data_dir)
     bucketed(splits["train"], splits["train"], config.data.buckets)  # refuses what cannot be
     task = build.build_task(config, info)
-    axes = parallel.batchnorm_axes(config.train.accumulate) if config.parallel.sync_batchnorm else None
-    model = build.build_model(config, task, info, axes)
+    model = build.build_model(config, task, info)
     transform = build.build_transform(config, info)
     steps = config.train.steps or max(1, round(config.train.epochs * len(splits["train"]) / config.train.batch_size))
     params = _check_shapes(config, model, task, transform, info)
@@ -126,9 +130,8 @@ def _check_shapes(config: ConfigDict, model: nn.Module, task: Any, transform: Tr
     """Returns the shapes of the parameters, by running initialisation, augmentation and evaluation on shapes alone."""
     inputs = model_inputs(task, transform, info)
     shown = ", ".join(f"{name} {x.shape[1:]}" for name, x in zip(task.inputs, inputs, strict=True))
-    unmapped = model.clone(axis_name=None) if hasattr(model, "axis_name") else model
     try:
-        variables = jax.eval_shape(lambda: unmapped.init(jax.random.key(0), *map(_zeros, inputs), train=False))
+        variables = jax.eval_shape(lambda: model.init(jax.random.key(0), *map(_zeros, inputs), train=False))
     except Exception as error:  # a model may raise anything for shapes it was not made for
         raise UserError(f"config.model.name {config.model.name!r} refuses {shown}: {_first_line(error)}") from error
     if (state_lib.CARRY in variables) != (config.data.order == "continuous"):
@@ -144,7 +147,7 @@ def _check_shapes(config: ConfigDict, model: nn.Module, task: Any, transform: Tr
         raise UserError(f"config.augment.ops {config.augment.ops} fail on {shown}: {_first_line(error)}") from error
     try:
         sums, arrays = jax.eval_shape(
-            lambda v, b: eval_step(v, b, model=unmapped, task=task, transform=transform), variables, batch
+            lambda v, b: eval_step(v, b, model=model, task=task, transform=transform), variables, batch
         )
     except Exception as error:
         raise UserError(

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +27,7 @@ from training.checkpoint import Checkpoints
 from training.display import Display
 from training.evaluate import evaluate
 from training.loop import NO_BEST, Results
-from training.parallel import AHEAD, DEVICES
+from training.parallel import AHEAD
 from training.run import Run, build_run
 from training.state import State
 from training.step import train_step
@@ -114,33 +113,24 @@ class Seeds:
 
         return jax.jit(jax.vmap(create))(jnp.array([config.seed for config in self.configs]))
 
-    @property
-    def _model(self) -> nn.Module:
-        """The model, its statistics of the batch not averaged over devices: there is one."""
-        model = self.run.model
-        if getattr(model, "axis_name", None):
-            return model.clone(axis_name=tuple(axis for axis in model.axis_name if axis != DEVICES) or None)
-        return model
-
     def train_step(self) -> Callable[[State, PyTree], tuple[State, PyTree]]:
         """Returns the compiled train step; the states are donated."""
-        run, train, tuned = self.run, self.run.config.train, _tuned(self.configs)
-        parts = {"model": self._model, "task": run.task, "transform": run.transform}
-        layout = {"accumulate": train.accumulate, "ema_decay": train.ema_decay}
+        run, tuned = self.run, _tuned(self.configs)
+        parts = {"model": run.model, "task": run.task, "transform": run.transform}
         keys = [key.removeprefix(TUNED) for key in tuned]
         numbers = {key: jnp.array([config.optimizer[key] for config in self.configs]) for key in keys}
 
         def step(state, batch, numbers):
             own = ConfigDict({**run.config.optimizer.to_dict(), **numbers})
             optimizer = optimizer_lib.create(own, run.steps, state.params) if numbers else run.optimizer
-            return train_step(state, batch, optimizer=optimizer, **parts, **layout)
+            return train_step(state, batch, optimizer=optimizer, **parts, **run.step_options)
 
         compiled = jax.jit(jax.vmap(step), donate_argnums=0)
         return lambda state, batch: compiled(state, batch, numbers)
 
     def gradient_norms(self) -> Callable[[State, PyTree], PyTree]:
         """Returns the compiled diagnostic of `training.diagnostics`."""
-        parts = {"model": self._model, "task": self.run.task, "transform": self.run.transform}
+        parts = {"model": self.run.model, "task": self.run.task, "transform": self.run.transform}
         return jax.jit(jax.vmap(functools.partial(diagnostics.gradient_norms, **parts)))
 
     def batches(self, start: int = 0) -> Iterator[dict[str, np.ndarray]]:

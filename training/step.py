@@ -17,10 +17,11 @@ from einops import rearrange
 from jax import lax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from arch.layers.norm import statistics_over
 from training.generation import generate
 from training.state import CARRY, State, averaged
 
-MICROBATCH = "microbatch"  # name of the microbatch axis, for a model whose BatchNorm looks over all of them
+MICROBATCH = "microbatch"  # name of the mapped axis of microbatches
 Batch = Mapping[str, Array | np.ndarray]
 Sums = dict[str, tuple[Array, Array]]  # metric -> (sum, weight)
 
@@ -43,6 +44,7 @@ def train_step(
     transform: Callable | None = None,
     accumulate: int = 1,
     ema_decay: float = 0.0,
+    sync_batchnorm: bool = True,
     axis_name: str | None = None,
 ) -> tuple[State, Sums]:
     """Returns the next state and the step's metrics as (sum, weight).
@@ -50,12 +52,15 @@ def train_step(
     Args:
       batch: arrays [b, ...]; under a mapped axis, this device's part of the batch. b must divide by `accumulate`.
       transform: `(rng, batch) -> batch`, preprocessing and augmentation.
-      accumulate: microbatches to go through one after the other. A model whose `axis_name` has MICROBATCH in it
-        (BatchNorm over the whole batch) gets them side by side instead: exact, but saves no memory.
+      accumulate: the number of microbatches, which are processed one after the other to save memory. A model with
+        synchronised batch statistics needs them side by side instead, which is exact and saves no memory.
       ema_decay: of the average of the weights in `state.ema`.
+      sync_batchnorm: whether batch statistics are those of the whole batch, over all devices and microbatches.
       axis_name: the mapped axis of devices, None without one.
     """
     device = lax.axis_index(axis_name) if axis_name else 0
+    together = accumulate > 1 and sync_batchnorm and "batch_stats" in state.mutable
+    axes = ((axis_name,) if axis_name else ()) + ((MICROBATCH,) if together else ())
 
     def loss(params, mutable, microbatch, index) -> tuple[Array, tuple[Array, Sums, PyTree]]:
         def key(stream):
@@ -63,18 +68,19 @@ def train_step(
 
         if transform is not None:
             microbatch = transform(key("augment"), microbatch)
-        outputs, mutable = model.apply(
-            {"params": params, **mutable},
-            *(microbatch[name] for name in task.inputs),
-            train=True,
-            rngs={"dropout": key("dropout")},
-            mutable=list(mutable),
-        )
+        with statistics_over(axes if sync_batchnorm else ()):
+            outputs, mutable = model.apply(
+                {"params": params, **mutable},
+                *(microbatch[name] for name in task.inputs),
+                train=True,
+                rngs={"dropout": key("dropout")},
+                mutable=list(mutable),
+            )
         total, weight = task.loss(outputs, microbatch)
         metrics = {"loss": (total, weight), **_sums(task.metrics(outputs, microbatch))}
         return total, (weight, metrics, mutable)
 
-    gradient = _summed_gradient(loss, model, accumulate)
+    gradient = _summed_gradient(loss, accumulate, together)
     (_, (weight, metrics, mutable)), grads = gradient(state.params, state.mutable, batch)
     if axis_name:
         weight, metrics, grads = lax.psum((weight, metrics, grads), axis_name)
@@ -93,9 +99,10 @@ def train_step(
     return State(state.step + 1, params, mutable, opt_state, ema, state.rng), metrics
 
 
-def _summed_gradient(loss: Callable, model: nn.Module, accumulate: int) -> Callable:
+def _summed_gradient(loss: Callable, accumulate: int, together: bool) -> Callable:
     """Returns the value-and-gradient of `loss` summed over `accumulate` microbatches, with summed weight and
-    metrics. The memory of each row in the collection CARRY goes with its microbatch.
+    metrics. The memory of each row in the collection CARRY goes with its microbatch. If `together`, microbatches are
+    mapped along the axis MICROBATCH; otherwise they are scanned.
     """
 
     def split(tree):
@@ -120,7 +127,7 @@ def _summed_gradient(loss: Callable, model: nn.Module, accumulate: int) -> Calla
         total, (weight, metrics, mutable) = loss(params, {**shared, **rows}, batch, index)
         return total, (weight, metrics, *carried(mutable))
 
-    def together(params, mutable, batch):
+    def side_by_side(params, mutable, batch):
         rows, shared = carried(mutable)
         mapped = jax.vmap(part, in_axes=(None, None, 0), axis_name=MICROBATCH)
         total, (*sums, rows, shared) = mapped(params, shared, (*split((rows, dict(batch))), jnp.arange(accumulate)))
@@ -141,8 +148,7 @@ def _summed_gradient(loss: Callable, model: nn.Module, accumulate: int) -> Calla
 
     if accumulate == 1:
         return jax.value_and_grad(whole, has_aux=True)
-    synchronised = MICROBATCH in (getattr(model, "axis_name", None) or ())
-    return jax.value_and_grad(together, has_aux=True) if synchronised else one_by_one
+    return jax.value_and_grad(side_by_side, has_aux=True) if together else one_by_one
 
 
 def eval_step(

@@ -1,11 +1,14 @@
 """Normalisations under one signature, so that a model's `norm` field takes any of them.
 
-Each returns a module to be applied to `[batch, ..., channels]`. `train` and `axis_name` matter to batch statistics
-only, but every function takes them: the caller need not know which norm it was given. `scale_init` lets a residual
-block start its branch at zero.
+`norm(train=train, dtype=dtype)` returns a module that is applied to `[batch, ..., channels]`. Every function takes the
+same arguments, although only batch statistics use `train`: the caller does not need to know which norm it has. A user's
+own norm is another function of this signature.
 """
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypedDict, Unpack
 
 import flax.linen as nn
 from jax import Array
@@ -13,72 +16,54 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-AxisName = str | tuple[str, ...] | None
 Norm = Callable[..., nn.Module]
 
+_axes: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("axes of batch statistics", default=())
 
-def batch_norm(
-    *,
-    train: bool,
-    axis_name: AxisName = None,
-    dtype: DTypeLike | None = None,
-    name: str | None = None,
-    scale_init: Initializer = nn.initializers.ones,
-    momentum: float = 0.9,
-    epsilon: float = 1e-5,
-) -> nn.Module:
-    """Batch normalisation (Ioffe & Szegedy 2015), its statistics those of all devices along `axis_name`.
 
-    `momentum` is the share of the running average that is kept at each step (PyTorch's default 0.1 is 0.9 here).
+class Common(TypedDict, total=False):
+    """Arguments of every norm. `scale_init=zeros` lets a residual branch start at zero."""
+
+    dtype: DTypeLike | None
+    name: str | None
+    scale_init: Initializer
+
+
+@contextlib.contextmanager
+def statistics_over(axes: Sequence[str]) -> Iterator[None]:
+    """Within the context, batch statistics are also averaged over the mapped axes `axes` (of `jax.pmap`, `jax.vmap`).
+
+    The axes are read while a model is traced, so the context must be entered inside the compiled function, around
+    `model.apply`. Each thread has its own context. Initialisation ignores the axes.
     """
-    return nn.BatchNorm(
-        use_running_average=not train,
-        axis_name=axis_name,
-        momentum=momentum,
-        epsilon=epsilon,
-        dtype=dtype,
-        scale_init=scale_init,
-        name=name,
-    )
+    token = _axes.set(tuple(axes))
+    try:
+        yield
+    finally:
+        _axes.reset(token)
 
 
-def layer_norm(
-    *,
-    train: bool,
-    axis_name: AxisName = None,
-    dtype: DTypeLike | None = None,
-    name: str | None = None,
-    scale_init: Initializer = nn.initializers.ones,
-    epsilon: float = 1e-6,
-) -> nn.Module:
-    """Layer normalisation (Ba et al. 2016) over the channels of each position."""
-    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, scale_init=scale_init, name=name)
+def batch_norm(*, train: bool, momentum: float = 0.9, epsilon: float = 1e-5, **common: Unpack[Common]) -> nn.Module:
+    """Batch normalisation (Ioffe & Szegedy 2015, arXiv 1502.03167) over the batch and the axes of `statistics_over`.
+
+    `momentum` is the fraction of the running average that is kept at each step (PyTorch's default 0.1 is 0.9 here).
+    """
+    return nn.BatchNorm(not train, axis_name=_axes.get() or None, momentum=momentum, epsilon=epsilon, **common)
 
 
-def group_norm(
-    *,
-    train: bool,
-    axis_name: AxisName = None,
-    dtype: DTypeLike | None = None,
-    name: str | None = None,
-    scale_init: Initializer = nn.initializers.ones,
-    groups: int = 32,
-    epsilon: float = 1e-5,
-) -> nn.Module:
-    """Group normalisation (Wu & He 2018) over the positions and the channels of each of `groups` groups."""
-    return nn.GroupNorm(num_groups=groups, epsilon=epsilon, dtype=dtype, scale_init=scale_init, name=name)
+def layer_norm(*, train: bool, epsilon: float = 1e-6, **common: Unpack[Common]) -> nn.Module:
+    """Layer normalisation (Ba et al. 2016, arXiv 1607.06450) over the channels of each position."""
+    return nn.LayerNorm(epsilon=epsilon, **common)
 
 
-def identity(
-    *,
-    train: bool,
-    axis_name: AxisName = None,
-    dtype: DTypeLike | None = None,
-    name: str | None = None,
-    scale_init: Initializer = nn.initializers.ones,
-) -> nn.Module:
+def group_norm(*, train: bool, groups: int = 32, epsilon: float = 1e-5, **common: Unpack[Common]) -> nn.Module:
+    """Group normalisation (Wu & He 2018, arXiv 1803.08494) over the positions and the channels of each group."""
+    return nn.GroupNorm(num_groups=groups, epsilon=epsilon, **common)
+
+
+def identity(*, train: bool, **common: Unpack[Common]) -> nn.Module:
     """No normalisation."""
-    return Identity(name=name)
+    return Identity(name=common.get("name"))
 
 
 class Identity(nn.Module):

@@ -36,8 +36,7 @@ def test_recipes_train_on_data_of_their_shape(recipe, name, trained):
 @pytest.mark.parametrize(("recipe", "name"), OTHERS, ids=recipes.ids(OTHERS))
 def test_other_arguments_fit_data_of_their_shape(recipe, name, recipes_dir):
     run = build_run(recipes.small(recipe, name), recipes_dir)
-    parts = {"model": run.model.clone(axis_name=None) if hasattr(run.model, "axis_name") else run.model}
-    parts |= {"task": run.task, "transform": run.transform}
+    parts = {"model": run.model, "task": run.task, "transform": run.transform}
     state, batch = jax.eval_shape(run.create_state), example_batch(run.info, 8)
     state, metrics = jax.eval_shape(functools.partial(train_step, optimizer=run.optimizer, **parts), state, batch)
     assert {"loss", "grad_norm"} <= metrics.keys()

@@ -17,7 +17,6 @@ from training.checkpoint import read_arrays
 from training.config import validate
 from training.display import Display
 from training.optimizer import schedule
-from training.parallel import DEVICES
 from training.run import Run, build_run
 from training.seeds import Seeds, Trainer, refusal
 from training.step import train_step
@@ -67,8 +66,6 @@ def rows(workdir):
 def one_by_one(run: Run, seeds=SEEDS):
     """Yields the final state of a run of each seed, on one device."""
     config, model = run.config.copy_and_resolve_references(), run.model
-    if getattr(model, "axis_name", None):
-        model = model.clone(axis_name=tuple(axis for axis in model.axis_name if axis != DEVICES) or None)
     parts = {"model": model, "task": run.task, "optimizer": run.optimizer, "transform": run.transform}
     layout = {"accumulate": config.train.accumulate, "ema_decay": config.train.ema_decay}
     step = jax.jit(functools.partial(train_step, **parts, **layout))

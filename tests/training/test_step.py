@@ -9,12 +9,13 @@ import numpy as np
 import optax
 import pytest
 
+from arch.layers.norm import batch_norm, layer_norm
 from arch.mlp import MLP
 from arch.resnet import CifarResNet
 from tasks.classification import Classification
 from training import state as state_lib
 from training.parallel import Parallel
-from training.step import MICROBATCH, eval_step, train_step
+from training.step import eval_step, train_step
 
 BATCH, STEPS = 32, 20
 OPTIMIZER = optax.sgd(0.05, momentum=0.9)
@@ -46,8 +47,6 @@ def on_one_device(batches):
 def run(model, batches, strategy=None, accumulate=1):
     """Returns the final state; strategy None is plain jit on one device."""
     parallel = Parallel(strategy or "pmap")
-    axes = parallel.batchnorm_axes(accumulate) if strategy else ((MICROBATCH,) if accumulate > 1 else None)
-    model = model.clone(axis_name=axes) if hasattr(model, "axis_name") else model
     step = functools.partial(
         train_step,
         model=model,
@@ -79,6 +78,32 @@ def test_layouts_agree(name, layout, batches, on_one_device):
     for part in ("params", "mutable", "ema"):
         for a, b in zip(jax.tree.leaves(getattr(expected, part)), jax.tree.leaves(getattr(actual, part)), strict=True):
             np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "saves"),
+    [
+        (MLP(widths=(256,) * 4), True),
+        (MLP(widths=(256,) * 4, norm=layer_norm), True),
+        (MLP(widths=(256,) * 4, norm=batch_norm), False),  # its statistics need all microbatches side by side
+    ],
+    ids=["no norm", "layer norm", "batch norm"],
+)
+def test_accumulation_saves_memory_unless_there_are_batch_statistics(model, saves):
+    def work_space(accumulate, **options):
+        step = functools.partial(
+            train_step, model=model, task=Classification(), optimizer=optax.sgd(0.1), accumulate=accumulate, **options
+        )
+        compiled = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    images = jax.ShapeDtypeStruct((2048, 64), jnp.float32)
+    labels, mask = jax.ShapeDtypeStruct((2048,), jnp.int32), jax.ShapeDtypeStruct((2048,), jnp.float32)
+    batch = {"image": images, "label": labels, "mask": mask}
+    state = jax.eval_shape(lambda: state_lib.create(model, optax.sgd(0.1), (images,), jax.random.key(0)))
+    whole = work_space(1)
+    assert (work_space(8) < 0.5 * whole) == saves
+    assert work_space(8, sync_batchnorm=False) < 0.5 * whole
 
 
 class KeyProbe(nn.Module):

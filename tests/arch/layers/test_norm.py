@@ -40,16 +40,16 @@ def test_identity_is_the_input_and_has_nothing_to_learn():
     np.testing.assert_array_equal(y, X)
 
 
-@pytest.mark.parametrize("axis_name", ["devices", ("devices", "microbatches")])
-def test_batch_statistics_are_those_of_all_devices(axis_name):
-    variables = norm.batch_norm(train=True, axis_name=axis_name).init(jax.random.key(0), X)  # no axis is needed here
+@pytest.mark.parametrize("names", [("devices",), ("devices", "microbatches")])
+def test_batch_statistics_are_those_of_all_devices(names):
+    with norm.statistics_over(names):
+        variables = norm.batch_norm(train=True).init(jax.random.key(0), X)  # no axis is needed here
 
     def apply(x):
-        module = norm.batch_norm(train=True, axis_name=axis_name)
-        return module.apply(variables, x, mutable=["batch_stats"])
+        with norm.statistics_over(names):
+            return norm.batch_norm(train=True).apply(variables, x, mutable=["batch_stats"])
 
     whole, statistics = norm.batch_norm(train=True).apply(variables, X, mutable=["batch_stats"])
-    names = (axis_name,) if isinstance(axis_name, str) else axis_name
     split = (2,) * len(names)
     for name in reversed(names):
         apply = jax.vmap(apply, axis_name=name)
