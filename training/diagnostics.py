@@ -16,7 +16,7 @@ from arch.layers.norm import statistics_over
 from arch.layers.watch import WATCHED
 from data.augment.transform import Transform
 from training.state import State
-from training.step import MICROBATCH, Batch, stream_key
+from training.step import Batch, stream_key
 
 LAYER, TIME = "layer/", "time/"  # what the names of the norms begin with
 
@@ -38,8 +38,6 @@ def gradient_norms(
     as of one microbatch.
     """
     device = lax.axis_index(axis_name) if axis_name else 0
-    if MICROBATCH in (getattr(model, "axis_name", None) or ()):
-        model = model.clone(axis_name=tuple(axis for axis in model.axis_name if axis != MICROBATCH) or None)
     batch = transform(stream_key(state.rng, state.step, "augment", device), batch)
     rngs = {"dropout": stream_key(state.rng, state.step, "dropout", device)}
 

@@ -19,7 +19,6 @@ from tests.training import commands
 from training import state as state_lib
 from training.diagnostics import gradient_norms
 from training.parallel import DEVICES, Parallel
-from training.step import MICROBATCH
 
 LENGTH, UNITS = 6, 4
 MODEL = RecurrentClassifier(cell=Elman, widths=(UNITS, UNITS), num_classes=3)
@@ -68,20 +67,26 @@ def test_norms_are_those_of_the_mean_loss(strategy, batch):
     assert actual["time/stack/layer2"].shape == (LENGTH,)
 
 
-def test_batch_norm_over_microbatches(batch):
+def test_synchronised_batch_norm_gives_the_norms_of_one_device(batch):
     inputs = {"image": batch["inputs"][..., None], **{key: batch[key] for key in ("label", "mask")}}
-    task, actual = Classification(inputs=("image",)), []
-    for axes in ((DEVICES, MICROBATCH), (DEVICES,)):
-        model = MLP(num_classes=3, widths=(4,), norm=batch_norm, axis_name=axes)
-        shapes = (jax.ShapeDtypeStruct((1, LENGTH, 2, 1), jnp.float32),)
-        state = state_lib.create(model.clone(axis_name=None), optax.sgd(0.1), shapes, jax.random.key(0))
-        parallel = Parallel()
-        function = functools.partial(gradient_norms, model=model, task=task, transform=Transform(), axis_name=DEVICES)
-        (placed,) = parallel.batches([inputs])
-        actual.append(parallel.read(parallel.compile_eval(function)(parallel.place(state), placed)))
-    assert set(actual[0]) == set(actual[1]) and min(actual[0].values()) > 0
-    for name, value in actual[0].items():
-        np.testing.assert_array_equal(value, actual[1][name])
+    model = MLP(num_classes=3, widths=(4,), norm=batch_norm)
+    shapes = (jax.ShapeDtypeStruct((1, LENGTH, 2, 1), jnp.float32),)
+    state = state_lib.create(model, optax.sgd(0.1), shapes, jax.random.key(0))
+    task = Classification(inputs=("image",))
+    function = functools.partial(gradient_norms, model=model, task=task, transform=Transform())
+    expected, parallel = jax.jit(function)(state, inputs), Parallel()
+    (placed,) = parallel.batches([inputs])
+
+    def on_all_devices(**options):
+        step = parallel.compile_eval(functools.partial(function, axis_name=DEVICES, **options))
+        return parallel.read(step(parallel.place(state), placed))
+
+    actual = on_all_devices()
+    assert set(actual) == set(expected) and min(expected.values()) > 0
+    for name, value in actual.items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-4)
+    apart = on_all_devices(sync_batchnorm=False)
+    assert abs(apart["layer/head"] / expected["layer/head"] - 1) > 1e-3
 
 
 def test_watching_costs_no_variable_and_changes_no_output(batch):
