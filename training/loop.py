@@ -81,7 +81,7 @@ class Trainer:
         batches = _Timed(parallel.batches(self._host_batches(start)))
         clock, logged = time.monotonic(), start
         self.display.start(start, self.run.steps)
-        with Stop() as stop:
+        with Stop(jax.process_count()) as stop:
             for step, batch in enumerate(batches, start + 1):
                 if config.log.gradients and (step - 1) % config.log.gradients == 0:
                     self._log_gradients(step, state, batch)
@@ -90,7 +90,7 @@ class Trainer:
                 state, metrics = step_function(state, batch)
                 self.under_way.append(metrics)
                 self.display.advance(step)
-                last, stopping = step == self.run.steps, stop.requested
+                last, stopping = step == self.run.steps, stop.after(step)
                 if step % config.log.every == 0 or last:
                     self._read_metrics(step)
                     spent = time.monotonic() - clock

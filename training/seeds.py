@@ -240,7 +240,7 @@ class Trainer:
                 if len(self.under_way) > AHEAD:  # bounds the steps in flight; no value is read
                     jax.block_until_ready(self.under_way[-1 - AHEAD])
                 self.display.advance(step)
-                last, stopping = step == steps, stop.requested
+                last, stopping = step == steps, stop.after(step)
                 if step % config.log.every == 0 or last:
                     self._read_metrics(step)
                     if not self.sound:

@@ -7,23 +7,34 @@ import signal
 import sys
 import threading
 
+from jax.experimental import multihost_utils
+
 from core.errors import Stopped
 
 PATIENCE_SECONDS = 8.0  # after which nothing more is waited for; schedulers kill after 10 to 30
 
 
 class Stop:
-    """Context in which SIGTERM sets `requested` instead of ending the process.
+    """Context in which SIGTERM asks for a stop instead of ending the process.
 
-    If the block has not ended PATIENCE_SECONDS later, the process ends there and then: checkpoints are atomic, the
-    newest whole one stands.
+    On several hosts all stop after the same step, whichever of them gets the signal: jax, which then handles it, agrees
+    on the step (`multihost_utils.reached_preemption_sync_point`) and no time limit holds.
+
+    On one host, if the block has not ended PATIENCE_SECONDS later, the process ends at once: checkpoints are atomic, so
+    the newest complete one remains.
     """
 
-    def __init__(self):
-        self.requested = False
+    def __init__(self, hosts: int = 1):
+        self.requested, self._hosts = False, hosts
         self._left = threading.Event()
 
+    def after(self, step: int) -> bool:
+        """Returns whether to stop after this step; to be called at every step."""
+        return multihost_utils.reached_preemption_sync_point(step) if self._hosts > 1 else self.requested
+
     def __enter__(self):
+        if self._hosts > 1:  # a handler of Python would replace jax's
+            return self
         # A Python handler only runs between bytecodes, not inside a long compilation; the interpreter's C handler
         # writes to this pipe at once, and the thread sees it.
         reader, self._writer = os.pipe()
@@ -35,6 +46,8 @@ class Stop:
         return self
 
     def __exit__(self, *_):
+        if self._hosts > 1:
+            return
         self._left.set()
         signal.signal(signal.SIGTERM, self._previous)
         signal.set_wakeup_fd(self._previous_fd)

@@ -1,18 +1,29 @@
 """Two real processes make the same run as two devices of one."""
 
 import json
+import signal
 import socket
+import time
 
 import jax
 import numpy as np
 import pytest
 
-from core.errors import UserError
+from core.errors import Stopped, UserError
 from tests.training import commands
 from training import config, parallel
-from training.checkpoint import read_arrays
+from training.checkpoint import read_arrays, steps_in
 
 BUCKETS = ("--config=experiments/bahdanau_attention.py:cpu,fixed_vector-10", "--config.data.buckets=3")
+
+
+def start_two(*arguments):
+    """Starts a run as two hosts and returns their processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    arguments = (*arguments, "--config.parallel.hosts=2")
+    return [commands.start(*arguments, JAX_COORDINATOR_ADDRESS=address, JAX_PROCESS_ID=str(i)) for i in (0, 1)]
 
 
 @pytest.mark.parametrize("recipe", [("--config=tests/training/small.py",), BUCKETS])  # the second writes strings, too
@@ -25,13 +36,7 @@ def test_two_hosts_train_save_and_resume_as_one(recipe, tmp_path):
     assert "2 x cpu" in out
 
     for _ in range(2):  # the second time it only restores and evaluates
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
-        arguments = (*common, f"--workdir={tmp_path / 'two'}", "--config.parallel.hosts=2")
-        hosts = [
-            commands.start(*arguments, JAX_COORDINATOR_ADDRESS=address, JAX_PROCESS_ID=str(number)) for number in (0, 1)
-        ]
+        hosts = start_two(*common, f"--workdir={tmp_path / 'two'}")
         outputs = [host.communicate(timeout=200) for host in hosts]
         assert [host.returncode for host in hosts] == [0, 0], outputs
     assert "2 hosts" in outputs[0][0] and "continuing from step 24" in outputs[0][0]
@@ -44,6 +49,20 @@ def test_two_hosts_train_save_and_resume_as_one(recipe, tmp_path):
     assert lines[0] == lines[1]
     results = [json.loads((tmp_path / name / "results.json").read_text())["results"]["test"] for name in ("one", "two")]
     assert results[0] == pytest.approx(results[1], abs=1e-3)
+
+
+def test_sigterm_of_one_host_stops_both_after_the_same_step(tmp_path):
+    long = ("--config=tests/training/small.py", "--config.train.steps=1000000", "--config.eval.every=0")
+    rare = ("--config.checkpoint.every=1000000", "--config.checkpoint.best=", "--config.log.every=5")
+    hosts = start_two(*long, *rare, f"--workdir={tmp_path / 'run'}", f"--data_dir={tmp_path / 'tfds'}")
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text()) and hosts[0].poll() is None:
+        time.sleep(0.1)
+    hosts[1].send_signal(signal.SIGTERM)
+    outputs = [host.communicate(timeout=100) for host in hosts]
+    assert [host.returncode for host in hosts] == [Stopped.EXIT_CODE] * 2, outputs
+    (step,) = steps_in(tmp_path / "run" / "checkpoints")
+    assert f"SIGTERM: saved at step {step}" in outputs[0][0]
 
 
 @pytest.mark.parametrize(
