@@ -4,7 +4,8 @@ and slower parts.
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import optax
@@ -90,7 +91,8 @@ def create(config: ConfigDict, steps: int, params: PyTree) -> optax.GradientTran
 
     Numbers of the group may be arrays that are traced: then none of them is 0.
 
-    Raises UserError for an unknown optimiser or argument, or a pattern that fits no parameter.
+    Raises UserError for an unknown optimiser or argument, one that needs more than gradients, or a pattern that fits no
+    parameter.
     """
     function = _optax_function(config.name)
     accepted = inspect.signature(function).parameters
@@ -108,11 +110,14 @@ def create(config: ConfigDict, steps: int, params: PyTree) -> optax.GradientTran
 
     decays = decayed if _is_on(config.weight_decay) else None
     chain = [optax.clip_by_global_norm(config.clip_norm)] if _is_on(config.clip_norm) else []
-    if "weight_decay" in accepted:  # always given: some of optax decay by default, and nothing may that no key shows
+    if "weight_decay" in accepted:  # always passed: a default of optax that no config key shows must not apply
         own["weight_decay"] = config.weight_decay
-        own |= {"mask": decays} if decays and "mask" in accepted else {}
-    elif decays:
-        chain.append(optax.add_decayed_weights(config.weight_decay, decays))
+        own |= _mask(config, accepted, paths, decayed) if decays else {}
+    else:
+        if decays:
+            chain.append(optax.add_decayed_weights(config.weight_decay, decays))
+        if any("weight_decay" in key for key in own):  # adafactor's own decay has a name of its own
+            own |= _mask(config, accepted, paths, decayed)
     try:
         chain.append(function(schedule(config, steps), **own))
     except UserError:
@@ -127,7 +132,42 @@ def create(config: ConfigDict, steps: int, params: PyTree) -> optax.GradientTran
         factors = jax.tree.map(lambda on, f=factor: f if on else 1.0, select((pattern,), paths, "slower"))
         slower = optax.stateless(lambda updates, _, f=factors: jax.tree.map(jax.numpy.multiply, updates, f))
         optimizer = optax.chain(optimizer, slower)
+    _check(config.name, optimizer, params)
     return optimizer
+
+
+def _mask(config: ConfigDict, accepted: Mapping, paths: PyTree, decayed: Callable[[PyTree], PyTree]) -> dict[str, Any]:
+    """Returns the argument that tells an optimiser which parameters decay.
+
+    Raises UserError if it has no such argument and `config.decay` excludes a parameter.
+    """
+    for key in ("mask", "weight_decay_mask"):
+        if key in accepted:
+            return {key: decayed}
+    if not all(jax.tree.leaves(select(config.decay, paths, "decay"))):
+        raise UserError(
+            f"config.optimizer.decay: optax.{config.name} decays all parameters or none: set it to ('.*',), or "
+            "config.optimizer.weight_decay to 0"
+        )
+    return {}
+
+
+def _check(name: str, optimizer: optax.GradientTransformation, params: PyTree) -> None:
+    """Raises UserError for an optimiser that the training step cannot use; computes only shapes."""
+    try:
+        state = jax.eval_shape(optimizer.init, params)
+        jax.eval_shape(optimizer.update, params, state, params)
+    except Exception as error:  # optax raises anything for a schedule or an argument that is missing
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"config.optimizer.name {name!r} does not work with a schedule and gradients alone: {reason}"
+        ) from error
+    kind = optax.contrib.ScheduleFreeState
+    if any(isinstance(leaf, kind) for leaf in jax.tree.leaves(state, is_leaf=lambda leaf: isinstance(leaf, kind))):
+        raise UserError(
+            f"config.optimizer.name {name!r} is not supported: it must be evaluated with other weights than those it "
+            "trains (optax.contrib.schedule_free_eval_params)"
+        )
 
 
 def _is_on(number: Number) -> bool:

@@ -10,6 +10,7 @@ published code: dm-pix's linear interpolation costs 50 times as much on a CPU.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -40,18 +41,22 @@ class Op:
 
     keys: the batch keys it works on; at least one must be there.
     mixes: it blends examples, so that answers come in pairs; one such op a pipeline.
+    moves: it moves, hides or replaces parts of images, but not the spatial targets of a batch, and so refuses these.
     """
 
     name: str
     keys: tuple[str, ...]
     apply: Callable[[Rng, Batch], Batch]
     mixes: bool = False
+    moves: bool = False
 
     def __call__(self, rng: Rng, batch: Batch) -> Batch:
-        """Raises UserError if the batch has none of `keys`."""
+        """Raises UserError if the batch has none of `keys`, or a spatial target that the op leaves in place."""
         if not any(key in batch for key in self.keys):
             keys = " or ".join(self.keys)
             raise UserError(f"augment: {self.name} works on {keys}; this batch has {', '.join(sorted(batch))}")
+        if self.moves and (spatial := [key for key in batch if _is_spatial(key, batch)]):
+            raise UserError(f"augment: {self.name} changes the image, but not its spatial target {', '.join(spatial)}")
         return self.apply(rng, batch)
 
 
@@ -62,7 +67,7 @@ def flip() -> Op:
         mirrored = jax.random.bernoulli(rng, shape=(len(images), 1, 1, 1))
         return jnp.where(mirrored, pix.flip_left_right(images), images)
 
-    return _on_images("flip", apply)
+    return _on_images("flip", apply, moves=True)
 
 
 def padded_crop(padding: int = 4) -> Op:
@@ -73,7 +78,7 @@ def padded_crop(padding: int = 4) -> Op:
         padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
         return pix.random_crop(key, padded, image.shape)
 
-    return _on_images("padded_crop", _each(crop))
+    return _on_images("padded_crop", _each(crop), moves=True)
 
 
 def cutout(size: int = 8, fill: Number = GREY) -> Op:
@@ -87,7 +92,7 @@ def cutout(size: int = 8, fill: Number = GREY) -> Op:
         hidden = _boxes(rng, images.shape[:3], jnp.full(len(images), size), jnp.full(len(images), size))
         return jnp.where(hidden[..., None], fill, images)
 
-    return _on_images("cutout", apply)
+    return _on_images("cutout", apply, moves=True)
 
 
 def color_jitter(brightness: Number = 0.4, contrast: Number = 0.4, saturation: Number = 0.4, hue: Number = 0.1) -> Op:
@@ -127,7 +132,7 @@ def mixup(alpha: Number = 0.2) -> Op:
         inputs = {key: _blend(weight, batch[key], batch[key][partner]) for key in ("image", "features") if key in batch}
         return _mix_answers("mixup", batch | inputs, partner, weight)
 
-    return Op("mixup", ("image", "features"), apply, mixes=True)
+    return Op("mixup", ("image", "features"), apply, mixes=True, moves=True)
 
 
 def cutmix(alpha: Number = 1.0) -> Op:
@@ -147,7 +152,7 @@ def cutmix(alpha: Number = 1.0) -> Op:
         mixed = jnp.where(pasted[..., None], images[partner], images)
         return _mix_answers("cutmix", batch | {"image": mixed}, partner, 1 - pasted.mean((1, 2)))
 
-    return Op("cutmix", ("image",), apply, mixes=True)
+    return Op("cutmix", ("image",), apply, mixes=True, moves=True)
 
 
 def rand_augment(num_ops: int = 2, magnitude: Number = 9, fill: Number = GREY) -> Op:
@@ -165,7 +170,7 @@ def rand_augment(num_ops: int = 2, magnitude: Number = 9, fill: Number = GREY) -
             images = _each(lambda key, image: _random_operation(key, image, magnitude / 10, fill))(layer, images)
         return images
 
-    return _on_images("rand_augment", apply)
+    return _on_images("rand_augment", apply, moves=True)
 
 
 def spec_augment(bands: int, frequency: int = 8, time: int = 10, masks: int = 2) -> Op:
@@ -227,8 +232,17 @@ def _check(op: str, **arguments: tuple[Number, Number, Number | None]) -> None:
             raise UserError(f"augment: {op}({name}={value}): {name} must be {bounds}")
 
 
-def _on_images(name: str, apply: Callable[[Rng, Images], Images]) -> Op:
-    return Op(name, ("image",), lambda rng, batch: batch | {"image": apply(rng, batch["image"])})
+def _is_spatial(key: str, batch: Batch) -> bool:
+    """Whether a key holds places in the image: boxes, points, or a map with the image's height and width."""
+    words = re.split("[^a-z]+", key.lower())
+    is_named = any(re.fullmatch("b?box(es)?|key_?points?|points?", word) for word in words)
+    if key in ("image", "mask") or "image" not in batch:
+        return False
+    return (is_named and batch[key].ndim > 1) or batch[key].shape[1:3] == batch["image"].shape[1:3]
+
+
+def _on_images(name: str, apply: Callable[[Rng, Images], Images], moves: bool = False) -> Op:
+    return Op(name, ("image",), lambda rng, batch: batch | {"image": apply(rng, batch["image"])}, moves=moves)
 
 
 def _on_spectra(name: str, bands: int, apply: Callable[[Rng, Spectrum, Int[Array, ""]], Spectrum]) -> Op:

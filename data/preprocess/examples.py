@@ -45,11 +45,22 @@ class Convert:
             arrays["frames"] = self.audio(arrays.pop("audio"))
         texts = {key: _string(leaves[key]) for key in self.strings & leaves.keys() if is_string(leaves[key])}
         numbers = {
-            key: as_image(value, self.size) if key in self.images else narrow(value)
+            key: self._number(key, value)
             for key, value in arrays.items()
             if value.dtype.kind in "biuf" and key not in texts  # no strings, no objects
         }
         return numbers | texts
+
+    def _number(self, key: str, value: np.ndarray) -> np.ndarray:
+        if key not in self.images:
+            return narrow(value)
+        return as_label_map(value, self.size) if _is_label_map(key, value) else as_image(value, self.size)
+
+
+def _is_label_map(key: str, image: np.ndarray) -> bool:
+    """Whether an image holds class numbers, which have no values in between: integers, one channel, no key `image`."""
+    is_picture = key.rpartition("/")[2].startswith("image") or image.shape[2:] not in ((), (1,))
+    return not is_picture and image.dtype.kind in "bui"
 
 
 def is_string(value: Any) -> bool:
@@ -77,6 +88,18 @@ def as_image(image: np.ndarray, size: tuple[int, ...] = ()) -> np.ndarray:
         return image
     planes = [Image.fromarray(image[..., channel]) for channel in range(image.shape[-1])]  # of any number and dtype
     return np.stack([np.asarray(plane.resize(size[::-1], Image.Resampling.BILINEAR)) for plane in planes], axis=-1)
+
+
+def as_label_map(labels: np.ndarray, size: tuple[int, ...] = ()) -> np.ndarray:
+    """Returns [h, w] or [h, w, c] of class numbers as [h, w, c], resized to `size` by nearest neighbour."""
+    labels = narrow(labels[..., None] if labels.ndim == 2 else labels)
+    if not size or labels.shape[:2] == tuple(size):
+        return labels
+    # the pixel under the centre of each new pixel
+    rows, columns = (
+        (np.arange(new) * 2 + 1) * old // (2 * new) for new, old in zip(size, labels.shape[:2], strict=True)
+    )
+    return labels[rows][:, columns]
 
 
 def narrow(value: np.ndarray) -> np.ndarray:

@@ -125,7 +125,7 @@ def _tree(features: Any) -> Any:
 
 
 def _is_image(key: str, leaf: Any) -> bool:
-    return type(leaf) is tfds.features.Image or (key == "image" and len(leaf.shape) in (2, 3))
+    return isinstance(leaf, tfds.features.Image) or (key == "image" and len(leaf.shape) in (2, 3))
 
 
 def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from experiments.engine.results import Record
 from experiments.engine.statistics import Row
-from reporting.figures.drawing import ACCENT, STYLE
+from reporting.figures.drawing import ACCENT, PLAIN, STYLE
 
 INKS = dict.fromkeys([name for name, value in STYLE.items() if value == STYLE["text.color"]], "#1b2330")
 SETTINGS = STYLE | INKS | {"savefig.transparent": False, "savefig.facecolor": "white"}
@@ -99,7 +99,7 @@ def _natural(name: str) -> list:
 
 
 def _label_rows(axes: Any, labels: Sequence[str]) -> None:
-    axes.set_yticks(range(len(labels)), labels)
+    axes.set_yticks(range(len(labels)), labels, **PLAIN)
     axes.set_ylim(len(labels) - 0.5, -0.5)
 
 
@@ -112,4 +112,8 @@ def _canvas(path: Path, width: float, height: float, panels: int) -> Iterator[li
     with matplotlib.rc_context(SETTINGS):
         canvas = Figure(figsize=(width, height), layout="constrained")
         yield list(canvas.subplots(1, panels, squeeze=False)[0])
+        for axes in canvas.axes:  # names of rows and curves, which may hold a "$"; ticks of a logarithmic axis are math
+            legend = axes.get_legend()
+            for text in [axes.title, axes.xaxis.label, axes.yaxis.label, *(legend.get_texts() if legend else ())]:
+                text.set_parse_math(False)
         canvas.savefig(path, format="png", metadata={"Software": None})

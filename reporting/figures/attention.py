@@ -3,10 +3,11 @@
 import numpy as np
 from jaxtyping import Float, Num
 
+from reporting.figures.drawing import PLAIN
+
 # l: tokens written, s: positions attended to, h height, w width, c channels
 
 COLUMNS = (7, 6, 5)  # of the pictures over an image: whichever leaves the fewest places empty
-PLAIN = {"parse_math": False}  # a "$" is a token like others
 PALE = 0.85  # of white where the model did not look
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int, Num
 # n examples, h height, w width, c channels, k classes
 Images = Num[np.ndarray, "n h w c"]
 
+PLAIN = {"parse_math": False}  # in a name from the data, "$" is a character like others
 INK = "#010203"  # stands for the page's text colour while Matplotlib draws
 COLORS = {"train": "#5b8def", "validation": "#ef8e3b", "test": "#2fa76d"}
 ACCENT, WRONG = COLORS["train"], "#e0484d"
@@ -76,7 +77,7 @@ def gradients_by_layer(history: Sequence[Mapping[str, Any]]) -> Figure:
         axes = canvas.subplots()
         for row, color in _few(history):
             axes.plot([row[name] for name in names], color=color, marker=".", label=f"step {row['step']:,}")
-        axes.set_xticks(range(len(names)), [_shorten(name.removeprefix("layer/"), 24) for name in names])
+        axes.set_xticks(range(len(names)), [_shorten(name.removeprefix("layer/"), 24) for name in names], **PLAIN)
         axes.tick_params(axis="x", rotation=90, labelsize=7 if len(names) < 40 else 4)
         _gradient_axes(axes)
 
@@ -139,8 +140,10 @@ def confusion_matrix(labels: Int[np.ndarray, "n"], predictions: Int[np.ndarray, 
         if size <= 30:
             names = [_shorten(name, 16) for name in classes]
             upright = size > 6 and max(map(len, names)) > 2
-            axes.set_xticks(range(size), names, rotation=90 if upright else 0, fontsize=10 if size <= 15 else 7)
-            axes.set_yticks(range(size), names, fontsize=10 if size <= 15 else 7)
+            axes.set_xticks(
+                range(size), names, rotation=90 if upright else 0, fontsize=10 if size <= 15 else 7, **PLAIN
+            )
+            axes.set_yticks(range(size), names, fontsize=10 if size <= 15 else 7, **PLAIN)
         if size <= 15:
             for row, column in np.argwhere(counts):
                 color = "white" if share[row, column] > 0.5 else INK
@@ -296,9 +299,11 @@ def _grid(images: Sequence[Any], above: Sequence[str], below: Sequence[str] = ()
             axes.axis("off")
         for index, (axes, image) in enumerate(zip(every, images, strict=False)):
             axes.imshow(_pixels(image))  # far smaller images than their place are drawn as sharp squares
-            axes.set_title(above[index], color=color, pad=4)
+            axes.set_title(above[index], color=color, pad=4, **PLAIN)
             if len(below):
-                axes.text(0.5, -0.05, below[index], transform=axes.transAxes, ha="center", va="top", fontsize=9)
+                axes.text(
+                    0.5, -0.05, below[index], transform=axes.transAxes, ha="center", va="top", fontsize=9, **PLAIN
+                )
 
     return _svg(WIDTH * columns / 4, rows * height, paint)
 
@@ -310,7 +315,8 @@ def _pixels(image: Num[np.ndarray, "h w c"]) -> Float[np.ndarray, "h w 3"]:
 
 
 def _shorten(name: str, length: int) -> str:
-    """Drops the middle, since numbered names differ at their end."""
+    """Drops the middle, since numbered names differ at their end, and replaces characters that an SVG cannot hold."""
+    name = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)
     return name if len(name) <= length else f"{name[: length - length // 2 - 1]}…{name[-(length // 2) :]}"
 
 

@@ -168,3 +168,21 @@ def test_impossible_arguments_are_named(make, named):
 def test_mixing_needs_an_answer():
     with pytest.raises(UserError, match="mixes label or target"):
         augment.mixup()(KEY, {"features": jnp.ones((2, 3))})
+
+
+@pytest.mark.parametrize("name", sorted(EVERY.keys() - {"color_jitter"}))
+@pytest.mark.parametrize(
+    ("key", "shape"),
+    [
+        ("objects/bbox", (3, 4)),
+        ("boxes", (3, 4)),
+        ("keypoints", (5, 2)),
+        ("depth", (10, 12, 1)),
+        ("label_map", (10, 12)),
+    ],
+)
+def test_an_op_refuses_a_spatial_target_that_it_would_leave_in_place(name, key, shape):
+    batch = batch_of(2) | {key: jnp.zeros((2, *shape), jnp.int32)}
+    with pytest.raises(UserError, match=rf"^augment: {name} .*{key}"):
+        jax.eval_shape(EVERY[name], KEY, batch)
+    assert EVERY["color_jitter"].moves is False

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from data.preprocess.examples import Convert, as_image, collect, stack
+from data.preprocess.examples import Convert, as_image, as_label_map, collect, stack
 
 
 def test_convert_flattens_narrows_and_drops_text():
@@ -77,3 +77,23 @@ def test_other_differences_of_shape_are_refused():
         stack(collect(rows, np.arange(2), Convert()), {})
     resized = stack(collect(rows, np.arange(2), Convert(size=(2, 2))), {})
     assert resized["image"].shape == (2, 2, 2, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64, bool])
+@pytest.mark.parametrize("size", [(2, 3), (8, 12), (5, 7)])
+def test_a_label_map_keeps_its_class_numbers(dtype, size):
+    labels = np.zeros((4, 6), dtype)
+    labels[2:, 3:] = 1 if dtype is bool else 9
+    resized = as_label_map(labels, size)
+    assert resized.shape == (*size, 1) and set(np.unique(resized)) == set(np.unique(labels))
+    rows, columns = ((np.arange(n) + 0.5) / n >= 0.5 for n in size)
+    np.testing.assert_array_equal(resized[..., 0] > 0, rows[:, None] & columns)
+
+
+def test_images_are_resized_smoothly_and_label_maps_are_not():
+    stripes = np.tile(np.array([0, 200], np.uint8), (8, 4))
+    arrays = Convert(frozenset({"image", "segmentation_mask"}), (4, 4))(
+        {"image": stripes, "segmentation_mask": stripes}
+    )
+    assert set(np.unique(arrays["segmentation_mask"])) <= {0, 200}
+    assert not set(np.unique(arrays["image"])) <= {0, 200}

@@ -175,6 +175,19 @@ def test_pixels_are_rgb_in_range(channels):
     np.testing.assert_allclose(figures._pixels(wild)[..., 0], [[0, 0], [1, 0.5]])
 
 
+@pytest.mark.parametrize("name", ["$x$", "$", r"\frac{", "$\\frac{$", "a\nb", "\x00", "\ud800", "<&>", ""])
+def test_a_class_may_have_any_name(name):
+    labels, classes = np.array([0, 1]), [name, "b"]
+    matrix = figures.confusion_matrix(labels, labels[::-1], classes)
+    images = np.zeros((2, 4, 4, 1), np.uint8)
+    worst = figures.worst_images(images.__getitem__, labels, labels[::-1], np.ones(2), classes)
+    grid = figures.image_grid(images, classes)
+    for figure in (matrix, worst, grid):
+        assert size_of(figure)
+    if name.startswith("$"):
+        assert b"$" in matrix.image and b"$" in grid.image
+
+
 def test_image_grid_takes_fewer_titles_and_no_images():
     figure = figures.image_grid(np.zeros((6, 8, 8, 1), np.uint8), ["one"], title="Batch", caption="six")
     width, height = size_of(figure)

@@ -42,12 +42,33 @@ def test_arguments_reach_optax():
     assert float(second["head"]["kernel"][0, 0]) == pytest.approx(-0.19)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon", "acprop"])
 def test_only_kernels_decay(name):
     zero = jax.tree.map(jnp.zeros_like, GRADS)
     updates = first_update(config(name=name, weight_decay=0.5), zero)
     assert float(updates["stem"]["kernel"][0, 0]) == pytest.approx(-0.05)
     assert float(abs(updates["stem"]["bias"]).max()) == 0
+
+
+def test_only_kernels_decay_by_an_own_name():
+    zero = jax.tree.map(jnp.zeros_like, GRADS)
+    updates = first_update(config(name="adafactor", weight_decay_rate=0.5), zero)
+    assert float(updates["stem"]["kernel"][0, 0]) == pytest.approx(-0.5)
+    assert float(abs(updates["stem"]["bias"]).max()) == 0
+
+
+@pytest.mark.parametrize("name", ["lars", "adadelta"])
+def test_only_kernels_decay_where_the_decay_is_rescaled(name):
+    updates = first_update(config(name=name, weight_decay=0.5), jax.tree.map(jnp.zeros_like, GRADS))
+    assert bool((updates["stem"]["kernel"] < 0).all())
+    assert float(abs(updates["stem"]["bias"]).max()) == 0
+
+
+def test_an_optimiser_without_a_mask_decays_all_or_nothing():
+    everything = config(name="novograd", weight_decay=0.5, decay=(".*",))
+    updates = first_update(everything, jax.tree.map(jnp.zeros_like, GRADS))
+    assert all(bool((x < 0).all()) for x in jax.tree.leaves(updates))
+    first_update(config(name="novograd"))
 
 
 def test_no_decay_unless_asked():
@@ -99,6 +120,13 @@ def test_warm_up_is_linear_and_the_schedule_follows():
         ({"schedule": "cosine(1)"}, ["schedule"]),
         ({"warmup_steps": 100}, ["warmup_steps", "100"]),
         ({"frozen": ("stm/.*",)}, ["frozen", "stm/.*"]),
+        ({"name": "novograd", "weight_decay": 0.1}, ["config.optimizer.decay", "novograd"]),
+        ({"name": "lbfgs"}, ["config.optimizer.name", "lbfgs", "value"]),
+        ({"name": "rprop"}, ["config.optimizer.name", "rprop"]),
+        ({"name": "sophia"}, ["config.optimizer.name", "sophia", "obj_fn"]),
+        ({"name": "momo"}, ["config.optimizer.name", "momo", "value"]),
+        ({"name": "schedule_free_sgd"}, ["schedule_free_sgd", "other weights"]),
+        ({"schedule": "cosine(final='a')"}, ["config.optimizer.schedule", "final", "float"]),
         ({"weight_decay": 0.1, "decay": ("(",)}, ["decay", "regular expression"]),
     ],
     ids=str,
