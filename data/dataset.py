@@ -278,11 +278,20 @@ def _load_examples(config: ConfigDict, source: Source, specs: Mapping[str, str])
     if _decoded_bytes(examples, convert) > config.memory_gb * 1e9:
         splits: dict[str, Split] = {name: StreamSplit(values, convert) for name, values in examples.items()}
         sample = splits["train"].batch(_spread(len(examples["train"]), SAMPLE))
+        _check_scalars(sample)
         return splits, _info(config.name, splits, sample, source.classes)
     columns = {name: collect(values, np.arange(len(values)), convert) for name, values in examples.items()}
     lengths = _lengths(columns, source.ragged, source.images)
     splits = {name: ArraySplit(stack(values, lengths)) for name, values in columns.items()}
+    _check_scalars(splits["train"].arrays)
     return splits, _info(config.name, splits, splits["train"].arrays, _classes(splits, source.classes))
+
+
+def _check_scalars(arrays: Batch) -> None:
+    """Raises UserError for answers [n, 1], which are [n] with an axis too many: against [n] they would broadcast."""
+    for key in ("label", "target"):
+        if key in arrays and arrays[key].shape[1:] == (1,):
+            raise UserError(f"{key!r} has the shape {arrays[key].shape}: one number per example has the shape (n,)")
 
 
 def _spread(size: int, count: int) -> np.ndarray:

@@ -10,6 +10,8 @@ import optax
 from jaxtyping import Array, Float
 from sklearn import metrics as sk
 
+from tasks.shapes import check_rank
+
 # b: batch, k: classes
 
 
@@ -31,6 +33,7 @@ class Classification:
 
     def targets(self, logits: Float[Array, "b k"], batch: Mapping) -> Float[Array, "b k"]:
         """Returns the distribution over classes that each example is trained towards."""
+        check_rank(batch, "label", 1)
         targets = jax.nn.one_hot(batch["label"], logits.shape[-1])
         if "mixed_label" in batch:
             weight = batch["mix_weight"][:, None]
@@ -47,6 +50,7 @@ class Classification:
 
     def metrics(self, logits: Float[Array, "b k"], batch: Mapping) -> dict:
         """Returns accuracy as (sum, weight), and per example prediction, label, loss and probabilities."""
+        check_rank(batch, "label", 1)
         correct = (jnp.argmax(logits, -1) == batch["label"]) * batch["mask"]
         return {
             "accuracy": (jnp.sum(correct), jnp.sum(batch["mask"])),

@@ -9,6 +9,8 @@ import numpy as np
 from einops import reduce
 from jaxtyping import Array, Float
 
+from tasks.shapes import check_rank
+
 # b: batch, p: steps of the past, h: steps of the future (the horizon), c: channels
 
 Outputs = Float[Array, "b h c"] | Float[Array, "b numbers"]  # numbers = h * c, a step's channels side by side
@@ -35,6 +37,7 @@ class Forecasting:
 
     def errors(self, outputs: Outputs, batch: Mapping) -> Float[Array, "b h c"]:
         """Returns prediction - truth, 0 in examples that are padding."""
+        check_rank(batch, self.target, 3)
         future = jnp.asarray(batch[self.target], jnp.float32)
         return (outputs.astype(jnp.float32).reshape(future.shape) - future) * batch["mask"][:, None, None]
 

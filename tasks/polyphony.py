@@ -9,6 +9,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float
 
+from tasks.shapes import check_rank
+
 # b: batch, t: time steps, s: predicted steps, t - 1, n: keys, 88 of a piano
 
 
@@ -37,6 +39,7 @@ class Polyphony:
         self, logits: Float[Array, "b t n"], batch: Mapping
     ) -> tuple[Float[Array, "b s n"], Float[Array, "b s n"], Float[Array, "b s"]]:
         """Returns the logits of all predicted steps, what sounds in them, and what they weigh."""
+        check_rank(batch, self.target, 3)
         notes, mask = (jnp.asarray(batch[key], jnp.float32)[:, 1:] for key in self.needs)
         return logits[:, :-1].astype(jnp.float32), notes, mask * batch["mask"][:, None]
 

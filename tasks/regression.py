@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Array, Float
 from sklearn import metrics as sk
 
+from tasks.shapes import check_rank
+
 # b: batch
 
 
@@ -30,6 +32,7 @@ class Regression:
 
     def loss(self, outputs: Float[Array, "b 1"], batch: Mapping) -> tuple[Array, Array]:
         """Returns the (sum, weight) of the squared standardised error."""
+        check_rank(batch, "target", 1)
         error = outputs[:, 0].astype(jnp.float32) - (batch["target"] - self.mean) / self.std
         return jnp.sum(error**2 * batch["mask"]), jnp.sum(batch["mask"])
 
@@ -37,6 +40,7 @@ class Regression:
         """Returns the mean absolute error as (sum, weight), and per example prediction, target and loss (squared
         error).
         """
+        check_rank(batch, "target", 1)
         prediction = self.predict(outputs)["prediction"]
         error = prediction - batch["target"]
         return {

@@ -11,6 +11,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from tasks.shapes import check_rank
+
 # b: batch, t: positions of the outputs, s: scored positions, t - shift, k: classes
 
 
@@ -52,6 +54,7 @@ class TokenClassification:
         return next(filter(None, sizes), 0)
 
     def labels(self, batch: Mapping) -> Int[Array, "b s"]:
+        check_rank(batch, self.target, 2)
         return jnp.asarray(batch[self.target])[:, self.shift :]
 
     def weights(self, batch: Mapping, mask: str) -> Float[Array, "b s"]:
@@ -59,6 +62,7 @@ class TokenClassification:
         padding.
         """
         target = batch[self.target]
+        check_rank(batch, self.target, 2)
         positions = batch.get(mask or f"{self.target}_mask", jnp.ones(target.shape))
         return jnp.asarray(positions, jnp.float32)[:, self.shift :] * batch["mask"][:, None]
 

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from tasks.shapes import check_rank
 from tasks.text import PAD, as_text
 
 # b: batch, t: frames of the outputs, k: tokens, n: labels of a text
@@ -45,6 +46,7 @@ class Transcription:
 
     def labels(self, batch: Mapping) -> tuple[Int[Array, "b n"], Int[Array, " b"]]:
         """Returns the tokens without begin and end, zeros behind them, and their number."""
+        check_rank(batch, self.target, 2)
         count = jnp.maximum(jnp.asarray(batch[f"{self.target}_lengths"]) - 2, 0)
         labels = jnp.asarray(batch[self.target])[:, 1:]
         return jnp.where(jnp.arange(labels.shape[1]) < count[:, None], labels, PAD), count

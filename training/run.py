@@ -153,6 +153,11 @@ def _check_shapes(config: ConfigDict, model: nn.Module, task: Any, transform: Tr
         raise UserError(
             f"config.task.name {config.task.name!r} does not fit {config.model.name}: {_first_line(error)}"
         ) from error
+    for key, array in arrays.items():
+        if array.shape[:1] != (2,) or (key == "loss" and array.ndim > 1):
+            raise UserError(
+                f"config.task.name {config.task.name!r}: metric {key!r} has the shape {array.shape} for 2 examples"
+            )
     metric = config.checkpoint.best.partition("/")[2]
     if config.checkpoint.best:
         made_up = {key: np.resize(np.arange(2), x.shape).astype(x.dtype) for key, x in arrays.items()}

@@ -171,3 +171,11 @@ def test_npz_refusals(config, tmp_path):
     path.write_bytes(b"no archive")
     with pytest.raises(UserError, match=r"is not an .npz file"):
         data.load(config(f"npz:{path}"))
+
+
+@pytest.mark.parametrize("key", ["label", "target"])
+def test_an_answer_with_an_axis_too_many_is_refused(config, tmp_path, key):
+    path = tmp_path / "a.npz"
+    np.savez(path, image=np.zeros((4, 5, 5), np.uint8), **{key: np.zeros((4, 1), np.int64)})
+    with pytest.raises(UserError, match=rf"'{key}' has the shape \(\d, 1\)"):
+        data.load(config(f"npz:{path}"))
