@@ -128,20 +128,42 @@ def arguments(target: Any, tree: Name | Call, find: Find, where: str) -> tuple[t
 
 
 def parameters(target: Any) -> dict[str, inspect.Parameter]:
-    """Returns the parameters of a callable; a Flax module's `parent` and `name` are not for configs."""
+    """Returns the parameters of a callable, those of `**kwargs: Unpack[Kwargs]` included.
+
+    A Flax module's `parent` and `name` are left out: they are not for configs.
+    """
     found = dict(inspect.signature(target).parameters)
     if {"parent", "name"} <= set(found):
         del found["parent"], found["name"]
+    for name, keywords in _unpacked(_hints(target)).items():
+        del found[name]
+        found |= {key: inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY) for key in keywords}
     return found
 
 
 def annotations(target: Any) -> dict[str, Any]:
     """Returns the annotation of each parameter; empty where they name types that only a type checker imports."""
+    found = _hints(target)
+    for keywords in _unpacked(found).values():
+        found = found | keywords
+    return found
+
+
+def _hints(target: Any) -> dict[str, Any]:
     try:
         is_plain = inspect.isclass(target) and not dataclasses.is_dataclass(target)
         return typing.get_type_hints(target.__init__ if is_plain else target)
     except (TypeError, NameError):
         return {}
+
+
+def _unpacked(hints: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns, for each `**name: Unpack[Kwargs]`, the annotations of the keys of `Kwargs`."""
+    return {
+        name: typing.get_type_hints(typing.get_args(hint)[0])
+        for name, hint in hints.items()
+        if typing.get_origin(hint) is typing.Unpack
+    }
 
 
 def _shown(tree: Name | Call) -> str:

@@ -74,6 +74,8 @@ def test_a_complete_call_is_made_and_an_incomplete_one_fixes_arguments():
     assert 0.3 < float(init(jax.random.key(0), (1000,), jnp.float32).std()) < 0.7
     fixed = names.resolve("layers.norm.group_norm(groups=2)", "arch", "x")
     assert isinstance(fixed, functools.partial) and fixed.keywords == {"groups": 2}
+    fixed = names.resolve("layers.norm.group_norm(scale_init=nn.initializers.zeros)", "arch", "x")
+    assert fixed.keywords == {"scale_init": nn.initializers.zeros}
 
 
 def test_calls_nest():
@@ -127,6 +129,7 @@ def test_a_name_reaches_only_public_things_of_the_package_flax_and_jax(text):
         ("layers.norm.layer_nrm", "did you mean 'layers.norm.layer_norm'?"),
         ("jax.nn.sillu", "did you mean 'jax.nn.silu'?"),
         ("layers.norm.group_norm(group=2)", "groups"),
+        ("layers.norm.group_norm(scale_init=1)", "layers.norm.group_norm.scale_init must be"),
         ("layers.norm.group_norm(groups='2')", "layers.norm.group_norm.groups must be int, not str '2'"),
         ("shown.Attention(heads=2.5)", "shown.Attention.heads must be int, not float 2.5"),
         ("shown.Attention(8, widths=(1, 2, 3, 4, 5, 6, 7, 'a'))", "shown.Attention.widths must be"),
