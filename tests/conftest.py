@@ -1,9 +1,10 @@
-"""Eight fake devices for the whole suite, and annotations checked: both must be set before jax and the packages are
-imported.
+"""Eight fake devices for the whole suite, annotations checked, and compiled programs shared between tests: all of this
+must be set before jax and the packages are imported.
 """
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ import pytest
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("NPROC", "16")  # fewer threads than fake devices can deadlock in jax 0.10
 os.environ["JAX_PLATFORMS"] = "cpu"
+# Many tests compile the same program: one process or test finds what another one compiled.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "onestep-tests-xla"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 
