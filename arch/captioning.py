@@ -1,10 +1,11 @@
-"""Image captions: a decoder that looks at places of the image (Xu et al. 2015, "Show, Attend and Tell", 1502.03044)."""
+"""Image captions: a decoder with attention to the image (Xu et al. 2015, "Show, Attend and Tell", arXiv 1502.03044)."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from einops import rearrange
 from jax import Array
@@ -13,6 +14,7 @@ from jaxtyping import Float, Int
 
 from arch.layers.attention import Additive
 from arch.layers.conv import Conv
+from arch.layers.decoder import Cache
 from arch.layers.norm import Norm, batch_norm
 from arch.layers.recurrent import LSTM
 from arch.layers.recurrent_decoder import Bridge, RecurrentDecoder
@@ -43,14 +45,16 @@ class ConvEncoder(nn.Module):
 class ShowAttendTell(nn.Module):
     """Soft attention to the positions of a feature map, its context gated by the decoder's state (sec. 4.2.1).
 
-    Output i answers for token i + 1 of the text: `L_o (E y + L_h h + L_z z)` (eq. 7). The state starts as
-    `tanh(W mean)` of the mean position (sec. 3.1.2). The doubly stochastic penalty (eq. 14) is not part of it.
+    Output i predicts token i + 1 of the text: `L_o (E y + L_h h + L_z z)` (eq. 7). The initial state is `tanh(W mean)`
+    of the mean over positions (sec. 3.1.2). The doubly stochastic penalty (eq. 14) is left out. The model generates
+    (`layers.decoder`).
 
     Attributes:
-        num_classes: tokens of the text.
+        num_classes: the number of tokens of the text.
         encoder: makes the module from image to feature map [batch, h, w, c], called with `dtype`.
-        attention_units: width of the attention's hidden layer; None: as wide as the state.
-        dropout: before the head.
+        attention_units: width of the attention's hidden layer; None: the width of the state.
+        dropout: rate before the head.
+        bos_id: the token that every text begins with.
     """
 
     num_classes: int = 10_000
@@ -60,8 +64,10 @@ class ShowAttendTell(nn.Module):
     embedding_width: int = 512
     attention_units: int | None = None
     dropout: float = 0.0
+    bos_id: int = 1
     dtype: DTypeLike | None = None
 
+    context: ClassVar[int | None] = None
     TINY: ClassVar[dict] = {
         "num_classes": 11,
         "encoder": partial(ConvEncoder, widths=(4, 8)),
@@ -72,7 +78,7 @@ class ShowAttendTell(nn.Module):
 
     def setup(self):
         self.features = self.encoder(dtype=self.dtype)
-        self.start = Bridge((self.width,), self.dtype)
+        self.bridge = Bridge((self.width,), self.dtype)
         self.embedding = nn.Embed(self.num_classes, self.embedding_width, dtype=self.dtype)
         self.decoder = RecurrentDecoder(
             cell=self.cell,
@@ -91,27 +97,25 @@ class ShowAttendTell(nn.Module):
         self, image: Float[Array, "batch height width channels"], text: Int[Array, "batch length"], *, train: bool
     ) -> Float[Array, "batch length classes"]:
         """Returns float32 logits at every position of `text`."""
-        return self._decode(text, self._look(image, train), train)[0]
+        return self.decode(text, self._encode(image, train), train=train)[0]
 
-    def begin(self, image: Float[Array, "batch height width channels"]) -> dict:
-        """Returns the cache of decoding: the places and the state before the first token."""
-        return self._look(image, train=False)
+    def start(
+        self, image: Float[Array, "batch height width channels"], *, length: int
+    ) -> tuple[Int[Array, " batch"], Cache]:
+        """Returns the begin token and the cache before it, which does not depend on `length`."""
+        return jnp.full(len(image), self.bos_id, jnp.int32), self._encode(image, train=False)
 
-    def extend(self, tokens: Int[Array, " batch"], cache: dict) -> tuple[Float[Array, "batch classes"], dict]:
-        """Returns the logits of the token after `tokens`, and the cache; `cache["attention"]` [batch, h * w] are this
-        step's weights, row by row.
-        """
-        logits, cache = self._decode(tokens[:, None], cache, train=False)
-        return logits[:, 0], cache
-
-    def _look(self, image, train):
-        places = rearrange(self.features(image, train=train), "b h w c -> b (h w) c")
-        parts = self.cell(units=self.width, parent=None).state_names
-        states = self.start([dict.fromkeys(parts, places.mean(1))])
-        return self.decoder.begin(places, jnp.ones(places.shape[:2], bool), states)
-
-    def _decode(self, tokens, cache, train):
+    def decode(
+        self, tokens: Int[Array, "batch length"], cache: Cache, *, train: bool = False
+    ) -> tuple[Float[Array, "batch length classes"], Cache]:
+        """Returns the logits of the token after each of `tokens`, and the cache."""
         embedded = self.embedding(tokens)
         outputs, contexts, cache = self.decoder(embedded, cache, train=train)
         x = embedded + self.deep_output(jnp.concatenate([outputs, contexts], -1))
         return self.head(self.drop(x, deterministic=not train)), cache
+
+    def _encode(self, image: Float[Array, "batch height width channels"], train: bool) -> Cache:
+        positions = rearrange(self.features(image, train=train), "b h w c -> b (h w) c")
+        mean = positions.mean(1)
+        states = jax.tree.map(lambda _: mean, self.decoder.stack.initial_states(len(image)))
+        return self.decoder.cache(positions, jnp.ones(positions.shape[:2], bool), self.bridge(states))

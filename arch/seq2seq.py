@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
 from arch.layers.attention import Additive
+from arch.layers.decoder import Cache
 from arch.layers.recurrent import GRU
 from arch.layers.recurrent_decoder import Bridge, RecurrentDecoder
 from arch.layers.recurrent_stack import Recurrent, reverse
@@ -29,23 +30,24 @@ def reverse_rows(x: Array, lengths: Int[Array, " batch"]) -> Array:
 
 
 class Seq2Seq(nn.Module):
-    """Recurrent encoder and decoder; the decoder's output i answers for token i + 1 of the target.
+    """Recurrent encoder and decoder; output i predicts token i + 1 of the target. It generates (`layers.decoder`).
 
-    The decoder starts from the encoder's last states: each layer from its own, or if the encoder is bidirectional from
-    `tanh(W x)` of the backward layer's (Bahdanau et al., A.2.2).
+    Each layer of the decoder starts from the last state of the same layer of the encoder, or from `tanh(W x)` of the
+    backward layer's if the encoder is bidirectional (Bahdanau et al., A.2.2).
 
     Attributes:
-        num_classes: tokens of the target; vocab_size: of the source.
-        widths: of the layers of the encoder (each direction) and of the decoder.
-        embedding_width: of tokens; None: as wide as the first layer.
-        reverse_source: the encoder reads the source from its end (Sutskever et al., sec. 3.3); attention weights are
-            in the source's order anyway.
+        num_classes, vocab_size: the number of tokens of the target and of the source.
+        widths: units of each layer of the encoder (per direction) and of the decoder.
+        embedding_width: width of a token's embedding; None: the width of the first layer.
+        reverse_source: the encoder reads the source from its end (Sutskever et al., sec. 3.3); attention weights keep
+            the source's order.
         attention, query, input_feeding: as in `layers.recurrent_decoder.RecurrentDecoder`.
         deep_output: units of a maxout layer over output, last token and context before the head (Bahdanau et al.,
-            A.2.2, there of the state before the step); 0: none, and with attention the head sees attentional vectors
-            (Luong et al., eq. 5).
+            A.2.2, who use the state before the step); 0: no such layer, and with attention the head reads attentional
+            vectors (Luong et al., eq. 5).
         tied: the head's weights are the target's embedding.
-        dropout: between layers and before the head.
+        dropout: rate between layers and before the head.
+        bos_id: the token that every target begins with.
     """
 
     num_classes: int = 10_000
@@ -61,8 +63,10 @@ class Seq2Seq(nn.Module):
     deep_output: int = 0
     tied: bool = False
     dropout: float = 0.0
+    bos_id: int = 1
     dtype: DTypeLike | None = None
 
+    context: ClassVar[int | None] = None
     TINY: ClassVar[dict] = {
         "num_classes": 11,
         "vocab_size": 11,
@@ -107,31 +111,30 @@ class Seq2Seq(nn.Module):
         train: bool,
     ) -> Float[Array, "batch length classes"]:
         """Returns float32 logits at every position of `target`. Padding of source and target changes nothing else."""
-        return self._decode(target, self._encode(source, source_lengths, train), train)[0]
+        return self.decode(target, self._encode(source, source_lengths, train), train=train)[0]
 
-    def begin(self, source: Int[Array, "batch source_length"], source_lengths: Int[Array, " batch"]) -> dict:
-        """Returns the cache of decoding: the memory and the decoder's states before the first token."""
-        return self._encode(source, source_lengths, train=False)
+    def start(
+        self, source: Int[Array, "batch source_length"], source_lengths: Int[Array, " batch"], *, length: int
+    ) -> tuple[Int[Array, " batch"], Cache]:
+        """Returns the begin token and the cache before it, which does not depend on `length`."""
+        cache = self._encode(source, source_lengths, train=False)
+        return jnp.full(len(source), self.bos_id, jnp.int32), cache
 
-    def extend(self, tokens: Int[Array, " batch"], cache: dict) -> tuple[Float[Array, "batch classes"], dict]:
-        """Returns the logits of the token after `tokens`, and the cache; `cache["attention"]` [batch, source_length]
-        are this step's weights.
-        """
-        logits, cache = self._decode(tokens[:, None], cache, train=False)
-        return logits[:, 0], cache
+    def decode(
+        self, tokens: Int[Array, "batch length"], cache: Cache, *, train: bool = False
+    ) -> tuple[Float[Array, "batch length classes"], Cache]:
+        """Returns the logits of the token after each of `tokens`, and the cache."""
+        embedded = self.target_embedding(tokens)
+        outputs, contexts, cache = self.decoder(embedded, cache, train=train)
+        return self._logits(outputs, embedded, contexts, train), cache
 
-    def _encode(self, source, lengths, train):
+    def _encode(self, source: Int[Array, "batch source_length"], lengths: Int[Array, " batch"], train: bool) -> Cache:
         x = self.source_embedding(source)
         x = reverse_rows(x, lengths) if self.reverse_source else x
         values, states = self.encoder(x, None, lengths, train=train)
         values = reverse_rows(values, lengths) if self.reverse_source else values
         states = self.bridge(states[1::2]) if self.bidirectional else states
-        return self.decoder.begin(values, jnp.arange(source.shape[1]) < lengths[:, None], states)
-
-    def _decode(self, tokens, cache, train):
-        embedded = self.target_embedding(tokens)
-        outputs, contexts, cache = self.decoder(embedded, cache, train=train)
-        return self._logits(outputs, embedded, contexts, train), cache
+        return self.decoder.cache(values, jnp.arange(source.shape[1]) < lengths[:, None], states)
 
     def _logits(
         self,

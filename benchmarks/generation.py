@@ -1,4 +1,4 @@
-"""Writing with a language model, against the same network in PyTorch eager: same machine, same run, as many threads.
+"""Generation by a language model, against the same network in PyTorch eager: same machine, run and number of threads.
 
     python -m benchmarks.generation [--rounds=20]
 
@@ -19,7 +19,6 @@ from arch.rnn import RecurrentNetwork
 from benchmarks.step import compare
 from core.cli import use_huge_pages
 from training.decoding import sample
-from training.generation import extender
 from training.parallel import cores
 
 try:
@@ -38,8 +37,8 @@ def ours(cell: type, batch: int) -> Callable[[], None]:
 
     @jax.jit
     def write(variables, key):
-        cache = model.apply(variables, first, jnp.ones(batch, jnp.int32), method="begin")
-        return sample(extender(model, variables), cache, first[:, 0], LENGTH, -1, key).tokens
+        prompts = first, jnp.ones(batch, jnp.int32)
+        return sample(model, variables, prompts, length=LENGTH, rng=key).tokens
 
     return lambda: jax.block_until_ready(write(variables, jax.random.key(1)))
 

@@ -16,6 +16,7 @@ import pandas as pd
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
+from arch.layers.decoder import Decoder
 from core.errors import UserError
 from data.augment.transform import Transform
 from data.dataset import Info
@@ -25,8 +26,7 @@ from reporting.figures import attention as attention_figures
 from tasks.text import as_text
 from training import build
 from training.checkpoint import read_best
-from training.decoding import sample
-from training.generation import extender, generate
+from training.decoding import generate, sample
 from training.workdir import Workdir, check_writable, write_whole
 
 BATCH = 256  # inputs to go through the model together
@@ -93,9 +93,9 @@ def predict(workdir: str, files: list[str], lines: list[str] | None = None) -> P
     def apply(variables, batch):
         batch = run.transform(None, batch)
         if generates:
-            decoded = generate(run.model, variables, run.task, batch)
-            arrays = decoded._asdict() | {"prediction": decoded.tokens}
-            return {name: x for name, x in arrays.items() if x is not None}
+            decoded = generate(run.model, variables, run.task, batch, capture=("attention",))
+            arrays = {"prediction": decoded.tokens, "lengths": decoded.lengths, "score": decoded.score}
+            return arrays | decoded.captured
         outputs = run.model.apply(variables, *(batch[name] for name in run.task.inputs), train=False)
         return run.task.predict(outputs)
 
@@ -136,46 +136,39 @@ def _readable(outputs: dict, run: Trained, inputs: Inputs, i: int) -> dict:
 def complete(
     workdir: str, prompt: str, length: int, seed: int = 0, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
 ) -> str:
-    """Returns `prompt` with what a language model writes after it, `length` tokens drawn as `training.decoding.sample`
-    says.
+    """Returns `prompt` with its continuation by a language model: `length` tokens from `training.decoding.sample`.
 
-    Raises UserError for a run that is not a language model's, or an empty prompt.
+    Raises UserError for a run of another kind of model, an empty prompt, or a text beyond the model's context.
     """
     run = load(workdir)
     key = run.task.inputs[0]
-    if not (run.config.data.window and key in run.info.tokenizers and hasattr(run.model, "extend")):
+    if not (run.config.data.window and key in run.info.tokenizers and isinstance(run.model, Decoder)):
         raise UserError(f"--prompt: {run.config.model.name} of --workdir {workdir} is no language model")
     if not prompt:
         raise UserError("--prompt is empty: begin with at least one character")
     encoded = run.info.encode_text(key, [prompt])
-    tokens, lengths = (jnp.asarray(encoded[name]) for name in (key, f"{key}_lengths"))
+    conditions = [jnp.asarray(encoded[name]) for name in (key, f"{key}_lengths")]
+    options = {"length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    specials = range(len(SPECIALS))  # a running text has none
 
     @jax.jit
     def write(variables):
-        extend = extender(run.model, variables)
+        return sample(run.model, variables, conditions, rng=jax.random.key(seed), suppress=specials, **options).tokens
 
-        def without_specials(tokens, cache):  # a running text has none, and `length` tokens are to be seen
-            logits, cache = extend(tokens, cache)
-            return logits.at[:, : len(SPECIALS)].set(-jnp.inf), cache
-
-        cache = run.model.apply(variables, tokens, lengths, method="begin")
-        choice = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-        last = tokens[jnp.arange(1), lengths - 1]
-        return sample(without_specials, cache, last, length, -1, jax.random.key(seed), **choice)
-
-    return prompt + run.info.detokenize(key)(np.asarray(write(run.variables).tokens[0]))
+    return prompt + run.info.detokenize(key)(np.asarray(write(run.variables)[0]))
 
 
 def draw_attention(path: str, predictions: Predictions) -> None:
-    """Draws where the model looked for the first input, over its image or its words, at each token that it wrote.
+    """Draws the attention weights for the first input, over its image or its words, at each generated token.
 
-    Raises UserError for a model that does not attend.
+    Raises UserError for a model without attention to its input.
     """
     run, outputs, batch = predictions.run, predictions.outputs, predictions.inputs.batch
-    if "attention" not in outputs:
+    attention = [x for path, x in outputs.items() if path.split("/")[-1] == "attention"]
+    if not attention:
         raise UserError(f"--attention: {run.config.model.name} does not attend to its input")
-    words = _each(run.task.detokenize, outputs["tokens"][0, : outputs["lengths"][0]])
-    weights, key = outputs["attention"][0, : len(words)], run.task.conditions[0]
+    words = _each(run.task.detokenize, outputs["prediction"][0, : outputs["lengths"][0]])
+    weights, key = attention[-1][0, : len(words)], run.task.conditions[0]
     if key in run.info.tokenizers:
         source = _each(run.info.detokenize(key), batch[key][0, : batch[f"{key}_lengths"][0]])
         attention_figures.over_words(path, source, words, weights[:, : len(source)])

@@ -70,11 +70,15 @@ def build_task(config: ConfigDict, info: Info) -> Any:
 
 
 def build_model(config: ConfigDict, task: Any, info: Info) -> nn.Module:
-    """Returns the model. The head's width and the vocabulary sizes of the first input and of the target, where these
-    are text, are filled in unless the config sets them.
+    """Returns the model.
+
+    Unless the config sets them, the fields `num_classes`, `vocab_size` and `target_vocab_size` (of the first input and
+    the target, where they are text) and `bos_id` are filled in.
     """
     tokens = {"vocab_size": task.inputs[0], "target_vocab_size": getattr(task, "target", "")}
     sizes = {field: size for field, key in tokens.items() if (size := info.vocabulary_size(key)) is not None}
+    if getattr(task, "generates", False):
+        sizes["bos_id"] = task.begin
     model = construct(config.model, "arch", num_classes=task.outputs_width(info), **sizes)
     if not isinstance(model, nn.Module):
         raise UserError(f"config.model.name {config.model.name!r} is no Flax module")

@@ -1,74 +1,110 @@
-"""Decoding: greedy, beam search and sampling with any model that extends sequences a token at a time.
+"""Decoding with any model that satisfies `arch.layers.decoder.Decoder`: greedy, sampling and beam search.
 
-Pure functions to be used under `jit`, over `extend(tokens [b], cache) -> (logits [b, k], cache)`. Every leaf of the
-cache has a leading batch axis. A cache that is a dict with "attention" [b, s], the weights of the last step, has them
-collected. Nothing is read back to the host; the loop ends when every sequence has.
+Pure functions, to be called under `jit`. They share these arguments:
 
-A token is a number, and `end` one of them, or -1 if texts never end. The end is part of the sequence: `lengths` counts
-it, and `score` has its probability.
+    model, variables: a Flax module that is a `Decoder`, and its variables.
+    conditions: the arguments of `model.start`, arrays [b, ...].
+    length: the number of tokens to decode at most.
+    eos_id: the token that ends a sequence; None: every sequence has `length` tokens.
+    suppress: ids of tokens that are never decoded.
+    capture: names of values [b, t, ...] that the model sows in "intermediates", such as "attention".
+
+The end token is part of the sequence: `lengths` counts it, and `score` includes its probability. The loop ends when all
+sequences have ended.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from arch.layers.decoder import Cache
 from core.errors import UserError
 
-# b: batch, k: tokens of the vocabulary, s: positions attended to, l: positions decoded, n: beams.
-
-Extend = Callable[[Array, PyTree], tuple[Array, PyTree]]
+# b: batch, k: size of the vocabulary, l: decoded positions, n: beams.
 
 
 class Decoded(NamedTuple):
-    """Sequences: tokens, 0 behind the end; the lengths, end included; log-probabilities; attention, 0 behind the end,
-    None without it.
+    """Decoded sequences.
+
+    Attributes:
+        tokens: ids, 0 after the end.
+        lengths: the number of tokens, end included.
+        score: log-probability of the sequence.
+        captured: path of each captured value in the model, such as "decoder/attention" -> its values [b, l, ...], 0
+            after the end.
     """
 
     tokens: Int[Array, "b l"]
     lengths: Int[Array, " b"]
     score: Float[Array, " b"]
-    attention: Float[Array, "b l s"] | None
+    captured: dict[str, Float[Array, "b l ..."]]
 
 
-def greedy(extend: Extend, cache: PyTree, first: Int[Array, " b"], length: int, end: int) -> Decoded:
-    """Returns the most probable next token, again and again, up to `length` of them; the lowest of equal ones.
+# (tokens [b], state) -> (logits [b, k], state, captured values [b, ...])
+Step = Callable[[Array, PyTree], tuple[Array, PyTree, dict[str, Array]]]
 
-    Args:
-        first: the tokens before the first decoded ones.
-    """
+
+def generate(model: nn.Module, variables: PyTree, task: Any, batch: Mapping, capture: Sequence[str] = ()) -> Decoded:
+    """Returns the model's output for each example of a batch, decoded as the task (`tasks.generation`) prescribes."""
+    conditions = [batch[name] for name in task.conditions]
+    arguments = {"length": task.max_length, "eos_id": task.end, "capture": capture}
+    if task.beams == 1:
+        return greedy(model, variables, conditions, **arguments)
+    beams = {"beams": task.beams, "length_penalty": task.length_penalty}
+    return beam_search(model, variables, conditions, **beams, **arguments)
+
+
+def greedy(
+    model: nn.Module,
+    variables: PyTree,
+    conditions: Sequence[Array],
+    *,
+    length: int,
+    eos_id: int | None = None,
+    suppress: Sequence[int] = (),
+    capture: Sequence[str] = (),
+) -> Decoded:
+    """Returns the sequences of the most probable next tokens; of equally probable tokens, the lowest id."""
 
     def choose(logits: Float[Array, "b k"], t: Array) -> Int[Array, " b"]:
         return jnp.argmax(logits, -1)
 
-    return _one_by_one(extend, cache, first, length, end, choose)
+    start = _start(model, variables, conditions, length, suppress, capture)
+    return _decode_one_by_one(*start, length, eos_id, choose)
 
 
 def sample(
-    extend: Extend,
-    cache: PyTree,
-    first: Int[Array, " b"],
+    model: nn.Module,
+    variables: PyTree,
+    conditions: Sequence[Array],
+    *,
     length: int,
-    end: int,
     rng: PRNGKeyArray,
     temperature: float = 1.0,
     top_k: int = 0,
     top_p: float = 1.0,
+    eos_id: int | None = None,
+    suppress: Sequence[int] = (),
+    capture: Sequence[str] = (),
 ) -> Decoded:
-    """Returns sequences drawn token by token; scores are the model's log-probabilities, whatever they are drawn with.
+    """Returns sequences drawn token by token; `score` is the model's log-probability, without temperature and cuts.
 
     Args:
         temperature: divides the logits.
-        top_k: draws from the `top_k` most probable tokens only; 0: from all.
-        top_p: from the smallest set of the most probable of these that has this share of their probability (nucleus
-            sampling, Holtzman et al. 2020, arXiv 1904.09751, sec. 3.1).
+        top_k: draws only from the `top_k` most probable tokens; 0: from all.
+        top_p: draws only from the smallest set of the most probable of these whose share of the probability is `top_p`
+            (nucleus sampling, Holtzman et al. 2020, arXiv 1904.09751, sec. 3.1).
 
     Raises:
-        UserError: temperature not above 0, top_k below 0, top_p outside (0, 1].
+        UserError: temperature is not above 0, top_k is below 0, or top_p is outside (0, 1].
     """
     if not (temperature > 0 and top_k >= 0 and 0 < top_p <= 1):
         raise UserError(
@@ -79,163 +115,198 @@ def sample(
         width = logits.shape[-1]
         values, tokens = lax.top_k(logits / temperature, min(top_k or width, width))
         probabilities = jax.nn.softmax(values)
-        before = jnp.cumsum(probabilities, -1) - probabilities  # of the more probable ones
+        before = jnp.cumsum(probabilities, -1) - probabilities  # the probability of all more probable tokens
         values = jnp.where((before < top_p) | (jnp.arange(values.shape[-1]) == 0), values, -jnp.inf)
         choice = jax.random.categorical(jax.random.fold_in(rng, t), values)
         return jnp.take_along_axis(tokens, choice[:, None], -1)[:, 0]
 
-    return _one_by_one(extend, cache, first, length, end, choose)
+    start = _start(model, variables, conditions, length, suppress, capture)
+    return _decode_one_by_one(*start, length, eos_id, choose)
 
 
-def _attention(cache: PyTree) -> Float[Array, "b s"] | None:
-    return cache.get("attention") if isinstance(cache, Mapping) else None
+def beam_search(
+    model: nn.Module,
+    variables: PyTree,
+    conditions: Sequence[Array],
+    *,
+    length: int,
+    beams: int = 4,
+    length_penalty: float = 0.6,
+    eos_id: int | None = None,
+    suppress: Sequence[int] = (),
+    capture: Sequence[str] = (),
+) -> Decoded:
+    """Returns the best sequence found by keeping the `beams` most probable prefixes.
+
+    The best sequence has the highest log-probability / ((5 + its length) / 6) ** length_penalty (GNMT, Wu et al. 2016,
+    arXiv 1609.08144, eq. 14); `score` is not divided. A sequence that has ended keeps its place among the `beams`
+    (Sutskever et al. 2014, arXiv 1409.3215, sec. 3.2), so that one beam is greedy decoding; sequences that have not
+    ended after `length` tokens compete as they are. Of equally good sequences, the one that ended first wins, then that
+    of the better prefix, then that of the lower token.
+
+    Raises:
+        UserError: beams is below 1, or length_penalty is below 0.
+    """
+    if beams < 1 or length_penalty < 0:
+        raise UserError(f"beams={beams}, length_penalty={length_penalty}: must be 1 or more, and 0 or more")
+    first, state, step = _start(model, variables, conditions, length, suppress, capture)
+    return _BeamSearch(step, len(first), beams, length, eos_id, length_penalty).run(first, state)
 
 
-def _empty(cache: PyTree, batch: int, length: int) -> Decoded:
-    attention = _attention(cache)
+def _start(
+    model: nn.Module,
+    variables: PyTree,
+    conditions: Sequence[Array],
+    length: int,
+    suppress: Sequence[int],
+    capture: Sequence[str],
+) -> tuple[Int[Array, " b"], PyTree, Step]:
+    """Returns the first tokens, the state before them, and the step of decoding, which closes over the memory."""
+    first, start = model.apply(variables, *conditions, length=length, method="start")
+
+    def step(tokens: Int[Array, " b"], state: PyTree) -> tuple[Float[Array, "b k"], PyTree, dict[str, Array]]:
+        cache = Cache(start.memory, state)
+        (logits, cache), sown = model.apply(
+            variables, tokens[:, None], cache, method="decode", mutable=["intermediates"]
+        )
+        paths = flatten_dict(sown.get("intermediates", {}), sep="/")
+        captured = {path: calls[-1][:, 0] for path, calls in paths.items() if path.split("/")[-1] in capture}
+        return logits[:, 0].at[:, np.array(suppress, int)].set(-jnp.inf), cache.state, captured
+
+    return first.astype(jnp.int32), start.state, step
+
+
+def _empty(tokens: Int[Array, "*b"], captured: dict[str, jax.ShapeDtypeStruct], length: int) -> Decoded:
+    """Returns sequences of length 0 with room for `length` tokens, one for each of `tokens`."""
+    axis = tokens.ndim
     return Decoded(
-        tokens=jnp.zeros((batch, length), jnp.int32),
-        lengths=jnp.zeros(batch, jnp.int32),
-        score=jnp.zeros(batch),
-        attention=None if attention is None else jnp.zeros((batch, length, attention.shape[-1])),
+        tokens=jnp.zeros((*tokens.shape, length), jnp.int32),
+        lengths=jnp.zeros(tokens.shape, jnp.int32),
+        score=jnp.zeros(tokens.shape),
+        captured={path: jnp.zeros((*x.shape[:axis], length, *x.shape[axis:]), x.dtype) for path, x in captured.items()},
     )
 
 
-def _append(so_far: Decoded, t: Array, tokens: Array, score: Array, attention: Array | None, real: Array) -> Decoded:
-    """Returns the sequences with a token each at position t, where `real`."""
-    if attention is not None:
-        attention = so_far.attention.at[:, t].set(jnp.where(real[:, None], attention, 0))
+def _append(
+    decoded: Decoded,
+    t: Array,
+    tokens: Int[Array, "*b"],
+    score: Float[Array, "*b"],
+    captured: dict[str, Array],
+    real: Bool[Array, "*b"],
+) -> Decoded:
+    """Returns the sequences with one more token each, at position t, where `real`."""
+
+    def put(buffer: Array, values: Array) -> Array:
+        values = jnp.where(real.reshape(*real.shape, *[1] * (values.ndim - real.ndim)), values, 0)
+        return lax.dynamic_update_index_in_dim(buffer, values, t, real.ndim)
+
     return Decoded(
-        tokens=so_far.tokens.at[:, t].set(jnp.where(real, tokens, 0)),
-        lengths=so_far.lengths + real,
-        score=so_far.score + jnp.where(real, score, 0),
-        attention=attention,
+        tokens=put(decoded.tokens, tokens),
+        lengths=decoded.lengths + real,
+        score=decoded.score + jnp.where(real, score, 0),
+        captured=jax.tree.map(put, decoded.captured, captured),
     )
 
 
-def _one_by_one(extend: Extend, cache: PyTree, first: Array, length: int, end: int, choose: Callable) -> Decoded:
+def _ends(tokens: Int[Array, "*b"], eos_id: int | None) -> Bool[Array, "*b"]:
+    return jnp.zeros(tokens.shape, bool) if eos_id is None else tokens == eos_id
+
+
+def _decode_one_by_one(
+    first: Int[Array, " b"], state: PyTree, step: Step, length: int, eos_id: int | None, choose: Callable
+) -> Decoded:
     class Loop(NamedTuple):
         t: Array
         last: Int[Array, " b"]
         open: Bool[Array, " b"]
-        cache: PyTree
+        state: PyTree
         decoded: Decoded
 
     def body(loop: Loop) -> Loop:
-        logits, cache = extend(loop.last, loop.cache)
+        logits, state, captured = step(loop.last, loop.state)
         tokens = choose(logits, loop.t).astype(jnp.int32)
         score = jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[:, None], -1)[:, 0]
-        decoded = _append(loop.decoded, loop.t, tokens, score, _attention(cache), loop.open)
-        return Loop(loop.t + 1, tokens, loop.open & (tokens != end), cache, decoded)
+        decoded = _append(loop.decoded, loop.t, tokens, score, captured, loop.open)
+        return Loop(loop.t + 1, tokens, loop.open & ~_ends(tokens, eos_id), state, decoded)
 
-    batch = len(first)
-    start = Loop(jnp.int32(0), first.astype(jnp.int32), jnp.ones(batch, bool), cache, _empty(cache, batch, length))
+    empty = _empty(first, jax.eval_shape(step, first, state)[-1], length)
+    start = Loop(jnp.int32(0), first, jnp.ones(first.shape, bool), state, empty)
     return lax.while_loop(lambda loop: (loop.t < length) & loop.open.any(), body, start).decoded
 
 
 def gnmt_penalty(length: Array | int, alpha: float) -> Array:
-    """Returns what a log-probability is divided by (GNMT, Wu et al. 2016, arXiv 1609.08144, eq. 14)."""
+    """Returns the divisor of a log-probability (GNMT, Wu et al. 2016, arXiv 1609.08144, eq. 14)."""
     return ((5 + jnp.asarray(length, jnp.float32)) / 6) ** alpha
 
 
-def beam_search(
-    extend: Extend,
-    cache: PyTree,
-    first: Int[Array, " b"],
-    length: int,
-    end: int,
-    beams: int = 4,
-    length_penalty: float = 0.6,
-) -> Decoded:
-    """Returns the best sequence found by keeping the `beams` most probable beginnings.
-
-    The best has the highest log-probability / ((5 + its length) / 6) ** length_penalty (GNMT, Wu et al. 2016, arXiv
-    1609.08144, eq. 14); `score` is not divided. A sequence that has ended keeps its place among the `beams` (Sutskever
-    et al. 2014, arXiv 1409.3215, sec. 3.2), so that one beam is greedy; what has not ended after `length` tokens
-    competes as it is. Of equally good ones, the one that ended first, then that of the better beginning, then that of
-    the lower token is taken.
-
-    Raises:
-        UserError: beams below 1, or length_penalty below 0.
-    """
-    if beams < 1 or length_penalty < 0:
-        raise UserError(f"beams={beams}, length_penalty={length_penalty}: must be 1 or more, and 0 or more")
-    return _BeamSearch(extend, len(first), beams, length, end, length_penalty).run(cache, first)
-
-
 class _Beams(NamedTuple):
-    """State of the search. Rows of `live` and `cache` are [b * beams]; a beam that is none has the score -inf."""
+    """State of the search. An empty place among the beams has the score -inf."""
 
     t: Array
-    cache: PyTree
-    last: Array  # [b * beams]
-    live: Decoded
-    places: Array  # [b] of the beam, those of ended sequences not among them
+    state: PyTree  # [b, n, ...]
+    last: Int[Array, "b n"]
+    live: Decoded  # [b, n]
+    places: Int[Array, " b"]  # the number of beams that ended sequences leave
     best: Decoded  # [b]
-    best_penalised: Array  # [b]
+    best_penalised: Float[Array, " b"]
 
 
 @dataclasses.dataclass(frozen=True)
 class _BeamSearch:
-    extend: Extend
+    step: Step
     batch: int
     beams: int
     length: int
-    end: int
+    eos_id: int | None
     alpha: float
 
-    def run(self, cache: PyTree, first: Array) -> Decoded:
-        cache, last = jax.tree.map(lambda leaf: jnp.repeat(leaf, self.beams, axis=0), (cache, first.astype(jnp.int32)))
-        live = _empty(cache, self.batch * self.beams, self.length)
-        only = jnp.tile(jnp.where(jnp.arange(self.beams) == 0, 0.0, -jnp.inf), self.batch)  # or all beams are the same
+    def run(self, first: Int[Array, " b"], state: PyTree) -> Decoded:
+        last, states = jax.tree.map(lambda x: jnp.repeat(x[:, None], self.beams, axis=1), (first, state))
+        captured = jax.eval_shape(self.step, first, state)[-1]
+        many = jax.eval_shape(self.step_beams, last, states)[-1]
+        only_one = jnp.where(jnp.arange(self.beams) == 0, 0.0, -jnp.inf)  # the beams are equal at first
         start = _Beams(
             t=jnp.int32(0),
-            cache=cache,
+            state=states,
             last=last,
-            live=live._replace(score=only),
+            live=_empty(last, many, self.length)._replace(score=jnp.tile(only_one, (self.batch, 1))),
             places=jnp.full(self.batch, self.beams),
-            best=_empty(cache, self.batch, self.length),
+            best=_empty(first, captured, self.length),
             best_penalised=jnp.full(self.batch, -jnp.inf),
         )
-        return lax.while_loop(self.goes_on, self.step, start).best
+        return lax.while_loop(self.goes_on, self.extend, start).best
 
-    def split(self, x: Array) -> Array:
-        return x.reshape(self.batch, self.beams, *x.shape[1:])
+    def step_beams(self, tokens: Int[Array, "b n"], state: PyTree) -> tuple[Float[Array, "b n k"], PyTree, dict]:
+        """Decodes all beams. The memory is not mapped over them: it is held and read once per example."""
+        return jax.vmap(self.step, in_axes=1, out_axes=1)(tokens, state)
 
     def goes_on(self, s: _Beams) -> Array:
-        """Whether a live beam could still become the best: probabilities only fall, and the penalty is at most the
-        last one's.
-        """
-        bound = self.split(s.live.score).max(1) / gnmt_penalty(self.length, self.alpha)
+        """Whether a live beam could still become the best: scores only fall, and the penalty only grows."""
+        bound = s.live.score.max(1) / gnmt_penalty(self.length, self.alpha)
         return (s.t < self.length) & (bound > s.best_penalised).any()
 
-    def step(self, s: _Beams) -> _Beams:
-        logits, after = self.extend(s.last, s.cache)
+    def extend(self, s: _Beams) -> _Beams:
+        logits, state, captured = self.step_beams(s.last, s.state)
         vocabulary = logits.shape[-1]
-        candidates = s.live.score[:, None] + jax.nn.log_softmax(logits)
+        candidates = s.live.score[..., None] + jax.nn.log_softmax(logits)
         score, index = lax.top_k(candidates.reshape(self.batch, -1), self.beams)
-        parent = (jnp.arange(self.batch)[:, None] * self.beams + index // vocabulary).ravel()
-        tokens = (index % vocabulary).astype(jnp.int32)
-
-        # What the model leaves as it is, such as its memory, is the same for all beams of an example.
-        cache = jax.tree.map(lambda old, new: new if new is old else new[parent], s.cache, after)
-        live = jax.tree.map(lambda leaf: leaf[parent], s.live)
-        live = _append(live, s.t, tokens.ravel(), score.ravel(), _attention(cache), jnp.ones(len(parent), bool))
-        live = live._replace(score=score.ravel())
+        rows, parent, tokens = jnp.arange(self.batch)[:, None], index // vocabulary, index % vocabulary
+        state, captured, live = jax.tree.map(lambda x: x[rows, parent], (state, captured, s.live))
+        live = _append(live, s.t, tokens, score, captured, jnp.ones(tokens.shape, bool))._replace(score=score)
 
         score = jnp.where(jnp.arange(self.beams) < s.places[:, None], score, -jnp.inf)
-        ends = ((tokens == self.end) | (s.t + 1 == self.length)) & (score > -jnp.inf)
+        ends = (_ends(tokens, self.eos_id) | (s.t + 1 == self.length)) & (score > -jnp.inf)
         best, best_penalised = self.better(s, live, jnp.where(ends, score, -jnp.inf))
-        live = live._replace(score=jnp.where(ends, -jnp.inf, score).ravel())
-        return _Beams(s.t + 1, cache, tokens.ravel(), live, s.places - ends.sum(1), best, best_penalised)
+        live = live._replace(score=jnp.where(ends, -jnp.inf, score))
+        return _Beams(s.t + 1, state, tokens, live, s.places - ends.sum(1), best, best_penalised)
 
     def better(self, s: _Beams, live: Decoded, ended: Float[Array, "b n"]) -> tuple[Decoded, Array]:
         """Returns the best of those so far and those with an `ended` score above -inf, and its penalised score."""
         penalised = ended.max(1) / gnmt_penalty(s.t + 1, self.alpha)
-        row = jnp.arange(self.batch) * self.beams + ended.argmax(1)
-        new = penalised > s.best_penalised
+        new, rows = penalised > s.best_penalised, jnp.arange(self.batch)
 
-        def choose(old: Array, rows: Array) -> Array:
-            return jnp.where(new.reshape(-1, *[1] * (old.ndim - 1)), rows[row], old)
+        def choose(old: Array, beams: Array) -> Array:
+            return jnp.where(new.reshape(-1, *[1] * (old.ndim - 1)), beams[rows, ended.argmax(1)], old)
 
         return jax.tree.map(choose, s.best, live), jnp.where(new, penalised, s.best_penalised)

@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from arch.layers.norm import statistics_over
-from training.generation import generate
+from training.decoding import generate
 from training.state import CARRY, State, averaged
 
 MICROBATCH = "microbatch"  # name of the mapped axis of microbatches

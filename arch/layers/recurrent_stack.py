@@ -1,6 +1,5 @@
-"""Recurrent layers on top of each other and in both directions, over sequences of any lengths."""
+"""A stack of recurrent layers, in one or both directions, over sequences of unequal lengths."""
 
-import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -18,7 +17,7 @@ from arch.layers.watch import watch
 
 
 def reverse(x: Float[Array, "t b y"], lengths: Int[Array, " b"] | None) -> Float[Array, "t b y"]:
-    """Reverses each sequence within its length; what is behind it stays where it is. Its own inverse."""
+    """Reverses each sequence within its length; padding stays where it is. The function is its own inverse."""
     if lengths is None:
         return x[::-1]
     time = jnp.arange(len(x))[:, None]
@@ -29,11 +28,13 @@ class Recurrent(nn.Module):
     """A stack of recurrent layers, `widths` units each.
 
     Attributes:
-        cell: makes a layer: `LSTM`, `GRU`, `Elman`, `IRNN`, or one of these with some fields.
-        bidirectional: each layer is two, one of them reads backwards; their outputs are joined (twice the width).
+        cell: makes a layer: `LSTM`, `GRU`, `Elman`, `IRNN`, or one of these with some fields set.
+        bidirectional: each layer is two layers, one of which reads backwards; their outputs are concatenated, which
+            doubles the width.
         residual: adds a layer's input to its output where the widths agree.
-        dropout: of the input of every layer but the first, as PyTorch's.
-        variational: dropout has one mask for all time steps (Gal & Ghahramani 2016), and is of the first layer's, too.
+        dropout: rate for the input of every layer but the first, as in PyTorch.
+        variational: dropout has one mask for all time steps (Gal & Ghahramani 2016, arXiv 1512.05287) and also applies
+            to the input of the first layer.
     """
 
     cell: Callable[..., nn.Module] = LSTM
@@ -44,7 +45,18 @@ class Recurrent(nn.Module):
     variational: bool = False
     dtype: DTypeLike | None = None
 
-    @nn.compact
+    def setup(self):
+        directions = ("forward", "backward") if self.bidirectional else ("forward",)
+        self.layers = [
+            [self.cell(units=units, dtype=self.dtype, name=f"layer{number}_{direction}") for direction in directions]
+            for number, units in enumerate(self.widths, start=1)
+        ]
+        self.drop = nn.Dropout(self.dropout, broadcast_dims=(0,) if self.variational else ())
+
+    def initial_states(self, batch: int) -> list[State]:
+        """Returns the states that every layer starts from by default."""
+        return [layer.initial_state(batch) for directions in self.layers for layer in directions]
+
     def __call__(
         self,
         x: Float[Array, "b t f"],
@@ -56,25 +68,21 @@ class Recurrent(nn.Module):
         """Returns the last layer's outputs, zero behind a sequence's length, and every layer's state at its length.
 
         Args:
-            states: to start from, as returned; a bidirectional stack has two of each layer, forwards then backwards.
+            states: to start from, as returned; a bidirectional stack has two per layer, forwards then backwards.
         """
         x = rearrange(x, "b t f -> t b f")
         mask = None if lengths is None else jnp.arange(len(x))[:, None] < lengths
         x = x if mask is None else jnp.where(mask[..., None], x, 0)
-        directions = ("forward", "backward") if self.bidirectional else ("forward",)
-        before = iter(states or [None] * len(self.widths) * len(directions))
+        before = iter(states or self.initial_states(x.shape[1]))
         after = []
-        for number, units in enumerate(self.widths, start=1):
+        for number, directions in enumerate(self.layers, start=1):
             if number > 1 or self.variational:
-                axes = (0,) if self.variational else ()
-                x = nn.Dropout(self.dropout, broadcast_dims=axes, deterministic=not train)(x)
+                x = self.drop(x, deterministic=not train)
             x = rearrange(watch(self, f"layer{number}", rearrange(x, "t b f -> b t f")), "b t f -> t b f")
             outputs = []
-            for direction in directions:
-                layer = self.cell(units=units, dtype=self.dtype, name=f"layer{number}_{direction}")
-                turn = functools.partial(reverse, lengths=lengths) if direction == "backward" else lambda x: x
-                y, state = layer(turn(x), next(before), mask, train=train)
-                outputs.append(turn(y))
+            for layer, backward in zip(directions, (False, True), strict=False):
+                y, state = layer(reverse(x, lengths) if backward else x, next(before), mask, train=train)
+                outputs.append(reverse(y, lengths) if backward else y)
                 after.append(state)
             y = jnp.concatenate(outputs, axis=-1)
             x = x + y if self.residual and x.shape == y.shape else y
