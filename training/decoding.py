@@ -3,7 +3,7 @@
 Pure functions, to be called under `jit`. They share these arguments:
 
     model, variables: a Flax module that is a `Decoder`, and its variables.
-    conditions: the arguments of `model.start`, arrays [b, ...].
+    conditions: the arguments of `model.start`, trees of arrays [b, ...].
     length: the number of tokens to decode at most.
     eos_id: the token that ends a sequence; None: every sequence has `length` tokens.
     suppress: ids of tokens that are never decoded.
@@ -65,7 +65,7 @@ def generate(model: nn.Module, variables: PyTree, task: Any, batch: Mapping, cap
 def greedy(
     model: nn.Module,
     variables: PyTree,
-    conditions: Sequence[Array],
+    conditions: Sequence[PyTree],
     *,
     length: int,
     eos_id: int | None = None,
@@ -84,7 +84,7 @@ def greedy(
 def sample(
     model: nn.Module,
     variables: PyTree,
-    conditions: Sequence[Array],
+    conditions: Sequence[PyTree],
     *,
     length: int,
     rng: PRNGKeyArray,
@@ -127,7 +127,7 @@ def sample(
 def beam_search(
     model: nn.Module,
     variables: PyTree,
-    conditions: Sequence[Array],
+    conditions: Sequence[PyTree],
     *,
     length: int,
     beams: int = 4,
@@ -156,7 +156,7 @@ def beam_search(
 def _start(
     model: nn.Module,
     variables: PyTree,
-    conditions: Sequence[Array],
+    conditions: Sequence[PyTree],
     length: int,
     suppress: Sequence[int],
     capture: Sequence[str],
@@ -176,14 +176,14 @@ def _start(
     return first.astype(jnp.int32), start.state, step
 
 
-def _empty(tokens: Int[Array, "*b"], captured: dict[str, jax.ShapeDtypeStruct], length: int) -> Decoded:
-    """Returns sequences of length 0 with room for `length` tokens, one for each of `tokens`."""
-    axis = tokens.ndim
+def _empty(first: Int[Array, " b"], captured: dict[str, jax.ShapeDtypeStruct], length: int) -> Decoded:
+    """Returns sequences of length 0 with room for `length` tokens."""
+    batch = len(first)
     return Decoded(
-        tokens=jnp.zeros((*tokens.shape, length), jnp.int32),
-        lengths=jnp.zeros(tokens.shape, jnp.int32),
-        score=jnp.zeros(tokens.shape),
-        captured={path: jnp.zeros((*x.shape[:axis], length, *x.shape[axis:]), x.dtype) for path, x in captured.items()},
+        tokens=jnp.zeros((batch, length), jnp.int32),
+        lengths=jnp.zeros(batch, jnp.int32),
+        score=jnp.zeros(batch),
+        captured={path: jnp.zeros((batch, length, *x.shape[1:]), x.dtype) for path, x in captured.items()},
     )
 
 
@@ -262,24 +262,19 @@ class _BeamSearch:
     alpha: float
 
     def run(self, first: Int[Array, " b"], state: PyTree) -> Decoded:
-        last, states = jax.tree.map(lambda x: jnp.repeat(x[:, None], self.beams, axis=1), (first, state))
-        captured = jax.eval_shape(self.step, first, state)[-1]
-        many = jax.eval_shape(self.step_beams, last, states)[-1]
+        best = _empty(first, jax.eval_shape(self.step, first, state)[-1], self.length)
+        last, states, live = jax.tree.map(lambda x: jnp.repeat(x[:, None], self.beams, axis=1), (first, state, best))
         only_one = jnp.where(jnp.arange(self.beams) == 0, 0.0, -jnp.inf)  # the beams are equal at first
         start = _Beams(
             t=jnp.int32(0),
             state=states,
             last=last,
-            live=_empty(last, many, self.length)._replace(score=jnp.tile(only_one, (self.batch, 1))),
+            live=live._replace(score=jnp.tile(only_one, (self.batch, 1))),
             places=jnp.full(self.batch, self.beams),
-            best=_empty(first, captured, self.length),
+            best=best,
             best_penalised=jnp.full(self.batch, -jnp.inf),
         )
         return lax.while_loop(self.goes_on, self.extend, start).best
-
-    def step_beams(self, tokens: Int[Array, "b n"], state: PyTree) -> tuple[Float[Array, "b n k"], PyTree, dict]:
-        """Decodes all beams. The memory is not mapped over them: it is held and read once per example."""
-        return jax.vmap(self.step, in_axes=1, out_axes=1)(tokens, state)
 
     def goes_on(self, s: _Beams) -> Array:
         """Whether a live beam could still become the best: scores only fall, and the penalty only grows."""
@@ -287,7 +282,8 @@ class _BeamSearch:
         return (s.t < self.length) & (bound > s.best_penalised).any()
 
     def extend(self, s: _Beams) -> _Beams:
-        logits, state, captured = self.step_beams(s.last, s.state)
+        # The memory is not mapped over the beams: it is held and read once per example.
+        logits, state, captured = jax.vmap(self.step, in_axes=1, out_axes=1)(s.last, s.state)
         vocabulary = logits.shape[-1]
         candidates = s.live.score[..., None] + jax.nn.log_softmax(logits)
         score, index = lax.top_k(candidates.reshape(self.batch, -1), self.beams)

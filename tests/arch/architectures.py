@@ -62,16 +62,25 @@ def pick(annotation, tokens: bool):
     return next((member for member in members if tokens == ("int32" in member.dtypes)), members[0])
 
 
-def make_inputs(architecture: type[nn.Module], seed: int = 0) -> list[jax.Array]:
-    """Returns an array for each input without a default: tokens (integers), normal (floats), all true (booleans).
+def required(architecture: type[nn.Module], method: str = "__call__") -> dict[str, inspect.Parameter]:
+    """Returns the positional parameters of a method that have no default."""
+    parameters = inspect.signature(getattr(architecture, method)).parameters
+    return {
+        name: parameter
+        for name, parameter in parameters.items()
+        if name != "self" and parameter.kind is not parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+    }
+
+
+def make_inputs(architecture: type[nn.Module], seed: int = 0, method: str = "__call__") -> list[jax.Array]:
+    """Returns an array for each positional input of a method that has no default: tokens (integers), normal numbers
+    (floats), all true (booleans).
 
     Lengths ("lengths" or "<key>_lengths") are those of sequences without padding.
     """
     rng = np.random.default_rng(seed)
     inputs = []
-    for name, parameter in inspect.signature(architecture.__call__).parameters.items():
-        if name in ("self", "train") or parameter.default is not inspect.Parameter.empty:
-            continue
+    for name, parameter in required(architecture, method).items():
         annotation = pick(parameter.annotation, tokens="vocab_size" in architecture.TINY)
         shape, kinds = shape_of(annotation), " ".join(annotation.dtypes)
         assert None not in shape, f"{name}: give every letter of {annotation.dim_str!r} a size in SIZES"

@@ -82,29 +82,27 @@ def test_an_unknown_pooling_is_refused():
         RecurrentClassifier(widths=(5,), pooling="max").init(KEY, X, train=False)
 
 
-@pytest.mark.parametrize("fields", [{}, {"cell": GRU, "residual": True, "embedding_width": 3}])
-def test_extending_a_text_computes_what_reading_it_does(fields):
+def test_a_prompt_of_any_length_is_continued_as_the_whole_text_is_read():
+    fields = {"cell": GRU, "residual": True, "embedding_width": 3}
     model = RecurrentNetwork(num_classes=7, vocab_size=7, widths=(5, 5), dropout=0.5, **fields)
     variables = model.init(KEY, TOKENS, train=False)
     whole = model.apply(variables, TOKENS, train=False)
-    cache = model.apply(variables, TOKENS, LENGTHS, method="begin")
-    assert all(len(leaf) == 3 for leaf in jax.tree.leaves(cache))
+    tokens, cache = model.apply(variables, TOKENS, LENGTHS, length=3, method="start")
     position = LENGTHS - 1
     for _ in range(3):  # each text from its own last token on
-        at = jnp.minimum(position, 5)[:, None]
-        logits, after = model.apply(variables, jnp.take_along_axis(TOKENS, at, 1)[:, 0], cache, method="extend")
-        assert jax.tree.structure(after) == jax.tree.structure(cache)
+        logits, cache = model.apply(variables, tokens[:, None], cache, method="decode")
         for row in np.flatnonzero(position < 6):
-            np.testing.assert_allclose(logits[row], whole[row, position[row]], rtol=1e-5, atol=1e-5)
-        position, cache = position + 1, after
+            np.testing.assert_allclose(logits[row, 0], whole[row, position[row]], rtol=1e-5, atol=1e-5)
+        position += 1
+        tokens = jnp.take_along_axis(TOKENS, jnp.minimum(position, 5)[:, None], 1)[:, 0]
 
 
 @pytest.mark.parametrize(("fields", "inputs"), [({}, X), ({"vocab_size": 7, "bidirectional": True}, TOKENS)])
-def test_only_texts_that_are_read_forwards_are_extended(fields, inputs):
+def test_only_networks_of_tokens_that_read_forwards_generate(fields, inputs):
     model = RecurrentNetwork(widths=(5,), **fields)
     variables = model.init(KEY, inputs, train=False)
-    with pytest.raises(ValueError, match="can be extended"):
-        model.apply(variables, TOKENS, LENGTHS, method="begin")
+    with pytest.raises(ValueError, match="can generate"):
+        model.apply(variables, TOKENS, LENGTHS, length=3, method="start")
 
 
 def test_a_level_of_the_past_is_a_level_of_the_forecast():

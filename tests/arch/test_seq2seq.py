@@ -50,18 +50,18 @@ def forced(model: Seq2Seq):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_step_by_step_is_what_is_trained(name):
     model, variables, logits = trained(name)
-    cache = jax.jit(functools.partial(model.apply, method="begin"))(variables, SOURCE, LENGTHS)
-    assert all(len(leaf) == 3 for leaf in jax.tree.leaves(cache))
-    extend = jax.jit(functools.partial(model.apply, method="extend"))
+    _, cache = jax.jit(functools.partial(model.apply, length=5, method="start"))(variables, SOURCE, LENGTHS)
+    decode = jax.jit(functools.partial(model.apply, method="decode", mutable=["intermediates"]))
     steps = []
     for tokens in TARGET.T:
         before = jax.tree.structure(cache)
-        step, cache = extend(variables, tokens, cache)
+        (step, cache), sown = decode(variables, tokens[:, None], cache)
         assert jax.tree.structure(cache) == before and step.dtype == jnp.float32
-        steps.append(step)
+        steps.append(step[:, 0])
         if model.attention is not None:
-            np.testing.assert_allclose(cache["attention"].sum(1), 1, rtol=1e-5)
-            assert not jnp.where(jnp.arange(6) < LENGTHS[:, None], 0, cache["attention"]).any()
+            (weights,) = sown["intermediates"]["decoder"]["attention"]
+            np.testing.assert_allclose(weights.sum(2), 1, rtol=1e-5)
+            assert not jnp.where(jnp.arange(6) < LENGTHS[:, None, None], 0, weights).any()
     np.testing.assert_allclose(jnp.stack(steps, 1), logits, rtol=1e-5, atol=1e-5)
 
 
@@ -165,7 +165,7 @@ def test_attention_weights_are_in_the_order_of_the_source():
     for reverse, unchanged in ((False, slice(0, 3)), (True, slice(4, 6))):
         model = model.clone(reverse_source=reverse)
         a, b = (
-            model.apply(variables, source, LENGTHS, method="begin")["values"][1]
+            model.apply(variables, source, LENGTHS, length=5, method="start")[1].memory["values"][1]
             for source in (SOURCE, SOURCE.at[1, 3].set((SOURCE[1, 3] + 1) % 7))
         )
         np.testing.assert_array_equal(a[unchanged], b[unchanged])
@@ -189,16 +189,16 @@ def test_in_a_loop_every_step_has_its_own_dropout():
 def test_half_precision_decodes(name):
     model = make(**VARIANTS[name], dtype=jnp.bfloat16)
     _, variables, logits = trained(name)
-    cache = model.apply(variables, SOURCE, LENGTHS, method="begin")
-    step, after = model.apply(variables, TARGET[:, 0], cache, method="extend")
+    _, cache = model.apply(variables, SOURCE, LENGTHS, length=5, method="start")
+    step, after = model.apply(variables, TARGET[:, :1], cache, method="decode")
     assert [leaf.dtype for leaf in jax.tree.leaves(cache)] == [leaf.dtype for leaf in jax.tree.leaves(after)]
-    np.testing.assert_allclose(step, logits[:, 0], atol=0.3)
+    np.testing.assert_allclose(step[:, 0], logits[:, 0], atol=0.3)
 
 
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"query": "next"}, "'previous' and 'current'"),
+        ({"query": "next"}, "must be 'previous' or 'current'"),
         ({"input_feeding": True}, "input_feeding"),
         ({"input_feeding": True, "query": "current", "deep_output": 3}, "input_feeding"),
         ({"attention": Dot}, "take General"),

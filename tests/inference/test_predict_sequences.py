@@ -124,7 +124,7 @@ def test_lines_are_translated_in_order(trained, recipes_dir, tmp_path):
     draw_attention(str(tmp_path / "words.png"), predictions)
     with Image.open(tmp_path / "words.png") as picture:
         assert min(picture.size) > 200
-    drawn = predictions.outputs["attention"][0, : predictions.outputs["lengths"][0]]
+    drawn = predictions.outputs["decoder/attention"][0, : predictions.outputs["lengths"][0]]
     np.testing.assert_allclose(drawn.sum(1), 1, rtol=1e-4)
 
 

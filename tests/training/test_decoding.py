@@ -18,6 +18,8 @@ from arch.seq2seq import Seq2Seq
 from core.errors import UserError
 from training.decoding import beam_search, greedy, sample
 
+pytestmark = pytest.mark.usefixtures("compile_fast")
+
 KEY = jax.random.key(0)
 BATCH, VOCABULARY, LENGTH, END = 4, 3, 4, 2
 FIRST = jnp.array([0, 1, 0, 1])
@@ -50,12 +52,19 @@ def markov(seed: int, vocabulary: int = VOCABULARY, sharpness: float = 1.5):
 
 @functools.cache
 def recurrent(seed: int):
-    """The next token depends on all tokens before it."""
+    """The next token depends on all tokens before it, those of a prompt included."""
     model = RecurrentNetwork(num_classes=VOCABULARY, vocab_size=VOCABULARY, widths=(8,))
     prompt, lengths = jax.random.randint(KEY, (BATCH, 5), 0, VOCABULARY), jnp.array([5, 2, 3, 1])
-    prompt = prompt.at[jnp.arange(BATCH), lengths - 1].set(FIRST)
     variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(seed), prompt)
-    return model, jax.tree.map(lambda p: 4 * p, variables), (prompt, lengths)
+    variables = jax.tree.map(lambda p: 4 * p, variables)
+    _, cache = jax.jit(functools.partial(model.apply, length=LENGTH, method="start"))(variables, prompt, lengths)
+
+    @jax.jit
+    def next_logits(tokens, memory, state):
+        logits, cache = model.apply(variables, tokens[:, None], Cache(memory, state), method="decode")
+        return logits[:, 0], cache.state
+
+    return toy(next_logits, state=cache.state)
 
 
 def sequences(end: int | None, length: int = LENGTH) -> list[tuple[int, ...]]:
@@ -66,21 +75,15 @@ def sequences(end: int | None, length: int = LENGTH) -> list[tuple[int, ...]]:
     return sorted(found)
 
 
-def stepper(model, variables, conditions):
-    """Returns (first tokens, cache, compiled step)."""
-    first, cache = model.apply(variables, *conditions, length=LENGTH, method="start")
-    return first, cache, jax.jit(lambda tokens, cache: model.apply(variables, tokens[:, None], cache, method="decode"))
-
-
 def log_probabilities(model, variables, conditions, candidates: list[tuple[int, ...]]) -> np.ndarray:
     """Returns the log-probability of each candidate [example, candidate], one step at a time."""
-    first, start, step = stepper(model, variables, conditions)
+    first, memory, start = conditions
     totals = np.zeros((BATCH, len(candidates)))
     for column, tokens in enumerate(candidates):
-        last, cache = first, start
+        last, state = first, start
         for token in tokens:
-            logits, cache = step(last, cache)
-            totals[:, column] += np.asarray(jax.nn.log_softmax(logits[:, 0]))[:, token]
+            logits, state = model.next_logits(last, memory, state)
+            totals[:, column] += np.asarray(jax.nn.log_softmax(logits))[:, token]
             last = jnp.full(BATCH, token)
     return totals
 
@@ -125,13 +128,13 @@ def test_greedy_takes_the_most_probable_token_and_is_one_beam(make, end):
             decoded,
             run(beam_search, make(seed), LENGTH, end, beams=1, length_penalty=0.6),
         )
-        last, cache, step = stepper(*make(seed))
+        model, _, (last, memory, state) = make(seed)
         total = np.zeros(BATCH)
         for t in range(LENGTH):
-            logits, cache = step(last, cache)
+            logits, state = model.next_logits(last, memory, state)
             last, real = decoded.tokens[:, t], t < decoded.lengths
-            np.testing.assert_array_equal(last, jnp.where(real, logits[:, 0].argmax(1), 0))
-            total += np.where(real, jax.nn.log_softmax(logits[:, 0])[jnp.arange(BATCH), last], 0)
+            np.testing.assert_array_equal(last, jnp.where(real, logits.argmax(1), 0))
+            total += np.where(real, jax.nn.log_softmax(logits)[jnp.arange(BATCH), last], 0)
         np.testing.assert_allclose(decoded.score, total, rtol=1e-4)
         assert all(len(text) == LENGTH or text[-1] == end for text in texts(decoded))
 
@@ -179,11 +182,12 @@ def test_beams_share_the_memory_and_reorder_the_state():
 
 
 def test_an_example_is_decoded_as_if_it_were_alone():
-    model, variables, (prompt, lengths) = recurrent(1)
-    together = run(beam_search, recurrent(1), 6, END, beams=3)
+    model, variables, conditions = recurrent(1)
+    together = texts(run(beam_search, recurrent(1), 6, END, beams=3))
+    decode = jax.jit(functools.partial(beam_search, model, length=6, eos_id=END, beams=3))
     for row in range(BATCH):
-        alone = prompt[row : row + 1], lengths[row : row + 1]
-        assert texts(run(beam_search, (model, variables, alone), 6, END, beams=3))[0] == texts(together)[row]
+        alone = jax.tree.map(lambda x, row=row: x[row : row + 1], conditions)
+        assert texts(decode(variables, alone))[0] == together[row]
 
 
 def test_the_loop_ends_with_the_sequences():
@@ -198,24 +202,34 @@ def test_the_loop_ends_with_the_sequences():
         assert texts(decoded) == [(END,)] * BATCH and len(calls) == 1
 
 
+@functools.cache
+def translator():
+    """Returns (model, variables, conditions) and the compiled pass that captures intermediates."""
+    model = Seq2Seq(num_classes=7, vocab_size=7, widths=(8,))
+    conditions = jax.random.randint(KEY, (BATCH, 5), 0, 7), jnp.array([5, 2, 3, 1])
+    variables = jax.jit(functools.partial(model.init, train=False))(KEY, *conditions, conditions[0])
+    read = jax.jit(functools.partial(model.apply, train=False, mutable=["intermediates"]))
+    return (model, jax.tree.map(lambda p: 4 * p, variables), conditions), read
+
+
 @pytest.mark.parametrize("method", [greedy, beam_search, functools.partial(sample, rng=KEY, temperature=0.5)])
 def test_captured_attention_belongs_to_the_sequence(method):
     """Captured while decoding, and again by reading the sequence."""
-    model = Seq2Seq(num_classes=7, vocab_size=7, widths=(8,))
-    source, lengths = jax.random.randint(KEY, (BATCH, 5), 0, 7), jnp.array([5, 2, 3, 1])
-    variables = jax.jit(functools.partial(model.init, train=False))(KEY, source, lengths, source)
-    variables = jax.tree.map(lambda p: 4 * p, variables)
-    decoded = run(method, (model, variables, (source, lengths)), 6, 3, capture=("attention",))
+    (model, variables, conditions), read = translator()
+    decoded = run(method, (model, variables, conditions), 6, 3, capture=("attention",))
     target = jnp.concatenate([jnp.ones((BATCH, 1), int), decoded.tokens[:, :-1]], 1)
-    read = jax.jit(functools.partial(model.apply, train=False, mutable=["intermediates"]))
-    _, sown = read(variables, source, lengths, target)
+    _, sown = read(variables, *conditions, target)
     expected = flatten_dict(sown["intermediates"], sep="/")
     assert decoded.captured.keys() == expected.keys() == {"decoder/attention"}
     real = jnp.arange(6) < decoded.lengths[:, None]
     weights = decoded.captured["decoder/attention"]
     np.testing.assert_allclose(weights, jnp.where(real[..., None], expected["decoder/attention"][0], 0), atol=1e-5)
     assert weights.shape == (BATCH, 6, 5) and len(set(decoded.lengths.tolist())) > 1
-    assert not run(method, (model, variables, (source, lengths)), 6, 3).captured
+
+
+def test_nothing_is_captured_unless_asked_for():
+    (model, variables, conditions), _ = translator()
+    assert not jax.eval_shape(functools.partial(greedy, model, length=6), variables, conditions).captured
 
 
 @pytest.mark.parametrize("method", [greedy, beam_search, functools.partial(sample, rng=KEY)])
