@@ -78,7 +78,7 @@ def test_other_sequences_cannot_be_continued():
 
 
 def test_an_unknown_pooling_is_refused():
-    with pytest.raises(ValueError, match="'last' and 'mean'"):
+    with pytest.raises(ValueError, match="must be 'last' or 'mean'"):
         RecurrentClassifier(widths=(5,), pooling="max").init(KEY, X, train=False)
 
 
