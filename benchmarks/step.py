@@ -32,6 +32,8 @@ try:
     import torch
     from torch import nn
     from torch.nn import functional as F
+
+    from benchmarks import peers
 except ImportError:
     torch = None
 
@@ -97,47 +99,6 @@ def their_step(model: "nn.Module", images: np.ndarray, labels: np.ndarray) -> tu
     return run, sum(p.numel() for p in model.parameters()) - spare
 
 
-def torch_mlp(features: int, widths: tuple[int, ...], classes: int) -> "nn.Module":
-    layers = [nn.Flatten()]
-    for before, width in zip((features, *widths), widths, strict=False):
-        layers += [nn.Linear(before, width), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
-
-
-def torch_resnet20() -> "nn.Module":
-    class Block(nn.Module):
-        def __init__(self, before: int, width: int, stride: int):
-            super().__init__()
-            self.stride, self.missing = stride, width - before
-            self.conv1 = nn.Conv2d(before, width, 3, stride, 1, bias=False)
-            self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-            self.norm1, self.norm2 = nn.BatchNorm2d(width), nn.BatchNorm2d(width)
-
-        def forward(self, x):
-            y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
-            if self.missing:
-                x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.missing))
-            return F.relu(x + y)
-
-    widths = [16] * 3 + [32] * 3 + [64] * 3
-    blocks = [Block(a, b, 1 + (a != b)) for a, b in zip([16, *widths], widths, strict=False)]
-    stem = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
-    return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
-
-
-def torch_recurrent(kind: str, features: int, width: int, classes: int) -> "nn.Module":
-    class LastOutput(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = getattr(nn, kind)(features, width, batch_first=True)
-            self.head = nn.Linear(width, classes)
-
-        def forward(self, x):
-            return self.head(self.layer(x)[0][:, -1])
-
-    return LastOutput()
-
-
 def compare(runs: list[Callable[[], None]], rounds: int) -> np.ndarray:
     """Returns milliseconds a step of each [runs, rounds]; in a round each has its turn."""
 
@@ -166,9 +127,9 @@ def main() -> int:
     labels = rng.integers(0, 10, BATCH, np.int32)
     digits, images = (rng.standard_normal((BATCH, *shape), np.float32) for shape in ((28, 28, 1), (32, 32, 3)))
     networks = {
-        "MLP 784-512-512-10": (digits, MLP(), lambda: torch_mlp(784, (512, 512), 10)),
-        "ResNet-20, 32x32": (images, CifarResNet(depth=20), torch_resnet20),
-        "ResNet-20, flax's Conv": (images, CifarResNet(depth=20, conv=flax.linen.Conv), torch_resnet20),
+        "MLP 784-512-512-10": (digits, MLP(), lambda: peers.mlp(784, (512, 512), 10)),
+        "ResNet-20, 32x32": (images, CifarResNet(depth=20), peers.resnet20),
+        "ResNet-20, flax's Conv": (images, CifarResNet(depth=20, conv=flax.linen.Conv), peers.resnet20),
     }
     recurrent = {
         "LSTM": lambda units: RecurrentClassifier(cell=LSTM, widths=(units,)),
@@ -179,7 +140,7 @@ def main() -> int:
         networks[f"{cell} {units}, b {batch}, t {steps}"] = (
             rng.standard_normal((batch, steps, units), np.float32),
             of(units),
-            functools.partial(torch_recurrent, cell.split()[-1], units, units, 10),
+            functools.partial(peers.recurrent, cell.split()[-1], units, units, 10),
         )
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "flax", "torch"))
     print(f"{versions}; {jax.devices()[0].device_kind}, {cores()} cores; batch {BATCH}, float32, {rounds} rounds")
