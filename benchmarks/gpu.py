@@ -2,8 +2,8 @@
 
     python -m benchmarks.gpu [--rounds=5] [--output=FILE.json]
 
-Imports only `arch`, `tasks` and `training.step`, so that it runs where jax, flax, optax and PyTorch are installed and little
-else. Both sides may use TF32 for float32 matrix products. A ratio below 1 means that ours is faster.
+Imports only `arch`, `tasks` and `training.step`, so that it runs where little else than jax, flax, optax and PyTorch is
+installed. Both sides may use TF32 for float32 matrix products. A ratio below 1 means that ours is faster.
 """
 
 import argparse
