@@ -56,7 +56,7 @@ def rows() -> list[Row]:
     found = [Row("MLP 784-512-512-10", (1024, 28, 28, 1), MLP(), lambda: peers.mlp(784, (512, 512), 10))]
     found += [Row("ResNet-20, 32x32", (512, 32, 32, 3), CifarResNet(depth=20), peers.resnet20)]
     for dtype in (None, jnp.bfloat16):
-        ours = ResNet(**ResNet.VARIANTS["50"], dtype=dtype)
+        ours = ResNet(depth=50, dtype=dtype)
         name = f"ResNet-50, 224x224{', bfloat16' if dtype else ''}"
         found.append(Row(name, (128, 224, 224, 3), ours, _resnet50, 1000, bool(dtype)))
     cells = {"LSTM": LSTM, "GRU": GRU, "RNN": Elman}
