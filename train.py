@@ -21,7 +21,7 @@ _EVAL_ONLY = flags.DEFINE_bool("eval_only", False, "Only repeat the final evalua
 
 
 def main(argv):
-    from reporting import run as report  # after the flags: a typo in them must not wait for these imports
+    from reporting import report  # after the flags: a typo in them must not wait for these imports
     from training import main as training
     from training.workdir import Workdir
 
@@ -33,9 +33,10 @@ def main(argv):
         training.evaluate_only(_WORKDIR.value, _DATA_DIR.value)
         return
     config = _CONFIG.value if _CONFIG.value is not None else Workdir(_WORKDIR.value).config()
-    finished = training.train(config, _WORKDIR.value, _DATA_DIR.value)
+    command = f"python {shlex.join(sys.argv)}"
+    finished = training.train(config, _WORKDIR.value, _DATA_DIR.value, command)
     if training.is_first_host():
-        report.write(finished, command=f"python {shlex.join(sys.argv)}")
+        report.write(finished, command)
 
 
 if __name__ == "__main__":

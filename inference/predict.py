@@ -22,7 +22,7 @@ from data.augment.transform import Transform
 from data.dataset import Info
 from data.preprocess.tokenizers import SPECIALS
 from inference.inputs import Inputs, encode
-from reporting.figures import attention as attention_figures
+from reporting import attention as attention_figures
 from tasks.text import as_text
 from training import build
 from training.checkpoint import read_best

@@ -26,6 +26,7 @@ class Classification:
     label_smoothing: float = 0.0
 
     needs = ("label",)
+    figures = ("confusion_matrix", "image_mistakes", "text_mistakes")
 
     def outputs_width(self, info) -> int:
         """Returns the width of the model's head for a data set with this `info`."""

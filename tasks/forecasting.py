@@ -27,6 +27,8 @@ class Forecasting:
     inputs: tuple[str, ...] = ("past",)  # batch keys, in the order of the model's arguments; first the past [b, p, c]
     target: str = "future"
 
+    figures = ("forecasts",)
+
     @property
     def needs(self) -> tuple[str, ...]:
         return (self.target,)
@@ -47,13 +49,14 @@ class Forecasting:
 
     def metrics(self, outputs: Outputs, batch: Mapping) -> dict:
         """Returns as (sum, weight) squared and absolute error, and the squared error of repeating the last value of the
-        past, where it has the target's channels; per example the mean squared error.
+        past, where it has the target's channels; per example the forecast and its mean squared error.
         """
         errors, numbers = self.errors(outputs, batch), self._numbers(batch)
         result = {
             "mse": (jnp.sum(errors**2), numbers),
             "mae": (jnp.sum(jnp.abs(errors)), numbers),
             "loss": reduce(errors**2, "b h c -> b", "mean"),
+            **self.predict(outputs),
         }
         last = jnp.asarray(batch[self.inputs[0]])[:, -1:]
         if last.shape[2:] == batch[self.target].shape[2:]:

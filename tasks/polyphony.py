@@ -27,6 +27,8 @@ class Polyphony:
     inputs: tuple[str, ...] = ("notes", "notes_lengths")  # batch keys, in the order of the model's arguments
     target: str = "notes"
 
+    figures = ()
+
     @property
     def needs(self) -> tuple[str, ...]:
         return self.target, f"{self.target}_mask"

@@ -24,6 +24,7 @@ class Regression:
     std: float = 1.0
 
     needs = ("target",)
+    figures = ("predicted_against_true",)
 
     def outputs_width(self, info) -> int:
         """Returns the width of the model's head."""

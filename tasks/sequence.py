@@ -37,6 +37,8 @@ class TokenClassification:
     metric_mask: str = ""  # of the accuracies, where they are of other positions than the loss; "" = as the loss
     label_smoothing: float = 0.0
 
+    figures = ()
+
     def __post_init__(self):
         if self.shift < 0:
             raise ValueError(f"shift must be 0 or more, not {self.shift}")

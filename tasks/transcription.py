@@ -36,6 +36,8 @@ class Transcription:
     target: str = "text"
     detokenize: Callable | None = None  # ids of the target -> text; None: every token is a word
 
+    figures = ()
+
     @property
     def needs(self) -> tuple[str, ...]:
         return self.target, f"{self.target}_lengths"

@@ -97,6 +97,9 @@ def default() -> ConfigDict:
     config.log = ConfigDict(
         {
             "every": 50,  # steps; the only times at which the host waits for the device
+            "writers": (
+                "tensorboard",
+            ),  # of training/writers.py, besides metrics.jsonl: "wandb(project='x')"; () = none
             "gradients": 0,  # steps between norms of the gradient by layer and time step; 0 = off
         }
     )

@@ -11,13 +11,6 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 
-def describe_devices() -> str:
-    """Returns "8 x cpu (TFRT_CPU), 1 host, jax 0.10.2"."""
-    device, hosts = jax.devices()[0], jax.process_count()
-    kind = f"{jax.device_count()} x {device.platform} ({device.device_kind})"
-    return f"{kind}, {hosts} host{'s' * (hosts > 1)}, jax {jax.__version__}"
-
-
 def model_table(model: nn.Module, inputs: tuple) -> Table:
     """Returns the table of layers, output shapes, parameters and FLOPs of one forward pass of `inputs` (only shapes
     matter).

@@ -12,11 +12,12 @@ from core.errors import UserError
 from training import config as config_lib
 from training import parallel
 from training.checkpoint import FOLDERS, Checkpoints
-from training.display import Display, describe_devices, model_table
+from training.display import Display, model_table
+from training.environment import describe_devices
 from training.loop import Results, Trainer
 from training.run import Run, build_run
 from training.state import State
-from training.workdir import Workdir, to_json, write_whole
+from training.workdir import Workdir
 
 
 class Finished(NamedTuple):
@@ -36,8 +37,11 @@ class Finished(NamedTuple):
     label: str
 
 
-def train(config: ConfigDict, workdir: str, data_dir: str | None) -> Finished:
+def train(config: ConfigDict, workdir: str, data_dir: str | None, command: str = "") -> Finished:
     """Trains a run, or continues it, evaluates it on every split but the training one, and writes results.json.
+
+    Args:
+        command: repeats the run; results.json has it.
 
     Raises UserError, Diverged and Stopped.
     """
@@ -56,7 +60,7 @@ def train(config: ConfigDict, workdir: str, data_dir: str | None) -> Finished:
     trainer = Trainer(run, folder, display)
     try:
         state = trainer.train()
-        return _finish(trainer, state)
+        return _finish(trainer, state, command)
     finally:
         trainer.close()
 
@@ -100,7 +104,7 @@ def _evaluated(run: Run) -> list[str]:
     return [name for name in run.splits if name != "train"]
 
 
-def _finish(trainer: Trainer, state: State) -> Finished:
+def _finish(trainer: Trainer, state: State, command: str) -> Finished:
     """Evaluates the best or the last weights on every split, and writes results.json."""
     run, folder, display = trainer.run, trainer.workdir, trainer.display
     step, label = int(run.parallel.read(state.step)), "the last"
@@ -115,7 +119,7 @@ def _finish(trainer: Trainer, state: State) -> Finished:
             folder.log(step, split, metrics)
     display.results(results)
     if jax.process_index() == 0:
-        write_whole(folder.path / "results.json", to_json({"step": step, "results": results}, indent=2))
+        folder.finish(run.config, step, results, command)
     return Finished(run, folder, results, arrays, step, label)
 
 

@@ -32,7 +32,7 @@ from training.run import Run, build_run
 from training.state import State
 from training.step import train_step
 from training.stop import Stop
-from training.workdir import Workdir, to_json, write_whole
+from training.workdir import Workdir
 
 TUNED = "optimizer."  # the group whose numbers may differ
 
@@ -327,7 +327,7 @@ class Trainer:
                 if split not in seen:  # others have their curve, of which this is one point
                     workdir.log(step, split, metrics)
                 self.display.evaluation(step, f"{self._label(place)}, {split}", metrics)
-            write_whole(workdir.path / "results.json", to_json({"step": step, "results": results}, indent=2))
+            workdir.finish(self.seeds.configs[place], step, results, command="")
         self.checkpoints.close()
         shutil.rmtree(self.folder)
 

@@ -1,20 +1,20 @@
-"""What a run leaves in its folder: config.json, metrics.jsonl, TensorBoard events, results.json, checkpoints/,
-best/, report.html.
+"""The folder of a run: config.json, metrics.jsonl, results.json, checkpoints/, best/, report.html, and the files of
+`config.log.writers`.
 """
 
 import json
 import math
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
-from tensorboardX import SummaryWriter
 
 from core.errors import UserError
 from training import config as config_lib
+from training import environment, writers
 
 PART = ".part"  # suffix of a file that is being written
 
@@ -26,9 +26,19 @@ class Workdir:
         self.path = Path(path)
         self.rows: list[dict] = []  # of metrics.jsonl
         self._metrics = None
+        self._writers: list[writers.Writer] = []
+        self._began, self._seconds_before = time.monotonic(), 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run's processes. Work that a killed process did after its last checkpoint is not counted."""
+        return self._seconds_before + time.monotonic() - self._began
 
     def check(self, config: ConfigDict) -> None:
-        """Raises UserError for a folder that cannot be written, is not a run's, or was started with another config."""
+        """Raises UserError for a folder that cannot be written, is not a run's, or was started with another config, and
+        for writers that cannot be created.
+        """
+        writers.create(config.log.writers)
         check_path(self.path, f"--workdir {self.path}")
         parent = self.path
         while not parent.exists():
@@ -59,31 +69,45 @@ class Workdir:
         metrics = self.path / "metrics.jsonl"
         kept = metrics.read_text().splitlines()[:rows] if metrics.exists() else []
         self.rows = [from_json(line) for line in kept]
+        self._seconds_before = self.rows[-1].get("seconds", 0.0) if self.rows else 0.0
         if jax.process_index() > 0:
             return
         self.path.mkdir(parents=True, exist_ok=True)
         write_whole(self.path / "config.json", config_lib.to_json(config))
         write_whole(metrics, "".join(line + "\n" for line in kept))
         self._metrics = metrics.open("a")
-        self._events = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1, flush_secs=30)
+        self._writers = writers.create(config.log.writers)
+        for writer in self._writers:
+            writer.begin(self.path, config, step)
 
     def log(self, step: int, split: str, metrics: dict[str, float | list[float]]) -> None:
-        """Appends one line to metrics.jsonl and its numbers to TensorBoard, a list as their distribution."""
-        self.rows.append({"step": step, "split": split, **metrics})
+        """Appends one line to metrics.jsonl, with the run's seconds so far, and passes the metrics to the writers."""
+        self.rows.append({"step": step, "split": split, "seconds": round(self.seconds, 3), **metrics})
         if self._metrics is None:
             return
         self._metrics.write(to_json(self.rows[-1]) + "\n")
         self._metrics.flush()
-        for name, value in metrics.items():
-            if isinstance(value, list):
-                self._events.add_histogram(f"{split}/{name}", np.array(value), step)
-            else:
-                self._events.add_scalar(f"{split}/{name}", value, step)
+        for writer in self._writers:
+            writer.log(step, split, metrics)
+
+    def finish(self, config: ConfigDict, step: int, results: dict[str, dict[str, float]], command: str) -> None:
+        """Writes results.json.
+
+        Args:
+            step: that of the evaluated weights.
+            results: split -> metric -> value.
+            command: repeats the run; "" if it was not started by a command.
+        """
+        record = {"step": step, "results": results, "seed": config.seed, "seconds": round(self.seconds, 1)}
+        record |= {"command": command, "devices": environment.describe_devices()}
+        record |= {"processor": environment.processor(), "versions": environment.versions()}
+        write_whole(self.path / "results.json", to_json(record, indent=2))
 
     def close(self) -> None:
         if self._metrics is not None:
             self._metrics.close()
-            self._events.close()
+        for writer in self._writers:
+            writer.close()
 
 
 def check_path(folder: Path, name: str) -> None:

@@ -12,11 +12,10 @@ from ml_collections import ConfigDict
 
 from experiments.engine.results import Record
 from experiments.engine.statistics import Row
-from reporting.figures.drawing import ACCENT, PLAIN, STYLE
+from reporting.drawing import ACCENT, CYCLE, PLAIN, STYLE, canvas
 
 INKS = dict.fromkeys([name for name, value in STYLE.items() if value == STYLE["text.color"]], "#1b2330")
 SETTINGS = STYLE | INKS | {"savefig.transparent": False, "savefig.facecolor": "white"}
-COLORS = (ACCENT, "#ef8e3b", "#2fa76d", "#b04bc4", "#7a6248", "#e0484d", "#5e6b7a", "#12a4b8", "#c7a008", "#d36ba6")
 
 
 def table(whole: ConfigDict, rows: Sequence[Row], path: Path) -> None:
@@ -49,8 +48,8 @@ def gradients(whole: ConfigDict, records: Sequence[Record], path: Path) -> None:
             if own:
                 norms = [np.mean([norms[name] for norms in own]) for name in sorted(own[0], key=_natural)]
                 style = {
-                    "color": COLORS[number % len(COLORS)],
-                    "linestyle": ("-", "--", ":")[number // len(COLORS) % 3],
+                    "color": CYCLE[number % len(CYCLE)],
+                    "linestyle": ("-", "--", ":")[number // len(CYCLE) % 3],
                 }
                 axes.plot(range(1, len(norms) + 1), norms, marker=".", label=label, **style)
         axes.set_yscale("log", nonpositive="mask")
@@ -62,7 +61,7 @@ def gradients(whole: ConfigDict, records: Sequence[Record], path: Path) -> None:
 def _curves(axes: Any, whole: ConfigDict, rows: Sequence[Row]) -> None:
     measured = {row.label: row.interval for row in rows if row.values}
     names = list(dict.fromkeys(name for _, name, _ in whole.curves.points))
-    for color, name in zip(COLORS * len(names), names, strict=False):
+    for color, name in zip(CYCLE * len(names), names, strict=False):
         points = [(x, measured[label]) for label, own, x in whole.curves.points if own == name and label in measured]
         if not points:
             continue
@@ -106,14 +105,10 @@ def _label_rows(axes: Any, labels: Sequence[str]) -> None:
 @contextlib.contextmanager
 def _canvas(path: Path, width: float, height: float, panels: int) -> Iterator[list[Any]]:
     """Gives panels to draw in, then writes the picture."""
-    import matplotlib  # takes long
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(SETTINGS):
-        canvas = Figure(figsize=(width, height), layout="constrained")
-        yield list(canvas.subplots(1, panels, squeeze=False)[0])
-        for axes in canvas.axes:  # names of rows and curves, which may hold a "$"; ticks of a logarithmic axis are math
+    with canvas(width, height, SETTINGS) as figure:
+        yield list(figure.subplots(1, panels, squeeze=False)[0])
+        for axes in figure.axes:  # names of rows and curves, which may hold a "$"; ticks of a logarithmic axis are math
             legend = axes.get_legend()
             for text in [axes.title, axes.xaxis.label, axes.yaxis.label, *(legend.get_texts() if legend else ())]:
                 text.set_parse_math(False)
-        canvas.savefig(path, format="png", metadata={"Software": None})
+        figure.savefig(path, format="png", metadata={"Software": None})

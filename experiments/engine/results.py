@@ -2,10 +2,7 @@
 
 import dataclasses
 import json
-import os
-import platform
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +15,9 @@ from core.errors import UserError
 from experiments.engine import cells
 from experiments.engine.cells import Place
 from experiments.engine.experiment import Cell, cell_config, declared, labels
-from training import build
+from training import build, environment
 from training.run import model_inputs
 from training.workdir import from_json, to_json, write_whole
-
-VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +68,7 @@ def write(outdir: Path, whole: ConfigDict, recipe: str, command: str, data_dir: 
         "config": recipe,
         "command": command,
         "hardware": _hardware([Place(outdir / cell.folder) for cell in outcomes]),
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in VERSIONS}},
+        "versions": environment.versions(),
         "rows": declared(whole),
     }
     write_whole(outdir / "meta.json", json.dumps(meta, indent=1) + "\n")
@@ -135,10 +130,6 @@ def _gradients(place: Place) -> dict[str, float]:
 
 def _hardware(places: list[Place]) -> str:
     """Returns this machine's processor and cores, and jax's devices as the cells printed them."""
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        named = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        cpu = named[0].partition(":")[2].strip() if named else cpu
     printed = [place.beside("out").read_text().partition("\n")[0] for place in places if place.beside("out").exists()]
     devices = {line.removeprefix("devices: ") for line in printed if line.startswith("devices: ")}
-    return "; ".join([f"{os.cpu_count()} cores of {cpu}", *sorted(devices)])
+    return "; ".join([environment.processor(), *sorted(devices)])

@@ -38,7 +38,8 @@ def train(whole: ConfigDict, members: Sequence[Cell], outdir: Path, data_dir: st
 
     Raises UserError for a workdir of another config, and as `training.seeds.Seeds.build`; Stopped after SIGTERM.
     """
-    from training.display import Display, describe_devices  # with jax: late, so that a slip is answered at once
+    from training.display import Display  # these import jax: late, so that a mistake in flags is reported at once
+    from training.environment import describe_devices
     from training.seeds import Seeds, Trainer
     from training.workdir import write_whole
 

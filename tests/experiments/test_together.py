@@ -18,9 +18,10 @@ from training.seeds import Seeds
 def left(workdir):
     """Returns what a run left, but for how long it took."""
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    timings = ("examples_per_second", "data_wait")
+    timings = ("seconds", "examples_per_second", "data_wait")
     rows = [{key: x for key, x in row.items() if key not in timings} for row in rows]
-    return rows, (workdir / "results.json").read_text(), (workdir / "config.json").read_text()
+    results = json.loads((workdir / "results.json").read_text())
+    return rows, results["step"], results["results"], (workdir / "config.json").read_text()
 
 
 def test_seeds_killed_together_go_on_bit_for_bit(tmp_path):

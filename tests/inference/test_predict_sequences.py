@@ -13,7 +13,7 @@ from configs import captions, music, sequences, series, speech, text, translatio
 from core.errors import UserError
 from data.sources.tfds import Official
 from inference.predict import complete, draw_attention, line, load, predict, write
-from reporting.figures import attention as attention_figures
+from reporting import attention as attention_figures
 from tests.training import commands
 
 FEW = 5
