@@ -2,7 +2,7 @@
 
 Every cell, a row with a seed, is a run in a folder of its own; the seeds of a row are trained together where that can
 be, else each by train.py. The same command goes on where it was stopped, and what is finished is not run again. At the
-end there are results.jsonl, table.md and table.png.
+end there are results.jsonl, table.md, table.png and, in the folder of each row, compare.html.
 """
 
 import shlex
@@ -60,12 +60,17 @@ def main(argv: list[str]) -> None:
         print("stopped; the same command continues", flush=True)
         sys.exit(Stopped.EXIT_CODE)
     from experiments import table
-    from experiments.engine import results  # jax and scipy with them: late, so that a slip is answered at once
+    from experiments.engine import results  # these import jax: late, so that a mistake in flags is reported at once
+    from reporting import compare
 
     typed = ["--data_dir=DIR" if text.startswith("--data_dir=") else text for text in sys.argv[1:]]  # each has another
     command = shlex.join(["python", "-m", "experiments.run", *typed])
     results.write(outdir, whole, recipe, command, runner.data_dir)
     table.write(outdir)
+    for row in labels(whole):
+        runs = [path for cell in runner.outcomes if cell.row == row and (path := outdir / cell.folder).exists()]
+        if len(runs) > 1:
+            compare.write(runs, outdir / row / "compare.html", title=f"{row}, {whole.paper.title}")
     failed = {cell: outcome for cell, outcome in runner.outcomes.items() if outcome.failed}
     for cell, outcome in failed.items():
         print(f"failed: {cell.folder}: {outcome.reason}", file=sys.stderr, flush=True)

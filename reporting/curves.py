@@ -91,8 +91,8 @@ def _runs(name: str, split: str, lines: Mapping[str, Points], labels: list[str])
             for text in legend.get_texts():
                 text.set(**PLAIN)
 
-    last = [f"{label} {number(max(points)[1], name)}" for label, points in lines.items()]
-    caption = f"Last: {', '.join(last[:10])}{', ...' if len(last) > 10 else '.'}"
+    last = [f"{label}: {number(max(points)[1], name)}" for label, points in lines.items()]
+    caption = f"Last: {'; '.join(last)}." if len(last) <= 4 else "Colours as in the table of results."
     height = 3.1 + 0.19 * (min(len(lines), 10) // 2)
     return Figure(f"{readable(name)}, {split.replace('_', ' ')}", caption, svg(WIDTH, height, paint))
 

@@ -112,7 +112,7 @@ def _count(config: ConfigDict, data_dir: str | None) -> int:
     except UserError:
         return 0
     task = build.build_task(config, info)
-    model = build.build_model(config, task, info, None)
+    model = build.build_model(config, task, info)
     inputs = model_inputs(task, build.build_transform(config, info), info)
     zeros = [jnp.zeros(x.shape, x.dtype) for x in inputs]
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), *zeros, train=False))

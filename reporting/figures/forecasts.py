@@ -42,7 +42,7 @@ def _window(shown: Shown, index: int, title: str) -> Figure:
         panels[-1].set_xlabel("steps from the beginning of the forecast")
 
     error = np.mean((forecast.astype(float) - future) ** 2)
-    channels = f" Channels, from 0 to {size - 1} of {total}, below each other." if total > 1 else ""
+    channels = f" Channels 0 to {size - 1} of {total}." if total > 1 else ""
     caption = f"Window {index:,} of {len(shown.arrays['loss']):,}: mean squared error {error:.4g}.{channels}"
     return Figure(title, caption, svg(WIDTH, 1.4 + (0.75 if size > 1 else 1.7) * size, paint))
 
