@@ -12,6 +12,7 @@ import pytest
 
 from configs import digits, images, tabular
 from core.errors import UserError
+from reporting import report
 from tests.data.fake import prepare
 from tests.training import small
 from tests.training.recipes import record, train_small
@@ -138,7 +139,9 @@ def test_image_recipes_train_on_data_of_their_shape(arg, tmp_path, monkeypatch):
 
 def test_what_a_run_leaves(data_dir, tmp_path):
     workdir = tmp_path / "run"
-    results = train(short(), str(workdir), data_dir, "python train.py --config=small.py")
+    command = "python train.py --config=small.py"
+    finished = train(short(), str(workdir), data_dir, command)
+    report.write(finished, command)
     names = {path.name for path in workdir.iterdir()}
     assert {
         "config.json",
@@ -153,7 +156,9 @@ def test_what_a_run_leaves(data_dir, tmp_path):
     assert [row["step"] for row in rows if row["split"] == "train"] == [8, 16, 24]
     assert {row["split"] for row in rows} == {"train", "validation", "validation_ema", "test", "test_ema"}
     assert all({"loss", "accuracy"} <= set(row) for row in rows)
-    assert json.loads((workdir / "results.json").read_text())["results"] == results
+    left = json.loads((workdir / "results.json").read_text())
+    assert left["results"] == finished.results and left["command"] == command and left["seed"] == 0
+    assert left["seconds"] > rows[-1]["seconds"] - 1 and left["step"] == finished.step and "jax" in left["versions"]
     page = (workdir / "report.html").read_text()
     assert "python train.py --config=small.py" in page and "Confusion matrix" in page and "augmented batch" in page
 
