@@ -1,4 +1,5 @@
-# make train: install into .venv and run the main job; make test: install and pass the tests.
+# make train: install into .venv and run the main job; make test: install and pass the tests that cover every contract;
+# make test-all: all tests but those of `parity` and `slurm`.
 PYTHON ?= python3
 CONFIG ?= configs/digits.py
 WORKDIR ?= runs/digits
@@ -6,12 +7,14 @@ DATA_DIR ?=
 EXTRAS ?= test
 BIN := .venv/bin
 
-.PHONY: install train test lint parity slurm benchmark test-oldest
+.PHONY: install train test test-all lint parity slurm benchmark test-oldest
 install: .venv/installed-$(EXTRAS)
 
 .venv/installed-$(EXTRAS): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[$(EXTRAS)]" || \
+		$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
 	touch $@
 
 train: install
@@ -22,10 +25,13 @@ lint: install
 	$(BIN)/ruff format --check .
 
 test: install lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-all: install lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# What only some need: equality with PyTorch, the runner on a real Slurm (Debian's slurm-wlm and munge, started by the
-# tests), speed against PyTorch, the oldest libraries that setup.cfg admits.
+# For some purposes only: equality with PyTorch, the runner on a real Slurm (Debian packages slurm-wlm and munge, started
+# by the tests), speed against PyTorch, the oldest libraries that setup.cfg admits.
 parity:
 	$(MAKE) install EXTRAS=test,bench
 	$(BIN)/python -m pytest tests/parity
