@@ -12,34 +12,13 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
+from arch.convnet import ConvNet
 from arch.layers.attention import Additive
-from arch.layers.conv import Conv
 from arch.layers.decoder import Cache
-from arch.layers.norm import Norm, batch_norm
 from arch.layers.recurrent import LSTM
 from arch.layers.recurrent_decoder import Bridge, RecurrentDecoder
 
 # Shapes: batch; height, width, channels; h, w, c of the feature map; length of the text; classes of its vocabulary.
-
-
-class ConvEncoder(nn.Module):
-    """3x3 convolutions, norms and activations, one a width; between two of them positions are halved by max-pooling."""
-
-    widths: tuple[int, ...] = (32, 64, 128)
-    norm: Norm = batch_norm
-    activation: Callable[[Array], Array] = nn.relu
-    dtype: DTypeLike | None = None
-
-    @nn.compact
-    def __call__(
-        self, image: Float[Array, "batch height width channels"], *, train: bool
-    ) -> Float[Array, "batch h w c"]:
-        x = image
-        for number, features in enumerate(self.widths):
-            x = nn.max_pool(x, (2, 2), strides=(2, 2)) if number else x
-            x = Conv(features, (3, 3), use_bias=False, dtype=self.dtype)(x)
-            x = self.activation(self.norm(train=train, dtype=self.dtype)(x))
-        return x
 
 
 class ShowAttendTell(nn.Module):
@@ -51,14 +30,15 @@ class ShowAttendTell(nn.Module):
 
     Attributes:
         num_classes: the number of tokens of the text.
-        encoder: makes the module from image to feature map [batch, h, w, c], called with `dtype`.
+        backbone: makes a network with `features(images, train=train)`, whose last entry [batch, h, w, c] is the feature
+            map: `ConvNet`, or "resnet.CifarResNet(depth=20)".
         attention_units: width of the attention's hidden layer; None: the width of the state.
         dropout: rate before the head.
         bos_id: the token that every text begins with.
     """
 
     num_classes: int = 10_000
-    encoder: Callable[..., nn.Module] = ConvEncoder
+    backbone: Callable[..., nn.Module] = ConvNet
     cell: Callable[..., nn.Module] = LSTM
     width: int = 512
     embedding_width: int = 512
@@ -68,16 +48,18 @@ class ShowAttendTell(nn.Module):
     dtype: DTypeLike | None = None
 
     context: ClassVar[int | None] = None
-    TINY: ClassVar[dict] = {
-        "num_classes": 11,
-        "encoder": partial(ConvEncoder, widths=(4, 8)),
-        "width": 24,
-        "embedding_width": 24,
-        "dropout": 0.2,
+    VARIANTS: ClassVar[dict[str, dict]] = {
+        "test": {
+            "num_classes": 11,
+            "backbone": partial(ConvNet, widths=(4, 8)),
+            "width": 24,
+            "embedding_width": 24,
+            "dropout": 0.2,
+        }
     }
 
     def setup(self):
-        self.features = self.encoder(dtype=self.dtype)
+        self.image_network = self.backbone(dtype=self.dtype)
         self.bridge = Bridge((self.width,), self.dtype)
         self.embedding = nn.Embed(self.num_classes, self.embedding_width, dtype=self.dtype)
         self.decoder = RecurrentDecoder(
@@ -115,7 +97,8 @@ class ShowAttendTell(nn.Module):
         return self.head(self.drop(x, deterministic=not train)), cache
 
     def _encode(self, image: Float[Array, "batch height width channels"], train: bool) -> Cache:
-        positions = rearrange(self.features(image, train=train), "b h w c -> b (h w) c")
+        *_, feature_map = self.image_network.features(image, train=train).values()
+        positions = rearrange(feature_map, "b h w c -> b (h w) c")
         mean = positions.mean(1)
         states = jax.tree.map(lambda _: mean, self.decoder.stack.initial_states(len(image)))
         return self.decoder.cache(positions, jnp.ones(positions.shape[:2], bool), self.bridge(states))

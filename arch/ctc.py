@@ -1,6 +1,7 @@
 """Recurrent networks whose outputs are aligned with their labels by connectionist temporal classification."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar, TypedDict
 
 import flax.linen as nn
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int
 from arch.layers.conv import Conv
 from arch.layers.recurrent import LSTM
 from arch.layers.recurrent_stack import Recurrent
+from arch.layers.recurrent_variants import VariantLSTM
 
 # Shapes: batch; length, features (of the input); out_length; classes, the blank among them.
 
@@ -44,7 +46,12 @@ class CTCEncoder(nn.Module):
     dropout: float = 0.0
     dtype: DTypeLike | None = None
 
-    TINY: ClassVar[dict] = {"num_classes": 4, "convolutions": ((8, 3, 2),), "widths": (8,), "dropout": 0.2}
+    VARIANTS: ClassVar[dict[str, dict]] = {
+        "test": {"num_classes": 4, "convolutions": ((8, 3, 2),), "widths": (8,), "dropout": 0.2},
+        "TIMIT": {"num_classes": 62, "cell": partial(VariantLSTM, peepholes=True), "widths": (100,)},
+    }
+    PUBLISHED: ClassVar[dict[str, str | int]] = {"TIMIT": 114_662}  # Graves et al. 2006, sec. 5.2
+    PUBLISHED_SIZES: ClassVar[dict[str, int]] = {"features": 26}
 
     def output_lengths(self, lengths: Int[Array, " batch"]) -> Int[Array, " batch"]:
         """Returns how many outputs inputs of these lengths have."""

@@ -31,7 +31,7 @@ class MLP(nn.Module):
     residual: bool = False
     dtype: DTypeLike | None = None
 
-    TINY: ClassVar[dict] = {"num_classes": 3, "widths": (16, 16)}
+    VARIANTS: ClassVar[dict[str, dict]] = {"test": {"num_classes": 3, "widths": (16, 16)}}
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "batch *features"], *, train: bool) -> Float[Array, "batch classes"]:
@@ -80,7 +80,7 @@ class TabularResNet(nn.Module):
     activation: Callable[[Array], Array] = nn.relu
     dtype: DTypeLike | None = None
 
-    TINY: ClassVar[dict] = {"num_classes": 3, "width": 16}
+    VARIANTS: ClassVar[dict[str, dict]] = {"test": {"num_classes": 3, "width": 16}}
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "batch features"], *, train: bool) -> Float[Array, "batch classes"]:

@@ -1,12 +1,11 @@
 """Residual networks: original (arXiv 1512.03385), pre-activation (1603.05027), Wide (1605.07146), and plain ones.
 
-A network is a plan (blocks and width of each stage) of blocks. A block is given its `convolutions`, and decides in
-which order they, the norms and the activations come: `OriginalBlock`, `PreActivationBlock`, or one of your own.
+A network is a stem, stages of blocks, and a head. The block is a field, and your own is a subclass of `Block`.
 """
 
+import functools
 from collections.abc import Callable
-from functools import partial
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -20,115 +19,163 @@ from arch.layers.norm import Norm, batch_norm
 
 # Shapes: batch; height, width, channels (of the input); h, w, c (of a block's input); H, W, C (of its output); classes.
 
-Convolutions = tuple[tuple[int, int, int], ...]  # (features, kernel, stride) of each convolution of a block
 
+class Layers(NamedTuple):
+    """What a network sets for all of its blocks. The layers know the mode and the compute type.
 
-def basic(width: int, stride: int) -> Convolutions:
-    """Two 3x3 convolutions (1512.03385, fig. 5 left)."""
-    return (width, 3, stride), (width, 3, 1)
-
-
-def bottleneck(width: int, stride: int) -> Convolutions:
-    """1x1, 3x3 and a 1x1 that is four times wider (fig. 5 right). The 3x3 has the stride, as in everyone's code."""
-    return (width, 1, 1), (width, 3, stride), (4 * width, 1, 1)
-
-
-def shortcut(
-    x: Float[Array, "batch h w c"], option: str, convolutions: Convolutions, project: Callable[[int, int], Array]
-) -> Float[Array, "batch H W C"] | float:
-    """Returns what is added to a block's branch (1512.03385, sec. 3.3 and 4.1).
-
-    Args:
-        option: "A", identity, subsampled and padded with zero channels where the shape changes; "B", a projection
-            there; "C", a projection in every block; "none", no shortcut: a plain network.
-        project: the projection, from features and stride to its output.
-
-    Raises:
-        ValueError: another option.
-    """
-    features, stride = convolutions[-1][0], max(stride for _, _, stride in convolutions)
-    missing = features - x.shape[-1]
-    if option not in ("A", "B", "C", "none"):
-        raise ValueError(f"shortcut={option!r}: there are 'A', 'B', 'C' and 'none'")
-    if option == "none":
-        return 0.0
-    if option == "C" or (option == "B" and (missing or stride > 1)):
-        return project(features, stride)
-    return jnp.pad(x[:, ::stride, ::stride], ((0, 0), (0, 0), (0, 0), (0, missing)))
-
-
-class OriginalBlock(nn.Module):
-    """`relu(shortcut(x) + norm(conv(... relu(norm(conv(x))))))` (1512.03385, fig. 2 and 5).
-
-    `conv(features, kernel, stride)`, `norm()` and `dropout()` make layers that know the mode and the compute type.
+    Attributes:
+        conv: `conv(features, kernel, stride=1)` makes a convolution without bias.
+        norm, dropout: `norm()` and `dropout()` make a layer.
+        shortcut, zero_init: as in `ResidualNetwork`.
     """
 
-    convolutions: Convolutions
-    shortcut: str
     conv: Callable[..., nn.Module]
     norm: Norm
     activation: Callable[[Array], Array]
     dropout: Callable[..., nn.Module]
-    zero_init: bool
+    shortcut: str = "A"
+    zero_init: bool = False
 
+
+class Block(nn.Module):
+    """Base class of residual blocks. A subclass computes its branch in `__call__(x)` and adds `self.shortcut(x, C)`.
+
+    Attributes:
+        width: channels of the stage; inside a bottleneck.
+        stride: 2 in the first block of every stage but the first, which halves h and w; else 1.
+        convolutions: number of convolutions in the branch, by which the depth of a network is counted.
+        preactivation: whether the block begins with norm and activation. These are then missing after the stem and
+            follow the last block instead.
+    """
+
+    width: int
+    stride: int
+    layers: Layers
+
+    convolutions: ClassVar[int] = 2
     preactivation: ClassVar[bool] = False
+
+    @nn.nowrap
+    def conv(self, features: int, kernel: int, stride: int = 1, last: bool = False) -> nn.Module:
+        """Makes a convolution; `zero_init` starts the `last` one of a branch at zero."""
+        options = {"kernel_init": nn.initializers.zeros} if last and self.layers.zero_init else {}
+        return self.layers.conv(features, kernel, stride, **options)
+
+    @nn.nowrap
+    def norm(self, last: bool = False) -> nn.Module:
+        """Makes a norm; `zero_init` starts the scale of the `last` one of a branch at zero."""
+        return self.layers.norm(**{"scale_init": nn.initializers.zeros} if last and self.layers.zero_init else {})
+
+    @nn.nowrap
+    def activation(self, x: Array) -> Array:
+        return self.layers.activation(x)
+
+    @nn.nowrap
+    def dropout(self) -> nn.Module:
+        return self.layers.dropout()
+
+    @nn.nowrap
+    def shortcut(
+        self, x: Float[Array, "batch h w c"], features: int, preactivated: Float[Array, "batch h w c"] | None = None
+    ) -> Float[Array, "batch H W C"] | float:
+        """Returns the term that is added to the branch (1512.03385, sec. 3.3 and 4.1): x where the shapes agree.
+
+        Where they do not, option "A" subsamples and adds zero channels, "B" projects. "C" projects in every block.
+        "none" adds nothing: a plain network. A projection has a norm, or with `preactivated`, the activation of x, it
+        projects that and has none (as in the code of 1603.05027's authors).
+
+        Raises:
+            ValueError: unknown option.
+        """
+        option, missing = self.layers.shortcut, features - x.shape[-1]
+        if option not in ("A", "B", "C", "none"):
+            raise ValueError(f"shortcut={option!r} is not one of 'A', 'B', 'C' and 'none'")
+        if option == "none":
+            return 0.0
+        if option == "C" or (option == "B" and (missing or self.stride > 1)):
+            project = self.layers.conv(features, 1, self.stride, name="shortcut_conv")
+            if preactivated is not None:
+                return project(preactivated)
+            return self.layers.norm(name="shortcut_norm")(project(x))
+        return jnp.pad(x[:, :: self.stride, :: self.stride], ((0, 0), (0, 0), (0, 0), (0, missing)))
+
+
+class BasicBlock(Block):
+    """Two 3x3 convolutions (1512.03385, fig. 5 left)."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch H W C"]:
-        def project(features: int, stride: int) -> Array:
-            return self.norm(name="shortcut_norm")(self.conv(features, 1, stride, name="shortcut_conv")(x))
-
-        *inner, (features, kernel, stride) = self.convolutions
-        y = x
-        for inner_features, inner_kernel, inner_stride in inner:
-            y = self.activation(self.norm()(self.conv(inner_features, inner_kernel, inner_stride)(y)))
-        y = self.conv(features, kernel, stride)(self.dropout()(y))
-        y = self.norm(scale_init=nn.initializers.zeros if self.zero_init else nn.initializers.ones)(y)
-        return self.activation(y + shortcut(x, self.shortcut, self.convolutions, project))
+        y = self.activation(self.norm()(self.conv(self.width, 3, self.stride)(x)))
+        y = self.norm(last=True)(self.conv(self.width, 3)(self.dropout()(y)))
+        return self.activation(y + self.shortcut(x, self.width))
 
 
-class PreActivationBlock(nn.Module):
-    """`shortcut(x) + conv(relu(norm(... conv(relu(norm(x))))))` (1603.05027, fig. 1b): the identity path is left clean.
+class BottleneckBlock(Block):
+    """1x1, 3x3 and a 1x1 convolution that is four times wider (fig. 5 right).
 
-    A projection sees the first activation, as in the authors' code, and has no norm. Dropout precedes the last
-    convolution (1605.07146, sec. 2.4). The fields are `OriginalBlock`'s.
+    The 3x3 has the stride, as in torchvision; in the paper the first 1x1 has it.
     """
 
-    convolutions: Convolutions
-    shortcut: str
-    conv: Callable[..., nn.Module]
-    norm: Norm
-    activation: Callable[[Array], Array]
-    dropout: Callable[..., nn.Module]
-    zero_init: bool
+    convolutions: ClassVar[int] = 3
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch H W C"]:
+        y = self.activation(self.norm()(self.conv(self.width, 1)(x)))
+        y = self.activation(self.norm()(self.conv(self.width, 3, self.stride)(y)))
+        y = self.norm(last=True)(self.conv(4 * self.width, 1)(self.dropout()(y)))
+        return self.activation(y + self.shortcut(x, 4 * self.width))
+
+
+class PreActivationBlock(Block):
+    """Norm and activation before each of two 3x3 convolutions (1603.05027, fig. 1b), so that the path of x is clean.
+
+    Dropout precedes the last convolution (1605.07146, sec. 2.4).
+    """
 
     preactivation: ClassVar[bool] = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch H W C"]:
-        def project(features: int, stride: int) -> Array:
-            return self.conv(features, 1, stride, name="shortcut_conv")(first)
+        first = self.activation(self.norm()(x))
+        y = self.conv(self.width, 3, self.stride)(first)
+        y = self.conv(self.width, 3, last=True)(self.dropout()(self.activation(self.norm()(y))))
+        return y + self.shortcut(x, self.width, first)
 
-        *inner, (features, kernel, stride) = self.convolutions
-        y = first = self.activation(self.norm()(x))
-        for inner_features, inner_kernel, inner_stride in inner:
-            y = self.activation(self.norm()(self.conv(inner_features, inner_kernel, inner_stride)(y)))
-        last_init = {"kernel_init": nn.initializers.zeros} if self.zero_init else {}
-        y = self.conv(features, kernel, stride, **last_init)(self.dropout()(y))
-        return y + shortcut(x, self.shortcut, self.convolutions, project)
+
+class PreActivationBottleneck(Block):
+    """Norm and activation before each convolution of a bottleneck (1603.05027, sec. 4)."""
+
+    convolutions: ClassVar[int] = 3
+    preactivation: ClassVar[bool] = True
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch H W C"]:
+        first = self.activation(self.norm()(x))
+        y = self.conv(self.width, 1)(first)
+        y = self.conv(self.width, 3, self.stride)(self.activation(self.norm()(y)))
+        y = self.conv(4 * self.width, 1, last=True)(self.dropout()(self.activation(self.norm()(y))))
+        return y + self.shortcut(x, 4 * self.width, first)
 
 
 class ResidualNetwork(nn.Module):
-    """What all residual networks share: a stem, stages of blocks, the mean over positions, and the head.
+    """Base class of residual networks: a stem, stages of blocks, the mean over positions, and the head.
 
-    From one stage to the next the positions are halved in each direction. `zero_init` starts every branch at zero
-    (Goyal et al. 2017, sec. 5.1): the last norm's scale, or with pre-activation the last kernel. The output is float32
-    whatever `dtype`, the compute type, is.
+    Each stage has half the positions of the previous one in each direction. The output is float32 whatever `dtype`, the
+    compute type, is.
+
+    Attributes:
+        block: makes a `Block` from its fields.
+        shortcut: the option of `Block.shortcut`.
+        width: channels of the stem.
+        zero_init: starts every branch at zero (Goyal et al. 2017, arXiv 1706.02677, sec. 5.1): the last norm's scale,
+            or with pre-activation the last kernel.
+        dropout: rate before the last convolution of each block.
     """
 
     num_classes: int = 10
-    block: Callable[..., nn.Module] = OriginalBlock
+    block: Callable[..., nn.Module] = BasicBlock
     shortcut: str = "A"
+    width: int = 16
     norm: Norm = batch_norm
     activation: Callable[[Array], Array] = nn.relu
     kernel_init: Initializer = nn.initializers.he_normal()
@@ -137,78 +184,107 @@ class ResidualNetwork(nn.Module):
     dropout: float = 0.0
     dtype: DTypeLike | None = None
 
-    imagenet_stem: ClassVar[bool] = False
-
-    def plan(self) -> tuple[int, list[tuple[int, int]], Callable[[int, int], Convolutions]]:
-        """Returns the stem's features, (blocks, width) of each stage, and the blocks' shape.
+    def stages(self) -> list[tuple[int, int]]:
+        """Returns the number of blocks and the width of each stage.
 
         Raises:
             ValueError: no such depth.
         """
         raise NotImplementedError
 
-    @nn.compact
+    @nn.nowrap
+    def stem(self, images: Array, layers: Layers) -> Array:
+        x = layers.conv(self.width, 3, name="stem_conv")(images)
+        return x if self._block_class.preactivation else layers.activation(layers.norm(name="stem_norm")(x))
+
+    @property
+    def _block_class(self) -> type[Block]:
+        return self.block.func if isinstance(self.block, functools.partial) else self.block
+
+    @nn.nowrap
+    def _layers(self, train: bool) -> Layers:
+        def conv(features: int, kernel: int, stride: int = 1, **options) -> nn.Module:
+            # Equal padding on both sides: XLA's "SAME" would shift strided convolutions against published weights.
+            options = {"kernel_init": self.kernel_init, "padding": kernel // 2, **options}
+            return self.conv(features, (kernel, kernel), stride, use_bias=False, dtype=self.dtype, **options)
+
+        norm = functools.partial(self.norm, train=train, dtype=self.dtype)
+        dropout = functools.partial(nn.Dropout, self.dropout, deterministic=not train)
+        return Layers(conv, norm, self.activation, dropout, self.shortcut, self.zero_init)
+
+    def setup(self):
+        self.head = nn.Dense(self.num_classes)
+
     def __call__(
         self, images: Float[Array, "batch height width channels"], *, train: bool
     ) -> Float[Array, "batch classes"]:
-        def conv(features: int, kernel: int, stride: int = 1, **kwargs) -> nn.Module:
-            # Padded alike on both sides: XLA's "SAME" would shift strided convolutions against everyone's weights.
-            kwargs = {"kernel_init": self.kernel_init, **kwargs}
-            shape = {"kernel_size": (kernel, kernel), "strides": stride, "padding": kernel // 2}
-            return self.conv(features, **shape, use_bias=False, dtype=self.dtype, **kwargs)
+        *_, x = self.features(images, train=train).values()
+        return self.head(x.mean((1, 2)))
 
-        norm = partial(self.norm, train=train, dtype=self.dtype)
-        dropout = partial(nn.Dropout, self.dropout, deterministic=not train)
-        block = partial(
-            self.block,
-            shortcut=self.shortcut,
-            conv=conv,
-            norm=norm,
-            activation=self.activation,
-            dropout=dropout,
-            zero_init=self.zero_init,
-        )
-        stem_features, stages, shape = self.plan()
-        blocks = [
-            block(convolutions=shape(width, 2 if stage and not i else 1), name=f"stage{stage + 1}_block{i + 1}")
-            for stage, (count, width) in enumerate(stages)
-            for i in range(count)
-        ]
-        preactivation = blocks[0].preactivation
-        x = conv(stem_features, *((7, 2) if self.imagenet_stem else (3, 1)), name="stem_conv")(images)
-        x = x if preactivation else self.activation(norm(name="stem_norm")(x))
-        if self.imagenet_stem:
-            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-        for block in blocks:
-            x = block(x)
-        x = self.activation(norm(name="final_norm")(x)) if preactivation else x
-        return nn.Dense(self.num_classes, name="head")(x.mean((1, 2)))
+    @nn.compact
+    def features(
+        self, images: Float[Array, "batch height width channels"], *, train: bool
+    ) -> dict[str, Float[Array, "batch h w c"]]:
+        """Returns the output of each stage, "stage1" first: the network as a backbone, without its head."""
+        layers, stages = self._layers(train), {}
+        x = self.stem(images, layers)
+        for number, (count, width) in enumerate(self.stages(), start=1):
+            for i in range(count):
+                stride = 2 if number > 1 and i == 0 else 1
+                x = self.block(width=width, stride=stride, layers=layers, name=f"stage{number}_block{i + 1}")(x)
+            stages[f"stage{number}"] = x
+        if self._block_class.preactivation:
+            stages[f"stage{number}"] = self.activation(layers.norm(name="final_norm")(x))
+        for name, x in stages.items():
+            self.sow("intermediates", name, x)
+        return stages
 
+    @nn.nowrap
+    def blocks_per_stage(self, depth: int, extra: int) -> int:
+        """Returns n for a depth of 3 stages of n blocks and `extra` layers.
 
-def blocks_per_stage(depth: int, layers: int, extra: int) -> int:
-    """Returns n of a depth of `layers * n + extra`. Raises ValueError, naming the nearest depth, if there is none."""
-    n = max(1, round((depth - extra) / layers))
-    if depth != layers * n + extra:
-        raise ValueError(f"depth={depth} is not {layers}n+{extra}: the nearest is {layers * n + extra}")
-    return n
+        Raises:
+            ValueError: no such depth; the message names the nearest.
+        """
+        layers = 3 * self._block_class.convolutions
+        n = max(1, round((depth - extra) / layers))
+        if depth != layers * n + extra:
+            raise ValueError(f"depth={depth} is not {layers}n+{extra}: the nearest is {layers * n + extra}")
+        return n
 
 
 class CifarResNet(ResidualNetwork):
     """The networks for small images (1512.03385, sec. 4.2): three stages of `width`, 2 and 4 times as many channels.
 
-    `depth` is 6n+2 (20, 32, 44, 56, 110), with bottlenecks 9n+2 (164 and 1001 in 1603.05027).
+    `depth` is 6n+2, with bottlenecks 9n+2.
     """
 
     depth: int = 20
-    width: int = 16
-    bottleneck: bool = False
 
-    TINY: ClassVar[dict] = {"num_classes": 3, "depth": 8, "width": 4}
+    VARIANTS: ClassVar[dict[str, dict]] = {
+        "test": {"num_classes": 3, "depth": 8, "width": 4},
+        "20": {"depth": 20},
+        "32": {"depth": 32},
+        "44": {"depth": 44},
+        "56": {"depth": 56},
+        "110": {"depth": 110},
+        "preact-110": {"depth": 110, "block": PreActivationBlock},
+        "preact-164": {"depth": 164, "block": PreActivationBottleneck, "shortcut": "B"},
+    }
+    # 1512.03385, table 6; 1605.07146, table 5
+    PUBLISHED: ClassVar[dict[str, str | int]] = {
+        "20": "0.27M",
+        "32": "0.46M",
+        "44": "0.66M",
+        "56": "0.85M",
+        "110": "1.7M",
+        "preact-110": "1.7M",
+        "preact-164": "1.7M",
+    }
 
-    def plan(self):
-        n = blocks_per_stage(self.depth, 9 if self.bottleneck else 6, 2)
-        stages = [(n, self.width), (n, 2 * self.width), (n, 4 * self.width)]
-        return self.width, stages, bottleneck if self.bottleneck else basic
+    def stages(self):
+        n = self.blocks_per_stage(self.depth, extra=2)
+        return [(n, self.width), (n, 2 * self.width), (n, 4 * self.width)]
 
 
 class WideResNet(ResidualNetwork):
@@ -219,38 +295,54 @@ class WideResNet(ResidualNetwork):
     depth: int = 28
     width_factor: int = 10
 
-    TINY: ClassVar[dict] = {"num_classes": 3, "depth": 10, "width_factor": 1, "dropout": 0.3}
+    VARIANTS: ClassVar[dict[str, dict]] = {
+        "test": {"num_classes": 3, "depth": 10, "width_factor": 1, "dropout": 0.3},
+        "16-4": {"depth": 16, "width_factor": 4},
+        "40-4": {"depth": 40, "width_factor": 4},
+        "28-10": {"depth": 28, "width_factor": 10},
+    }
+    PUBLISHED: ClassVar[dict[str, str | int]] = {"16-4": "2.7M", "40-4": "8.9M", "28-10": "36.5M"}  # table 5
 
-    def plan(self):
-        n = blocks_per_stage(self.depth, 6, 4)
-        return 16, [(n, width * self.width_factor) for width in (16, 32, 64)], basic
+    def stages(self):
+        n = self.blocks_per_stage(self.depth, extra=4)
+        return [(n, factor * self.width * self.width_factor) for factor in (1, 2, 4)]
 
 
 class ResNet(ResidualNetwork):
-    """The networks for ImageNet (1512.03385, table 1): `depth` 18 or 34 of basic blocks, 50, 101 or 152 of bottlenecks.
+    """The networks for ImageNet (1512.03385, table 1).
 
-    Stages of `width`, 2, 4 and 8 times as many channels follow a 7x7 stem and a max-pooling, each of stride 2.
+    Stages of `width`, 2, 4 and 8 times as many channels, of `blocks` blocks each, follow a 7x7 convolution and a
+    max-pooling, both of stride 2.
     """
 
     num_classes: int = 1000
+    block: Callable[..., nn.Module] = BottleneckBlock
     shortcut: str = "B"
-    depth: int = 50
     width: int = 64
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
 
-    TINY: ClassVar[dict] = {"num_classes": 3, "depth": 18, "width": 4}
-    imagenet_stem: ClassVar[bool] = True
-    stages: ClassVar[dict] = {
-        18: (2, 2, 2, 2),
-        34: (3, 4, 6, 3),
-        50: (3, 4, 6, 3),
-        101: (3, 4, 23, 3),
-        152: (3, 8, 36, 3),
+    VARIANTS: ClassVar[dict[str, dict]] = {
+        "test": {"num_classes": 3, "block": BasicBlock, "blocks": (2, 2, 2, 2), "width": 4},
+        "18": {"block": BasicBlock, "blocks": (2, 2, 2, 2)},
+        "34": {"block": BasicBlock, "blocks": (3, 4, 6, 3)},
+        "50": {"blocks": (3, 4, 6, 3)},
+        "101": {"blocks": (3, 4, 23, 3)},
+        "152": {"blocks": (3, 8, 36, 3)},
+    }
+    # torchvision's resnet
+    PUBLISHED: ClassVar[dict[str, str | int]] = {
+        "18": 11_689_512,
+        "34": 21_797_672,
+        "50": 25_557_032,
+        "101": 44_549_160,
+        "152": 60_192_808,
     }
 
-    def plan(self):
-        if self.depth not in self.stages:
-            nearest = min(self.stages, key=lambda depth: abs(depth - self.depth))
-            depths = ", ".join(map(str, self.stages))
-            raise ValueError(f"depth={self.depth} is none of {depths}: the nearest is {nearest}")
-        stages = [(count, self.width * 2**stage) for stage, count in enumerate(self.stages[self.depth])]
-        return self.width, stages, bottleneck if self.depth >= 50 else basic
+    @nn.nowrap
+    def stem(self, images, layers):
+        x = layers.conv(self.width, 7, 2, name="stem_conv")(images)
+        x = x if self._block_class.preactivation else layers.activation(layers.norm(name="stem_norm")(x))
+        return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+    def stages(self):
+        return [(count, self.width * 2**stage) for stage, count in enumerate(self.blocks)]

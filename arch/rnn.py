@@ -1,6 +1,6 @@
 """Recurrent networks: one output per sequence, or one per position.
 
-The cell is a field: `cell="layers.recurrent.GRU"`, or with its own fields, `"layers.recurrent.LSTM(coupled=True)"`.
+The cell is a field: `cell="layers.recurrent.GRU"`, or with its own fields, `"layers.recurrent.LSTM(forget_bias=2.0)"`.
 """
 
 from collections.abc import Callable
@@ -78,7 +78,9 @@ class RecurrentClassifier(_RecurrentNetwork):
 
     pooling: str = "last"
 
-    TINY: ClassVar[dict] = {"num_classes": 3, "widths": (8,), "bidirectional": True, "dropout": 0.2}
+    VARIANTS: ClassVar[dict[str, dict]] = {
+        "test": {"num_classes": 3, "widths": (8,), "bidirectional": True, "dropout": 0.2}
+    }
 
     def setup(self):
         super().setup()
@@ -113,7 +115,13 @@ class RecurrentNetwork(_RecurrentNetwork):
     stateful: bool = False
     forget: float = 0.0
 
-    TINY: ClassVar[dict] = {"num_classes": 3, "widths": (8, 8), "vocab_size": 11, "dropout": 0.2}
+    VARIANTS: ClassVar[dict[str, dict]] = {
+        "test": {"num_classes": 3, "widths": (8, 8), "vocab_size": 11, "dropout": 0.2},
+        # Zaremba et al. 2014, arXiv 1409.2329, sec. 4.1, on Penn Treebank
+        "medium": {"num_classes": 10_000, "vocab_size": 10_000, "widths": (650, 650), "dropout": 0.5},
+        "large": {"num_classes": 10_000, "vocab_size": 10_000, "widths": (1500, 1500), "dropout": 0.65},
+    }
+    PUBLISHED: ClassVar[dict[str, str | int]] = {"medium": "20M", "large": "66M"}  # arXiv 1708.02182, table 1
     context: ClassVar[int | None] = None
 
     def setup(self):
@@ -192,7 +200,9 @@ class RecurrentForecaster(nn.Module):
     autoregressive: bool = False
     dtype: DTypeLike | None = None
 
-    TINY: ClassVar[dict] = {"num_classes": 12, "widths": (8,), "dropout": 0.2, "autoregressive": True}
+    VARIANTS: ClassVar[dict[str, dict]] = {
+        "test": {"num_classes": 12, "widths": (8,), "dropout": 0.2, "autoregressive": True}
+    }
 
     @nn.compact
     def __call__(

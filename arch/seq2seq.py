@@ -1,11 +1,11 @@
 """Sequence to sequence with recurrent networks, with and without attention.
 
-Sutskever et al. (2014, arXiv 1409.3215): `attention=None, bidirectional=False, reverse_source=True, cell=LSTM`.
-Bahdanau et al. (2014, arXiv 1409.0473): the default with `deep_output=500`. Luong et al. (2015, arXiv 1508.04025):
-`query="current", input_feeding=True, bidirectional=False, attention=Dot, General or Additive`.
+The variants of `Seq2Seq` are the networks of Sutskever et al. (2014, arXiv 1409.3215), Bahdanau et al. (2014, arXiv
+1409.0473, "RNNsearch") and Luong et al. (2015, arXiv 1508.04025; also with the attentions `Dot` and `Additive`).
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import flax.linen as nn
@@ -14,11 +14,12 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
-from arch.layers.attention import Additive
+from arch.layers.attention import Additive, General
 from arch.layers.decoder import Cache
-from arch.layers.recurrent import GRU
+from arch.layers.recurrent import GRU, LSTM
 from arch.layers.recurrent_decoder import Bridge, RecurrentDecoder
 from arch.layers.recurrent_stack import Recurrent, reverse
+from arch.layers.recurrent_variants import VariantGRU
 
 # Shapes: batch; source_length; length (of the target); classes (of the target's vocabulary); n, e and c: widths of
 # outputs, embeddings and contexts.
@@ -67,14 +68,45 @@ class Seq2Seq(nn.Module):
     dtype: DTypeLike | None = None
 
     context: ClassVar[int | None] = None
-    TINY: ClassVar[dict] = {
-        "num_classes": 11,
-        "vocab_size": 11,
-        "widths": (24,),
-        "embedding_width": 20,
-        "deep_output": 24,
-        "dropout": 0.2,
+    VARIANTS: ClassVar[dict[str, dict]] = {
+        "test": {
+            "num_classes": 11,
+            "vocab_size": 11,
+            "widths": (24,),
+            "embedding_width": 20,
+            "deep_output": 24,
+            "dropout": 0.2,
+        },
+        "Sutskever": {
+            "num_classes": 80_000,
+            "vocab_size": 160_000,
+            "cell": LSTM,
+            "widths": (1000,) * 4,
+            "attention": None,
+            "bidirectional": False,
+            "reverse_source": True,
+        },
+        "RNNsearch": {
+            "num_classes": 30_000,
+            "vocab_size": 30_000,
+            "cell": partial(VariantGRU, reset_after=False),
+            "widths": (1000,),
+            "embedding_width": 620,
+            "deep_output": 500,
+        },
+        "Luong": {
+            "num_classes": 50_000,
+            "vocab_size": 50_000,
+            "cell": LSTM,
+            "widths": (1000,) * 4,
+            "bidirectional": False,
+            "attention": General,
+            "query": "current",
+            "input_feeding": True,
+            "dropout": 0.2,
+        },
     }
+    PUBLISHED: ClassVar[dict[str, str | int]] = {"Sutskever": "384M"}  # sec. 3.4
 
     def setup(self):
         width = self.embedding_width or self.widths[0]

@@ -24,7 +24,7 @@ VARIANTS = {
 
 def cell(change: str) -> str:
     peepholes = "" if "peepholes" in change else "peepholes=True"
-    return f"layers.recurrent.LSTM({', '.join(filter(None, (peepholes, change)))})"
+    return f"layers.recurrent_variants.VariantLSTM({', '.join(filter(None, (peepholes, change)))})"
 
 
 def get_config(arg: str = ""):

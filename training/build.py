@@ -22,8 +22,9 @@ def construct(group: ConfigDict, package: str, **derived) -> Any:
     """Returns the object of a `model` or `task` group: class `group.name` with the other keys as fields.
 
     `group.name` may be a call, "resnet.CifarResNet(depth=20)"; keys of the group override its arguments. `derived` are
-    values for fields that the config leaves open, used if the class has them.
-    Raises UserError for an unknown class or field, or a value that is not of the field's type.
+    values for fields that the config leaves open, used if the class has them. `group.variant` selects one of the
+    class's VARIANTS, whose fields all of these override.
+    Raises UserError for an unknown class, variant or field, or a value that is not of the field's type.
     """
     kind = {"arch": "model", "tasks": "task"}[package]
     where = f"config.{kind}"
@@ -35,11 +36,11 @@ def construct(group: ConfigDict, package: str, **derived) -> Any:
         raise UserError(f"{where}.name {group.name!r} does not name a {kind}: {nearest(tree.name, options)}")
     fields = names.parameters(cls)
     hints = names.annotations(cls)
-    values = {key: value for key, value in derived.items() if key in fields}
+    values = _variant(cls, group.get("variant"), where) | {key: x for key, x in derived.items() if key in fields}
     args, kwargs = names.arguments(cls, tree, find, f"{where}.name")
     values |= dict(zip(fields, args, strict=False)) | kwargs
     for key, value in group.items():
-        if key == "name":
+        if key in ("name", "variant"):
             continue
         if key not in fields:
             raise UserError(f"{where}.{key}: {tree.name} has no field {key!r}: {nearest(key, fields)}")
@@ -50,6 +51,16 @@ def construct(group: ConfigDict, package: str, **derived) -> Any:
         return cls(**values)
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: {tree.name} refused its fields: {error}") from error
+
+
+def _variant(cls: type, name: str | int | None, where: str) -> dict[str, Any]:
+    """Returns the fields of a variant; an integer is one that a command line made of the name "18"."""
+    variants = getattr(cls, "VARIANTS", {})
+    if name is None:
+        return {}
+    if str(name) not in variants:
+        raise UserError(f"{where}.variant: {cls.__name__} has no variant {name!r}: {nearest(str(name), variants)}")
+    return dict(variants[str(name)])
 
 
 def build_task(config: ConfigDict, info: Info) -> Any:

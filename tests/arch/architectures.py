@@ -1,6 +1,18 @@
 """Finds every architecture in `arch/*.py`, and makes inputs for it from the shapes in its signature.
 
-An architecture is a public module class with a `TINY`: the fields of a variant that compiles in seconds.
+An architecture is a public Flax module of `arch/FILE.py` with a class attribute `VARIANTS`; a file may also have blocks
+and helpers alone. A new architecture provides:
+
+- `VARIANTS`: name -> fields of a network. "test" is one that compiles in seconds, with `num_classes`, and with any
+  vocabulary of at least `VOCABULARY` tokens. Published networks have their paper's names.
+- `PUBLISHED`, if there are published numbers of parameters: variant -> the number, an integer if exact, or the text as
+  printed ("0.27M" must agree to its last digit). `PUBLISHED_SIZES` gives sizes of shape letters, where the number
+  depends on them and they differ from `SIZES` ({"features": 26}).
+- `__call__` with jaxtyping annotations: every letter of an input's shape has its size in `SIZES` (add a new letter
+  there), and the output's letters are those of the inputs or `classes`. Integer inputs are tokens, and integer vectors
+  named `lengths` or `KEY_lengths` are lengths. Every architecture takes the keyword `train`.
+- the field `dtype`, the compute type: parameters stay float32, and only the head computes in float32. Fields whose name
+  ends with "dropout" are rates.
 """
 
 import functools
@@ -26,23 +38,19 @@ SIZES = {
     "source_length": 12,
     "*features": (2, 3),
 }
-VOCABULARY = 11  # token ids are below it: a TINY's vocabulary must not be smaller
-
-
-def modules() -> list[str]:
-    return [info.name for info in pkgutil.iter_modules(arch.__path__) if not info.ispkg]
+VOCABULARY = 11  # token ids are smaller
 
 
 def architectures() -> dict[str, type[nn.Module]]:
     """Returns the architectures by the name a config gives them, such as "mlp.MLP"."""
     found = {}
-    for module_name in modules():
+    for module_name in [info.name for info in pkgutil.iter_modules(arch.__path__) if not info.ispkg]:
         module = importlib.import_module(f"arch.{module_name}")
         for name, member in vars(module).items():
             is_module = (
                 inspect.isclass(member) and issubclass(member, nn.Module) and member.__module__ == module.__name__
             )
-            if is_module and not name.startswith("_") and hasattr(member, "TINY"):
+            if is_module and not name.startswith("_") and hasattr(member, "VARIANTS"):
                 found[f"{module_name}.{name}"] = member
     return found
 
@@ -72,17 +80,22 @@ def required(architecture: type[nn.Module], method: str = "__call__") -> dict[st
     }
 
 
-def make_inputs(architecture: type[nn.Module], seed: int = 0, method: str = "__call__") -> list[jax.Array]:
+def make_inputs(
+    architecture: type[nn.Module], seed: int = 0, *, method: str = "__call__", tokens: bool | None = None, **sizes
+) -> list[jax.Array]:
     """Returns an array for each positional input of a method that has no default: tokens (integers), normal numbers
     (floats), all true (booleans).
+
+    `tokens` chooses between a network's tokens and numbers, which is otherwise done by its test variant.
 
     Lengths ("lengths" or "<key>_lengths") are those of sequences without padding.
     """
     rng = np.random.default_rng(seed)
+    tokens = "vocab_size" in architecture.VARIANTS["test"] if tokens is None else tokens
     inputs = []
     for name, parameter in required(architecture, method).items():
-        annotation = pick(parameter.annotation, tokens="vocab_size" in architecture.TINY)
-        shape, kinds = shape_of(annotation), " ".join(annotation.dtypes)
+        annotation = pick(parameter.annotation, tokens)
+        shape, kinds = shape_of(annotation, **sizes), " ".join(annotation.dtypes)
         assert None not in shape, f"{name}: give every letter of {annotation.dim_str!r} a size in SIZES"
         if name.endswith("lengths"):
             inputs.append(np.full(shape, SIZES["length"], np.int32))
@@ -99,7 +112,7 @@ class Tiny:
     """A small model with its variables and inputs. `apply` compiles once for training and once for evaluation."""
 
     def __init__(self, architecture: type[nn.Module], **fields):
-        self.model = architecture(**architecture.TINY | fields)
+        self.model = architecture(**architecture.VARIANTS["test"] | fields)
         self.inputs = make_inputs(architecture)
         self.returns = inspect.signature(architecture.__call__).return_annotation
         self.rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}

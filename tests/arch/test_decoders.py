@@ -26,7 +26,7 @@ class SelfAttention(nn.Module):
     vocab_size: int = 11
     context: int = LENGTH + 4
 
-    TINY: ClassVar[dict] = {"vocab_size": 11}
+    VARIANTS: ClassVar[dict[str, dict]] = {"test": {"vocab_size": 11}}
 
     def setup(self):
         self.embedding, self.positions = nn.Embed(self.vocab_size, 8), nn.Embed(self.context, 8)

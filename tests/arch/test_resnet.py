@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 
 from arch.layers import norm
-from arch.resnet import CifarResNet, OriginalBlock, PreActivationBlock, ResNet, WideResNet
+from arch.resnet import (
+    BasicBlock,
+    Block,
+    BottleneckBlock,
+    CifarResNet,
+    Layers,
+    PreActivationBlock,
+    PreActivationBottleneck,
+    ResNet,
+    WideResNet,
+)
 
 IMAGES = jax.random.uniform(jax.random.key(0), (4, 8, 8, 1))
 
@@ -38,9 +48,8 @@ def outputs(model: nn.Module, train: bool = False):
     [
         (CifarResNet(depth=21), "20"),
         (CifarResNet(depth=1), "8"),
-        (CifarResNet(depth=163, bottleneck=True), "164"),
+        (CifarResNet(depth=163, block=BottleneckBlock), "164"),
         (WideResNet(depth=29), "28"),
-        (ResNet(depth=60), "50"),
     ],
 )
 def test_an_impossible_depth_names_the_nearest(model, nearest):
@@ -53,7 +62,7 @@ def test_an_unknown_shortcut_is_refused():
         parameters(CifarResNet(depth=8, shortcut="D"))
 
 
-@pytest.mark.parametrize("block", [OriginalBlock, PreActivationBlock])
+@pytest.mark.parametrize("block", [BasicBlock, PreActivationBlock])
 def test_projections_are_where_the_option_says(block):
     def projections(option: str) -> int:
         return sum("shortcut_conv" in path for path in parameters(CifarResNet(depth=14, block=block, shortcut=option)))
@@ -61,14 +70,14 @@ def test_projections_are_where_the_option_says(block):
     assert [projections(option) for option in ("none", "A", "B", "C")] == [0, 0, 2, 6]
 
 
-@pytest.mark.parametrize("block", [OriginalBlock, PreActivationBlock])
+@pytest.mark.parametrize("block", [BasicBlock, PreActivationBlock])
 def test_a_plain_network_has_the_same_parameters_and_other_outputs(block):
     plain, residual = (CifarResNet(depth=8, width=4, block=block, shortcut=option) for option in ("none", "A"))
     assert parameters(plain) == parameters(residual)
     assert np.abs(outputs(plain) - outputs(residual)).max() > 1e-3
 
 
-@pytest.mark.parametrize("block", [OriginalBlock, PreActivationBlock])
+@pytest.mark.parametrize("block", [BasicBlock, PreActivationBlock])
 @pytest.mark.parametrize("shortcut", ["A", "none"])
 def test_with_zero_init_only_the_shortcut_is_left(block, shortcut):
     """Then stem, shortcuts and head alone make the output: the stages' kernels do not matter."""
@@ -84,26 +93,24 @@ def test_with_zero_init_only_the_shortcut_is_left(block, shortcut):
 
 
 def test_option_a_subsamples_and_pads_with_zero_channels():
-    block = OriginalBlock(
-        convolutions=((6, 3, 2), (6, 3, 1)),
-        shortcut="A",
+    layers = Layers(
         conv=lambda features, kernel, stride: nn.Conv(
             features, (kernel, kernel), stride, padding=kernel // 2, kernel_init=nn.initializers.zeros
         ),
         norm=functools.partial(norm.identity, train=False),
         activation=nn.relu,
         dropout=functools.partial(nn.Dropout, 0.0, deterministic=True),
-        zero_init=True,
     )
+    block = BasicBlock(width=6, stride=2, layers=layers)
     y, _ = block.init_with_output(jax.random.key(0), IMAGES)
     np.testing.assert_array_equal(y[..., :1], IMAGES[:, ::2, ::2])
     assert y.shape == (4, 4, 4, 6) and not y[..., 1:].any()
 
 
 @pytest.mark.parametrize("shortcut", ["A", "B", "C", "none"])
-@pytest.mark.parametrize("block", [OriginalBlock, PreActivationBlock])
+@pytest.mark.parametrize("block", [BottleneckBlock, PreActivationBottleneck])
 def test_every_combination_computes_bottlenecks_too(block, shortcut):
-    model = CifarResNet(depth=11, width=2, bottleneck=True, block=block, shortcut=shortcut)
+    model = CifarResNet(depth=11, width=2, block=block, shortcut=shortcut)
     assert jax.eval_shape(lambda: outputs(model)).shape == (4, 10)
 
 
@@ -126,4 +133,24 @@ def test_a_batch_normalised_network_does_not_see_the_scale_of_its_kernels():
 
 
 def test_digits_go_through_an_imagenet_network():
-    assert jax.eval_shape(lambda: outputs(ResNet(depth=18, num_classes=10), train=True)).shape == (4, 10)
+    assert jax.eval_shape(lambda: outputs(ResNet(**ResNet.VARIANTS["18"], num_classes=10), train=True)).shape == (4, 10)
+
+
+class Squeezed(Block):
+    """A block of one's own: three convolutions, the middle one narrow."""
+
+    convolutions = 3
+
+    @nn.compact
+    def __call__(self, x):
+        y = self.activation(self.norm()(self.conv(self.width, 3, self.stride)(x)))
+        y = self.activation(self.norm()(self.conv(self.width // 2, 1)(y)))
+        y = self.norm(last=True)(self.conv(self.width, 3)(self.dropout()(y)))
+        return self.activation(y + self.shortcut(x, self.width))
+
+
+def test_a_block_of_ones_own():
+    model = CifarResNet(depth=11, width=4, block=Squeezed, shortcut="B", dropout=0.1)
+    assert jax.eval_shape(lambda: outputs(model, train=True)).shape == (4, 10)
+    kernels = [shape for path, shape in parameters(model).items() if "stage3_block1" in path and "kernel" in path]
+    assert sorted(kernels) == [(1, 1, 8, 16), (1, 1, 16, 8), (3, 3, 8, 16), (3, 3, 8, 16)]

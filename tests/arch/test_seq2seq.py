@@ -10,6 +10,7 @@ import pytest
 from arch.layers.attention import Additive, Dot, General
 from arch.layers.recurrent import GRU, LSTM
 from arch.layers.recurrent_stack import Recurrent
+from arch.layers.recurrent_variants import VariantLSTM
 from arch.seq2seq import Seq2Seq
 
 KEY = jax.random.key(0)
@@ -23,7 +24,11 @@ VARIANTS = {
     "sutskever": {"cell": LSTM, "attention": None, "bidirectional": False, "reverse_source": True, "widths": (6, 5)},
     "cho": {"attention": None, "deep_output": 4},
     "luong dot": {"attention": Dot, **UNIDIRECTIONAL, "widths": (6, 6), "reverse_source": True},
-    "luong general": {"attention": General, "query": "current", "cell": functools.partial(LSTM, layer_norm=True)},
+    "luong general": {
+        "attention": General,
+        "query": "current",
+        "cell": functools.partial(VariantLSTM, layer_norm=True),
+    },
     "luong concat": {"attention": Additive, **UNIDIRECTIONAL, "tied": True},
     "luong feeding": {"attention": General, **UNIDIRECTIONAL, "input_feeding": True, "cell": LSTM, "widths": (6, 5)},
 }

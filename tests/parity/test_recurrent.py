@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arch.layers.recurrent import GRU, LSTM, Elman, ReLUElman
+from arch.layers.recurrent import GRU, LSTM, Elman
 from arch.layers.recurrent_stack import Recurrent
 
 torch = pytest.importorskip("torch")
@@ -17,7 +17,10 @@ LENGTHS = np.array([4, 9, 1, 6], np.int32)
 CLOSE = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
 PEERS = {
     "elman": (Elman, lambda **kwargs: torch.nn.RNN(**kwargs)),
-    "relu": (ReLUElman, lambda **kwargs: torch.nn.RNN(nonlinearity="relu", **kwargs)),
+    "relu": (
+        functools.partial(Elman, activation=jax.nn.relu),
+        lambda **kwargs: torch.nn.RNN(nonlinearity="relu", **kwargs),
+    ),
     "lstm": (LSTM, lambda **kwargs: torch.nn.LSTM(**kwargs)),
     "gru": (GRU, lambda **kwargs: torch.nn.GRU(**kwargs)),
 }

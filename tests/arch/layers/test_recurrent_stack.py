@@ -9,6 +9,7 @@ import pytest
 
 from arch.layers.recurrent import GRU, LSTM
 from arch.layers.recurrent_stack import Recurrent, reverse
+from arch.layers.recurrent_variants import VariantLSTM
 
 KEY = jax.random.key(0)
 LENGTHS = jnp.array([3, 6, 1])
@@ -48,7 +49,7 @@ def test_padding_changes_nothing(bidirectional):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), d_variables, total)
 
 
-@pytest.mark.parametrize("cell", [LSTM, GRU, functools.partial(LSTM, full_gate_recurrence=True)])
+@pytest.mark.parametrize("cell", [LSTM, GRU, functools.partial(VariantLSTM, full_gate_recurrence=True)])
 def test_states_carry_on(cell):
     model = Recurrent(cell=cell, widths=(5, 3))
     variables = jax.jit(functools.partial(model.init, train=False))(KEY, X)
