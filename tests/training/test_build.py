@@ -23,8 +23,10 @@ from training.build import build_model, build_task, build_transform, construct
         ({"name": "resnt.CifarResNet"}, ["config.model.name", "'resnet.CifarResNet'"]),
         ({"name": "resnet.CifarResnet"}, ["config.model.name", "'resnet.CifarResNet'"]),
         ({"name": "CifarResNet"}, ["config.model.name", "'resnet.CifarResNet'"]),
-        ({"name": "resnet.basic"}, ["config.model.name", "does not name a model"]),
+        ({"name": "layers.norm.layer_norm"}, ["config.model.name", "does not name a model"]),
         ({"name": "resnet.CifarResNet", "dept": 20}, ["config.model.dept", "'depth'"]),
+        ({"name": "resnet.WideResNet", "variant": "28-11"}, ["config.model.variant", "'28-10'"]),
+        ({"name": "resnet.BasicBlock", "variant": "18"}, ["config.model.variant", "'18'"]),
         ({"name": "resnet.CifarResNet", "depth": "20"}, ["config.model.depth", "int"]),
         ({"name": "mlp.MLP", "activation": "nn.gellu"}, ["config.model.activation", "'nn.gelu'"]),
         ({"name": "mlp.MLP", "norm": "layers.norm.group_norm(group=2)"}, ["config.model.norm", "groups"]),
@@ -149,3 +151,13 @@ def test_slips_in_augmentations(info, ops, words):
         build_transform(config, info)
     assert all(word in str(refusal.value) for word in words), refusal.value
     assert "\n" not in str(refusal.value)
+
+
+def test_a_variant_gives_fields_that_other_keys_override():
+    """Data override its vocabulary and classes, a call's arguments override the data, and keys override all."""
+    group = ConfigDict({"name": "resnet.ResNet(zero_init=True, width=16)", "variant": 18, "width": 8})
+    model = construct(group, "arch", num_classes=7)
+    assert model.blocks == (2, 2, 2, 2) and model.block is resnet.BasicBlock
+    assert (model.num_classes, model.zero_init, model.width) == (7, True, 8)
+    tiny = construct(ConfigDict({"name": "resnet.WideResNet", "variant": "test"}), "arch", num_classes=7)
+    assert (tiny.num_classes, tiny.depth) == (7, 10)
