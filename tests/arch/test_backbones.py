@@ -43,7 +43,7 @@ def test_features_are_the_captured_intermediates(name):
         (actual,) = captured[stage]
         np.testing.assert_array_equal(actual, expected)
     sizes = [x.shape[1] for x in features.values()]
-    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == len(sizes)
+    assert sizes == sorted(sizes, reverse=True) and sizes[-1] < model.inputs[0].shape[1]
 
 
 @pytest.mark.parametrize("name", BACKBONES)

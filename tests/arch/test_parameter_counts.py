@@ -128,8 +128,8 @@ def test_parameters_are_as_many_as_derived(name):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_every_variant_can_be_built(name):
+def test_variants_without_a_published_number_can_be_built(name):
     architecture = ARCHITECTURES[name]
     assert "test" in architecture.VARIANTS
-    for fields in architecture.VARIANTS.values():
-        assert count(architecture, fields, {}) > 0
+    for variant in set(architecture.VARIANTS) - set(getattr(architecture, "PUBLISHED", {})):
+        assert count(architecture, architecture.VARIANTS[variant], {}) > 0
