@@ -24,7 +24,9 @@ from sklearn.neighbors import KNeighborsClassifier
 import data
 from core import cli
 from core.errors import UserError
-from data.dataset import ArraySplit, Info, Split
+from core.info import Info
+from core.vocabulary import Vocabulary
+from data.dataset import ArraySplit, Split
 from data.preprocess.examples import Batch
 from training.config import validate
 
@@ -58,16 +60,16 @@ def baselines(splits: Splits, info: Info) -> list[Row]:
         raise UserError("data.splits.test is empty: baselines are reported on it")
     kinds = {("past", "future"): _forecasts, ("notes", "notes_mask"): _music, ("tokens", "labels_mask"): _language}
     for keys, fit in kinds.items():
-        if info.shapes.keys() >= set(keys):
+        if info.keys.keys() >= set(keys):
             return list(fit(splits, info))
-    scalars = [key for key, (shape, _) in info.shapes.items() if shape == ()]
+    scalars = [key for key, record in info.keys.items() if record.shape == ()]
     if "label" in scalars:
         return list(_classes(splits, info))
     if "target" in scalars:
         return list(_numbers(splits, info))
-    if info.classes and info.tokenizers:
+    if any(record.role == "tags" for record in info.keys.values()):
         return list(_tags(splits, info))
-    raise UserError(f"no baseline fits {info.name}, whose examples have {', '.join(info.shapes)}")
+    raise UserError(f"no baseline fits {info.name}, whose examples have {', '.join(info.keys)}")
 
 
 def _arrays(splits: Splits) -> dict[str, Batch]:
@@ -103,25 +105,25 @@ def _classes(splits: Splits, info: Info) -> Iterator[Row]:
         return Row(f"{name} (C={c:g})", "accuracy", model.score(inputs["test"], labels["test"]))
 
     yield row("majority class", DummyClassifier(strategy="most_frequent"), labels)
-    if "features" in info.shapes:
+    if "features" in info.keys:
         features = {name: part["features"] for name, part in arrays.items()}
         yield logistic("logistic regression", features)
         yield row("histogram gradient boosting", HistGradientBoostingClassifier(random_state=0), features)
-    if "image" in info.shapes:
-        scale = 255 if info.shapes["image"][1] == "uint8" else 1
+    if "image" in info.keys:
+        scale = 255 if info.keys["image"].dtype == "uint8" else 1
         pixels = {name: part["image"].reshape(len(part["image"]), -1) / scale for name, part in arrays.items()}
         yield row("nearest neighbour of pixels", KNeighborsClassifier(n_neighbors=1), pixels)
         yield logistic("logistic regression on pixels", pixels)
-    for key, (shape, dtype) in info.shapes.items():
-        if f"{key}_lengths" in info.shapes and len(shape) == 1 and np.issubdtype(dtype, np.integer):
+    for key, record in info.keys.items():
+        if f"{key}_lengths" in info.keys and len(record.shape) == 1 and np.issubdtype(record.dtype, np.integer):
             yield logistic(f"TF-IDF of {key}, logistic regression", _tf_idf(key, arrays, info))
 
 
 def _tf_idf(key: str, arrays: Mapping[str, Batch], info: Info) -> Arrays:
-    """Returns weights of words and pairs of words; where nothing was tokenised, every id is a word."""
-    text = info.detokenize(key) or (lambda ids: " ".join(map(str, ids)))
+    """Returns weights of words and pairs of words; without a vocabulary, every id is a word."""
+    vocabulary = info.keys[key].vocabulary or Vocabulary(size=0)
     texts = {
-        name: [text(ids[:n]) for ids, n in zip(part[key], part[f"{key}_lengths"], strict=True)]
+        name: [vocabulary.text(ids[:n]) for ids, n in zip(part[key], part[f"{key}_lengths"], strict=True)]
         for name, part in arrays.items()
     }
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")
@@ -137,7 +139,7 @@ def _numbers(splits: Splits, info: Info) -> Iterator[Row]:
         return float(root_mean_squared_error(targets[split], model.predict(inputs[split])))
 
     yield Row("mean", "rmse", rmse(DummyRegressor().fit(targets["train"], targets["train"]), targets))
-    if "features" in info.shapes:
+    if "features" in info.keys:
         features = {name: part["features"].astype(np.float64) for name, part in arrays.items()}
         alpha, ridge = _chosen(
             lambda alpha: Ridge(alpha).fit(features["train"], targets["train"]),
@@ -150,11 +152,13 @@ def _numbers(splits: Splits, info: Info) -> Iterator[Row]:
 
 
 def _tags(splits: Splits, info: Info) -> Iterator[Row]:
-    arrays, tokens = _arrays(splits), list(info.tokenizers)[-1]
-    tags = next(key for key in info.shapes if f"{key}_lengths" in info.shapes and key not in info.tokenizers)
+    arrays = _arrays(splits)
+    tokens, tags = (
+        [key for key, record in info.keys.items() if record.role == role][-1] for role in ("tokens", "tags")
+    )
     known = {name: part[f"{tags}_mask"] > 0 for name, part in arrays.items()}
     words, answers = ({name: part[key][known[name]] for name, part in arrays.items()} for key in (tokens, tags))
-    counts = np.zeros((info.vocabulary_size(tokens), len(info.classes)), np.int64)
+    counts = np.zeros((info.keys[tokens].vocabulary.size, info.keys[tags].num_classes), np.int64)
     np.add.at(counts, (words["train"], answers["train"]), 1)
     commonest = counts.sum(0).argmax()
     yield Row("commonest class", "accuracy", float(np.mean(answers["test"] == commonest)))
@@ -226,8 +230,8 @@ def running_text(windows: Batch) -> Int[np.ndarray, "n"]:
 
 def _language(splits: Splits, info: Info) -> Iterator[Row]:
     texts = {name: running_text(part) for name, part in _arrays(splits).items()}
-    vocabulary = info.vocabulary_size("tokens") or 1 + max(int(text.max()) for text in texts.values())
-    model = NGrams(texts["train"], max(ORDERS), vocabulary)
+    size = info.keys["tokens"].num_classes or 1 + max(int(text.max()) for text in texts.values())
+    model = NGrams(texts["train"], max(ORDERS), size)
 
     def bits(order: int, split: str = "test") -> float:  # the first token of a text is no label
         return float(-np.log2(model.probabilities(texts[split], order)[1:]).mean())
@@ -244,7 +248,7 @@ Forecast = Callable[[Float[np.ndarray, "b p c"]], Float[np.ndarray, "b h c"]]
 
 
 def _forecasts(splits: Splits, info: Info) -> Iterator[Row]:
-    (window, channels), (horizon, _) = info.shapes["past"][0], info.shapes["future"][0]
+    (window, channels), (horizon, _) = info.keys["past"].shape, info.keys["future"].shape
 
     def repeated(steps: Float[np.ndarray, "b s c"]) -> Float[np.ndarray, "b h c"]:
         return steps[:, np.arange(horizon) % steps.shape[1]]

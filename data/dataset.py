@@ -1,8 +1,8 @@
 """A data set by name -> its splits, ready to be batched, and what is known of it."""
 
-import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,12 +13,13 @@ from tokenizers import Tokenizer
 
 from core import names
 from core.errors import UserError, nearest
-from data.info import Info
+from core.info import Info, Key
+from core.vocabulary import Vocabulary
 from data.preprocess import audio, tags, text
 from data.preprocess import columns as tables
 from data.preprocess.examples import Batch, Convert, collect, flatten, is_string, stack
 from data.preprocess.text import Columns, Texts
-from data.preprocess.tokenizers import Fit
+from data.preprocess.tokenizers import Fit, vocabulary
 from data.preprocess.windows import ForecastSplit
 from data.sources import files
 from data.sources.source import Source, resolve
@@ -27,6 +28,16 @@ from data.sources.tfds import Official
 # t: time steps of a series, c: its channels
 
 SAMPLE = 2048  # examples of a streamed training split, evenly spaced, that its statistics are computed of
+ROLES = {
+    "image": "image",
+    "bbox": "boxes",
+    "features": "features",
+    "frames": "frames",
+    "past": "series",
+    "future": "series",
+    "label": "label",
+    "target": "target",
+}  # of the keys whose name determines them
 OWN_FILES = {"csv": files.csv, "parquet": files.parquet, "folder": files.folder, "npz": files.npz}
 
 
@@ -135,7 +146,7 @@ def _load_table(
     splits = {
         split: ArraySplit({"features": tables.encode(state, frame)} | answers[split]) for split, frame in frames.items()
     }
-    return splits, _info(config.name, splits, splits["train"].arrays, classes, state)
+    return splits, _info(config.name, splits, splits["train"].arrays, {"label": classes}, state={"table": state})
 
 
 def _target_column(config: ConfigDict, train: pd.DataFrame) -> str | None:
@@ -177,8 +188,8 @@ def _load_text(
         running = {split: part[config.text[0]] for split, part in texts.items()}
         windows, tokenizer = text.windows(recipe, running, *sizes)
         splits = {split: ArraySplit(arrays) for split, arrays in windows.items()}
-        info = _info(config.name, splits, splits["train"].arrays, ())
-        return splits, dataclasses.replace(info, tokenizers={"tokens": tokenizer.to_str()})
+        vocabularies = dict.fromkeys(("tokens", "labels"), vocabulary(tokenizer))
+        return splits, _info(config.name, splits, splits["train"].arrays, vocabularies=vocabularies)
     references = {split: part.pop(config.references) for split, part in texts.items() if config.references}
     if config.tags:
         classes = tags.number(columns, config.tags, source.names.get(config.tags, ()))
@@ -198,9 +209,11 @@ def _load_text(
         for split, ids in text.encode_lines(fitted[config.text[-1]], references).items():
             arrays[split][config.references] = ids
     splits = {split: ArraySplit(values) for split, values in arrays.items()}
-    classes = classes if config.tags else _classes(splits, classes)
-    info = _info(config.name, splits, splits["train"].arrays, classes)
-    return splits, dataclasses.replace(info, tokenizers={key: value.to_str() for key, value in fitted.items()})
+    named = {config.tags: classes} if config.tags else {"label": _classes(splits, classes)}
+    vocabularies = {key: vocabulary(tokenizer) for key, tokenizer in fitted.items()}
+    if config.references:
+        vocabularies[config.references] = vocabularies[config.text[-1]]
+    return splits, _info(config.name, splits, splits["train"].arrays, named, vocabularies)
 
 
 def _tagged(config: ConfigDict, tokenizer: Tokenizer, texts: Texts, columns: Columns) -> Columns:
@@ -260,8 +273,8 @@ def _load_series(config: ConfigDict, source: Source, specs: Mapping[str, str]) -
         split: ForecastSplit(((values - mean) / std).astype(np.float32), config.window, config.horizon)
         for split, values in series.items()
     }
-    info = _info(config.name, splits, splits["train"].batch(np.arange(1)), ())
-    return splits, dataclasses.replace(info, statistics={"series": {"mean": mean.tolist(), "std": std.tolist()}})
+    statistics = {key: {"mean": mean.tolist(), "std": std.tolist()} for key in ("past", "future")}
+    return splits, _info(config.name, splits, splits["train"].batch(np.arange(1)), statistics=statistics)
 
 
 def _one_series(name: str, source: Source, spec: str) -> Float32[np.ndarray, "t c"]:
@@ -279,12 +292,14 @@ def _load_examples(config: ConfigDict, source: Source, specs: Mapping[str, str])
         splits: dict[str, Split] = {name: StreamSplit(values, convert) for name, values in examples.items()}
         sample = splits["train"].batch(_spread(len(examples["train"]), SAMPLE))
         _check_scalars(sample)
-        return splits, _info(config.name, splits, sample, source.classes)
+        classes = {**source.names, "label": source.classes}
+        return splits, _info(config.name, splits, sample, classes, source.vocabularies)
     columns = {name: collect(values, np.arange(len(values)), convert) for name, values in examples.items()}
     lengths = _lengths(columns, source.ragged, source.images)
     splits = {name: ArraySplit(stack(values, lengths)) for name, values in columns.items()}
     _check_scalars(splits["train"].arrays)
-    return splits, _info(config.name, splits, splits["train"].arrays, _classes(splits, source.classes))
+    classes = {**source.names, "label": _classes(splits, source.classes)}
+    return splits, _info(config.name, splits, splits["train"].arrays, classes, source.vocabularies)
 
 
 def _check_scalars(arrays: Batch) -> None:
@@ -331,16 +346,38 @@ def _classes(splits: Mapping[str, ArraySplit], names: tuple[str, ...]) -> tuple[
 
 
 def _info(
-    name: str, splits: Mapping[str, Split], train: Batch, classes: tuple[str, ...], table: list[dict] | None = None
+    name: str,
+    splits: Mapping[str, Split],
+    train: Batch,
+    classes: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    vocabularies: Mapping[str, Vocabulary] = MappingProxyType({}),
+    statistics: Mapping[str, dict[str, Any]] = MappingProxyType({}),
+    state: Mapping[str, Any] = MappingProxyType({}),
 ) -> Info:
-    shapes = {key: (values.shape[1:], values.dtype.name) for key, values in train.items()}
-    statistics = {}
-    if "image" in train and train["image"].ndim == 4:
-        statistics["image"] = _image_statistics(train["image"])
-    if "target" in train and train["target"].ndim == 1:
-        target = train["target"].astype(np.float64)
-        statistics["target"] = {"mean": float(target.mean()), "std": float(target.std()) or 1.0}
-    return Info(name, {split: len(values) for split, values in splits.items()}, shapes, classes, statistics, table)
+    """Returns the description of a set, given examples of the training split and the facts of single keys."""
+    keys = {}
+    for key, values in train.items():
+        role = "tokens" if key in vocabularies else _role(key) or ("tags" if key in classes else "")
+        facts = statistics.get(key) or _statistics(key, values)
+        shape, dtype = values.shape[1:], values.dtype.name
+        keys[key] = Key(shape, dtype, role, tuple(classes.get(key, ())), vocabularies.get(key), facts)
+    return Info(name, {split: len(values) for split, values in splits.items()}, keys, dict(state))
+
+
+def _role(key: str) -> str:
+    companions = {"_mask": "mask", "_lengths": "lengths"}
+    by_name = ROLES.get(key.rpartition("/")[2], "")
+    return next((role for ending, role in companions.items() if key.endswith(ending)), by_name)
+
+
+def _statistics(key: str, values: np.ndarray) -> dict[str, Any]:
+    """Returns mean and deviation of images and of numbers to predict."""
+    if key == "image" and values.ndim == 4:
+        return _image_statistics(values)
+    if key == "target" and values.ndim == 1:
+        target = values.astype(np.float64)
+        return {"mean": float(target.mean()), "std": float(target.std()) or 1.0}
+    return {}
 
 
 def _image_statistics(images: np.ndarray) -> dict[str, list[float]]:

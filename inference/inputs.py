@@ -3,17 +3,18 @@
 import dataclasses
 import inspect
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
+import data.preprocess.encode
 from core import names
 from core.errors import UserError, nearest
-from data.dataset import Info
+from core.info import Info
 from data.preprocess import audio
 from data.preprocess.examples import stack
+from tasks.task import Task
 
 READ_FROM_FILES = ("image", "features", "frames")  # batch keys
 TABLES = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
@@ -27,13 +28,14 @@ class Inputs:
     batch: dict[str, np.ndarray]
 
 
-def encode(config: ConfigDict, info: Info, task: Any, files: list[str], lines: list[str]) -> Inputs:
+def encode(config: ConfigDict, info: Info, task: Task, files: list[str], lines: list[str]) -> Inputs:
     """Returns files (images, tables, sounds) or lines of text as the run was trained on them.
 
     Raises UserError for what cannot be read, or is of another kind than the run reads.
     """
-    key = getattr(task, "conditions", task.inputs)[0]
-    reads_text = key in info.tokenizers
+    key = task.conditions[0]
+    vocabulary = info.keys[key].vocabulary
+    reads_text = bool(vocabulary and vocabulary.tokenizer)
     if reads_text and config.data.window:
         raise UserError(f"this run is a language model of {info.name}: give --prompt, and no files or lines")
     if not reads_text and key not in READ_FROM_FILES:
@@ -44,7 +46,7 @@ def encode(config: ConfigDict, info: Info, task: Any, files: list[str], lines: l
         wanted = "lines of text on standard input" if reads_text else "files"
         raise UserError(f"this run was trained on {info.name}, of which it reads {key!r}: give {wanted}")
     if lines:
-        return _masked(lines, info.encode_text(key, lines, words=bool(config.data.tags)))
+        return _masked(lines, data.preprocess.encode.encode_text(info, key, lines, words=bool(config.data.tags)))
     for text in files:
         _check_file(text)
     if config.data.audio:
@@ -75,11 +77,11 @@ def _check_file(text: str) -> None:
 def _encode_file(info: Info, text: str) -> tuple[list[str], dict[str, np.ndarray]]:
     path = Path(text)
     if path.suffix not in TABLES:
-        return [text], info.encode(path)
+        return [text], data.preprocess.encode.encode(info, path)
     try:
         frame = TABLES[path.suffix](path)
     except Exception as error:  # pandas and pyarrow raise anything for a broken file
         raise UserError(f"{text} cannot be read as {path.suffix}: {error}") from error
     if frame.empty:
         raise UserError(f"{text} has no rows")
-    return [f"{text}:{row}" for row in range(1, len(frame) + 1)], info.encode(frame)
+    return [f"{text}:{row}" for row in range(1, len(frame) + 1)], data.preprocess.encode.encode(info, frame)

@@ -4,9 +4,7 @@ import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,12 +16,12 @@ from ml_collections import ConfigDict
 
 from arch.layers.decoder import Decoder
 from core.errors import UserError
+from core.info import Info
 from data.augment.transform import Transform
-from data.dataset import Info
-from data.preprocess.tokenizers import SPECIALS
+from data.preprocess.encode import encode_text
 from inference.inputs import Inputs, encode
 from reporting import attention as attention_figures
-from tasks.text import as_text
+from tasks.task import Task
 from training import build
 from training.checkpoint import read_best
 from training.decoding import generate, sample
@@ -39,7 +37,7 @@ class Trained:
 
     config: ConfigDict
     info: Info
-    task: Any
+    task: Task
     model: nn.Module
     transform: Transform
     variables: PyTree
@@ -87,12 +85,11 @@ def predict(workdir: str, files: list[str], lines: list[str] | None = None) -> P
     Raises UserError for a workdir without a checkpoint, an unreadable input, or one that the run was not trained on.
     """
     run = load(workdir)
-    generates = getattr(run.task, "generates", False)
 
     @jax.jit
     def apply(variables, batch):
         batch = run.transform(None, batch)
-        if generates:
+        if run.task.generates:
             decoded = generate(run.model, variables, run.task, batch, capture=("attention",))
             arrays = {"prediction": decoded.tokens, "lengths": decoded.lengths, "score": decoded.score}
             return arrays | decoded.captured
@@ -108,29 +105,11 @@ def predict(workdir: str, files: list[str], lines: list[str] | None = None) -> P
             part = {key: np.resize(x, (BATCH, *x.shape[1:])) for key, x in part.items()}
         pieces.append({key: np.asarray(x)[:count] for key, x in apply(run.variables, part).items()})
     outputs = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
-    rows = [
-        {"input": name} | _readable({key: x[i] for key, x in outputs.items()}, run, inputs, i)
-        for i, name in enumerate(inputs.names)
-    ]
+    rows = []
+    for i, name in enumerate(inputs.names):
+        example, prediction = ({key: x[i] for key, x in arrays.items()} for arrays in (inputs.batch, outputs))
+        rows.append({"input": name} | run.task.row(example, prediction, run.info))
     return Predictions(run, inputs, outputs, rows)
-
-
-def _readable(outputs: dict, run: Trained, inputs: Inputs, i: int) -> dict:
-    """Returns one input's prediction in the words of the data set."""
-    prediction, classes = outputs["prediction"], run.info.classes
-    if "probability" in outputs:
-        probability = dict(zip(classes, map(float, outputs["probability"]), strict=True))
-        return {"prediction": classes[int(prediction)], "probability": probability}
-    if getattr(run.task, "detokenize", None):
-        return {"prediction": as_text(prediction[None], run.task.detokenize)[0]}
-    if prediction.ndim and classes and prediction.dtype.kind in "iu":  # a class a position
-        key, batch = run.task.inputs[0], inputs.batch
-        if f"{key}_starts" in batch:  # or a word
-            prediction = prediction[batch[f"{key}_starts"][i]]
-        elif f"{key}_lengths" in batch:
-            prediction = prediction[: batch[f"{key}_lengths"][i]]
-        return {"prediction": [classes[int(index)] for index in prediction]}
-    return {"prediction": prediction.tolist()}
 
 
 def complete(
@@ -142,20 +121,21 @@ def complete(
     """
     run = load(workdir)
     key = run.task.inputs[0]
-    if not (run.config.data.window and key in run.info.tokenizers and isinstance(run.model, Decoder)):
+    vocabulary = run.info.keys[key].vocabulary
+    if not (run.config.data.window and vocabulary and isinstance(run.model, Decoder)):
         raise UserError(f"--prompt: {run.config.model.name} of --workdir {workdir} is no language model")
     if not prompt:
         raise UserError("--prompt is empty: begin with at least one character")
-    encoded = run.info.encode_text(key, [prompt])
+    encoded = encode_text(run.info, key, [prompt])
     conditions = [jnp.asarray(encoded[name]) for name in (key, f"{key}_lengths")]
     options = {"length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p}
-    specials = range(len(SPECIALS))  # a running text has none
+    specials = vocabulary.special  # a running text has none
 
     @jax.jit
     def write(variables):
         return sample(run.model, variables, conditions, rng=jax.random.key(seed), suppress=specials, **options).tokens
 
-    return prompt + run.info.detokenize(key)(np.asarray(write(run.variables)[0]))
+    return prompt + vocabulary.text(np.asarray(write(run.variables)[0]))
 
 
 def draw_attention(path: str, predictions: Predictions) -> None:
@@ -167,18 +147,13 @@ def draw_attention(path: str, predictions: Predictions) -> None:
     attention = [x for path, x in outputs.items() if path.split("/")[-1] == "attention"]
     if not attention:
         raise UserError(f"--attention: {run.config.model.name} does not attend to its input")
-    words = _each(run.task.detokenize, outputs["prediction"][0, : outputs["lengths"][0]])
+    words = [run.task.vocabulary.token(index) for index in outputs["prediction"][0, : outputs["lengths"][0]]]
     weights, key = attention[-1][0, : len(words)], run.task.conditions[0]
-    if key in run.info.tokenizers:
-        source = _each(run.info.detokenize(key), batch[key][0, : batch[f"{key}_lengths"][0]])
+    if vocabulary := run.info.keys[key].vocabulary:
+        source = [vocabulary.token(index) for index in batch[key][0, : batch[f"{key}_lengths"][0]]]
         attention_figures.over_words(path, source, words, weights[:, : len(source)])
     else:
         attention_figures.over_image(path, batch[key][0], words, weights)
-
-
-def _each(detokenize: Callable, tokens: np.ndarray) -> list[str]:
-    """Returns the text of every single token, the name of a special one."""
-    return [SPECIALS[i] if i < len(SPECIALS) else detokenize([i]).strip() or "␣" for i in tokens.tolist()]
 
 
 def line(row: dict, most: int = 5) -> str:

@@ -10,9 +10,11 @@ import numpy as np
 from jaxtyping import Int
 
 from core.errors import UserError, nearest
+from core.info import Info
 from reporting import figures
 from reporting.drawing import Figure
 from reporting.figures import run as run_figures
+from tasks.task import Task
 
 # m: chosen examples
 
@@ -29,8 +31,8 @@ class Shown:
         run: the run itself, for figures of any run.
     """
 
-    task: Any
-    info: Any
+    task: Task
+    info: Info
     batch: Callable[[Int[np.ndarray, " m"]], dict[str, np.ndarray]]
     arrays: Mapping[str, np.ndarray]
     history: Sequence[Mapping[str, Any]] = ()
@@ -38,20 +40,20 @@ class Shown:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes."""
-        return tuple(self.info.classes)
+        """Names of the classes of a classification."""
+        return self.task.classes
 
     def images(self) -> list[str]:
         """Returns the inputs that are images."""
-        return [key for key in self.task.inputs if key == "image"]
+        return [key for key in self.task.inputs if self.info.keys[key].role == "image"]
 
     def texts(self) -> list[str]:
         """Returns the inputs that are texts."""
-        return [key for key in self.task.inputs if key in self.info.tokenizers]
+        return [key for key in self.task.inputs if self.info.keys[key].role == "tokens"]
 
     def text(self, key: str, tokens: Int[np.ndarray, " t"]) -> str:
         """Returns the text of an example's tokens."""
-        return self.info.detokenize(key)(tokens)
+        return self.info.keys[key].vocabulary.text(tokens)
 
 
 def draw(shown: Shown) -> list[Figure]:

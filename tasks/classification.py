@@ -1,76 +1,164 @@
-"""Classification: one label an example."""
+"""Classification: one label per example, or one per position."""
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from einops import reduce
+from jaxtyping import Array, Float, Int
 from sklearn import metrics as sk
 
-from tasks.shapes import check_rank
+from core.info import Info
+from tasks.task import Score, Task
 
-# b: batch, k: classes
+# b: batch, positions: none, tokens or pixels; scored: the same after the shift; k: classes
 
 
 @dataclasses.dataclass(frozen=True)
-class Classification:
-    """Softmax cross-entropy on `label` [b], with label smoothing (Szegedy 2016, arXiv 1512.00567, section 7).
+class Classification(Task):
+    """Softmax cross-entropy in nats on `target` [b, *positions], averaged over all positions with their weights.
 
-    A batch that was mixed (mixup, CutMix) has `mixed_label` [b] and `mix_weight` [b], the weight of `label`.
+    Weights are masks [b, *positions] times the mask of examples: 1 counts, 0 does not, fractions are allowed. A batch
+    of mixed examples (mixup, CutMix) has `mixed_label` [b] and `mix_weight` [b], the weight of `target`.
+
+    Attributes:
+        target: batch key of the labels.
+        shift: output i predicts the label at position i + shift of the second axis.
+        loss_mask: batch key; "" is `<target>_mask` if the batch has it, otherwise every position counts.
+        metric_mask: batch key for the accuracies; "" is the same as the loss.
+        label_smoothing: weight of the uniform distribution in the training loss (Szegedy 2016, arXiv 1512.00567,
+            section 7). Metrics use the labels alone.
+        classes: names of the classes; () is the data set's, filled in by `bind`.
     """
 
-    inputs: tuple[str, ...] = ("image",)  # batch keys, in the order of the model's arguments
+    inputs: tuple[str, ...] = ("image",)
+    target: str = "label"
+    shift: int = 0
+    loss_mask: str = ""
+    metric_mask: str = ""
     label_smoothing: float = 0.0
+    classes: tuple[str, ...] = ()
 
-    needs = ("label",)
-    figures = ("confusion_matrix", "image_mistakes", "text_mistakes")
+    figures: ClassVar[tuple[str, ...]] = ("confusion_matrix", "image_mistakes", "text_mistakes")
 
-    def outputs_width(self, info) -> int:
-        """Returns the width of the model's head for a data set with this `info`."""
-        return len(info.classes)
+    def __post_init__(self):
+        if self.shift < 0:
+            raise ValueError(f"shift must be 0 or more, not {self.shift}")
 
-    def targets(self, logits: Float[Array, "b k"], batch: Mapping) -> Float[Array, "b k"]:
-        """Returns the distribution over classes that each example is trained towards."""
-        check_rank(batch, "label", 1)
-        targets = jax.nn.one_hot(batch["label"], logits.shape[-1])
-        if "mixed_label" in batch:
-            weight = batch["mix_weight"][:, None]
-            targets = weight * targets + (1 - weight) * jax.nn.one_hot(batch["mixed_label"], logits.shape[-1])
-        return optax.smooth_labels(targets, self.label_smoothing)
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(filter(None, (self.target, self.loss_mask, self.metric_mask)))
 
-    def example_loss(self, logits: Float[Array, "b k"], batch: Mapping) -> Float[Array, " b"]:
-        logits = logits.astype(jnp.float32)
-        return optax.softmax_cross_entropy(logits, self.targets(logits, batch))
+    @property
+    def metric_names(self) -> frozenset[str]:
+        two_classes = {"roc_auc"} if len(self.classes) == 2 else set()
+        return super().metric_names | {"accuracy", "macro_f1"} | two_classes
 
-    def loss(self, logits: Float[Array, "b k"], batch: Mapping) -> tuple[Array, Array]:
-        """Returns the (sum, weight) of the cross-entropy in nats."""
-        return jnp.sum(self.example_loss(logits, batch) * batch["mask"]), jnp.sum(batch["mask"])
+    def bind(self, info: Info) -> "Task":
+        return dataclasses.replace(self, classes=self.classes or info.keys[self.target].classes)
 
-    def metrics(self, logits: Float[Array, "b k"], batch: Mapping) -> dict:
-        """Returns accuracy as (sum, weight), and per example prediction, label, loss and probabilities."""
-        check_rank(batch, "label", 1)
-        correct = (jnp.argmax(logits, -1) == batch["label"]) * batch["mask"]
-        return {
-            "accuracy": (jnp.sum(correct), jnp.sum(batch["mask"])),
-            "label": batch["label"],
-            "loss": self.example_loss(logits, batch),
-            **self.predict(logits),
-        }
+    def output_size(self, info: Info) -> int:
+        """Returns the number of classes, or the size of the target's vocabulary."""
+        return info.keys[self.target].num_classes
 
-    def predict(self, logits: Float[Array, "b k"]) -> dict:
-        """Returns what a user asks of new examples: the class and the probability of each."""
-        logits = logits.astype(jnp.float32)
-        return {"prediction": jnp.argmax(logits, -1), "probability": jax.nn.softmax(logits)}
+    def labels(self, batch: Mapping) -> Int[Array, "b *scored"]:
+        """Returns the labels of the scored positions."""
+        return self._shifted(batch[self.target])
 
-    def summary(self, gathered: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Returns the metrics that are no means over examples, from all examples' `metrics` arrays: ROC-AUC (two
-        classes), macro F1.
+    def position_weights(self, batch: Mapping, mask: str) -> Float[Array, "b *scored"]:
+        """Returns the weight of every scored position, read from `batch[mask]`; 0 in padding."""
+        target = batch[self.target]
+        positions = batch.get(mask or f"{self.target}_mask", jnp.ones(target.shape))
+        examples = jnp.expand_dims(batch["mask"], range(1, target.ndim))
+        return self._shifted(positions).astype(jnp.float32) * examples
+
+    def scored(self, logits: Float[Array, "b *positions k"], batch: Mapping) -> Float[Array, "b *scored k"]:
+        """Returns the float32 logits that predict `labels`. Raises ValueError if the shapes do not fit."""
+        shape = self.labels(batch).shape
+        scored = logits[:, : shape[1]] if len(shape) > 1 else logits
+        if scored.shape[:-1] != shape:
+            raise ValueError(
+                f"{self.target!r} has the shape {batch[self.target].shape}, which does not fit logits {logits.shape}"
+            )
+        return scored.astype(jnp.float32)
+
+    def weights(self, batch: Mapping) -> dict[str, Float[Array, ""]]:
+        """Returns the summed weight of all positions."""
+        return {"loss": jnp.sum(self.position_weights(batch, self.loss_mask))}
+
+    def score(self, logits: Float[Array, "b *positions k"], batch: Mapping) -> Score:
+        """Returns cross-entropy and accuracy; per example the loss without smoothing, summed over positions, and its
+        weight. Without positions also label, prediction and probabilities: a map per example is not gathered.
         """
-        label, probability = gathered["label"], gathered["probability"]
-        result = {"macro_f1": float(sk.f1_score(label, gathered["prediction"], average="macro"))}
+        scored, labels = self.scored(logits, batch), self.labels(batch)
+        weights = self.position_weights(batch, self.loss_mask)
+        metric_weights = self.position_weights(batch, self.metric_mask or self.loss_mask)
+        nats = cross_entropy(scored, labels, weights)
+        correct = jnp.argmax(scored, -1) == labels
+        arrays = {"loss": _per_example(nats * weights), "weight": _per_example(weights)}
+        if labels.ndim == 1:
+            arrays |= {"label": labels, **self.predict(logits)}
+        return Score(
+            losses={"loss": jnp.sum(self._training_loss(scored, nats, weights, batch) * weights)},
+            metrics={"accuracy": (jnp.sum(correct * metric_weights), jnp.sum(metric_weights))},
+            arrays=arrays,
+        )
+
+    def predict(self, logits: Float[Array, "b *positions k"]) -> dict[str, Array]:
+        """Returns the most probable classes; for one class per example also the probability of each."""
+        prediction = {"prediction": jnp.argmax(logits, -1)}
+        return prediction | ({"probability": jax.nn.softmax(logits.astype(jnp.float32))} if logits.ndim == 2 else {})
+
+    def summary(self, arrays: Mapping[str, np.ndarray], examples: Any) -> dict[str, float]:
+        """Returns macro F1 and, for two classes, ROC-AUC; nothing where there are positions."""
+        if "probability" not in arrays:
+            return {}
+        label, probability = arrays["label"], arrays["probability"]
+        result = {"macro_f1": float(sk.f1_score(label, arrays["prediction"], average="macro"))}
         if probability.shape[-1] == 2 and len(np.unique(label)) == 2 and np.isfinite(probability).all():
             result["roc_auc"] = float(sk.roc_auc_score(label, probability[:, 1]))
         return result
+
+    def row(self, example: Mapping[str, np.ndarray], prediction: Mapping[str, np.ndarray], info: Info) -> dict:
+        """Returns the class's name and the probability of each class; the numbers of classes where there are
+        positions.
+        """
+        if "probability" not in prediction:
+            return super().row(example, prediction, info)
+        name = info.keys[self.target].name
+        probability = {name(index): float(value) for index, value in enumerate(prediction["probability"])}
+        return {"prediction": name(prediction["prediction"]), "probability": probability}
+
+    def _shifted(self, x: Array | np.ndarray) -> Array:
+        return jnp.asarray(x[:, self.shift :] if self.shift else x)
+
+    def _training_loss(
+        self,
+        logits: Float[Array, "b *scored k"],
+        nats: Float[Array, "b *scored"],
+        weights: Float[Array, "b *scored"],
+        batch: Mapping,
+    ) -> Float[Array, "b *scored"]:
+        """Returns the loss of every position, with the second label of mixed examples and label smoothing."""
+        if "mixed_label" in batch:
+            share = batch["mix_weight"]
+            nats = share * nats + (1 - share) * cross_entropy(logits, batch["mixed_label"], weights)
+        if self.label_smoothing:
+            uniform = -jnp.mean(jax.nn.log_softmax(logits), -1)  # cross-entropy with the uniform distribution
+            nats = (1 - self.label_smoothing) * nats + self.label_smoothing * uniform
+        return nats
+
+
+def cross_entropy(
+    logits: Float[Array, "*b k"], labels: Int[Array, "*b"], weights: Float[Array, "*b"]
+) -> Float[Array, "*b"]:
+    """Returns -log p(label) in nats. Labels of weight 0 may hold any number."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(weights > 0, labels, 0))
+
+
+def _per_example(x: Float[Array, "b *scored"]) -> Float[Array, " b"]:
+    return reduce(x, "b ... -> b", "sum")

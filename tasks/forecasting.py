@@ -1,77 +1,69 @@
-"""Forecasting: the numbers that follow a stretch of a time series."""
+"""Forecasting: the values that follow a window of a time series."""
 
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import ClassVar
 
 import jax.numpy as jnp
-import numpy as np
 from einops import reduce
 from jaxtyping import Array, Float
 
-from tasks.shapes import check_rank
+from core.info import Info
+from tasks.task import Score, Task, check_rank
 
 # b: batch, p: steps of the past, h: steps of the future (the horizon), c: channels
 
-Outputs = Float[Array, "b h c"] | Float[Array, "b numbers"]  # numbers = h * c, a step's channels side by side
+Outputs = Float[Array, "b h c"] | Float[Array, "b numbers"]  # numbers = h * c, the channels of a step side by side
 
 
 @dataclasses.dataclass(frozen=True)
-class Forecasting:
-    """Mean squared error over all steps and channels of `target` [b, h, c].
+class Forecasting(Task):
+    """Mean squared error over all steps and channels of `target` [b, h, c], in the units of the batch.
 
-    Values are compared as the batch has them: the literature's errors (from Zhou 2021, arXiv 2012.07436, on) are of
-    series standardised by the mean and deviation of the training split's channels, and so is the data.
+    The literature (from Zhou 2021, arXiv 2012.07436, on) reports errors of series standardised by the mean and
+    deviation of the training split's channels; the data set provides them so. The first input is the past [b, p, c].
     """
 
-    inputs: tuple[str, ...] = ("past",)  # batch keys, in the order of the model's arguments; first the past [b, p, c]
+    inputs: tuple[str, ...] = ("past",)
     target: str = "future"
 
-    figures = ("forecasts",)
+    figures: ClassVar[tuple[str, ...]] = ("forecasts",)
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def keys(self) -> tuple[str, ...]:
         return (self.target,)
 
-    def outputs_width(self, info) -> int:
-        """Returns the width of the head of a model that answers with one vector: h * c."""
-        return math.prod(info.shapes[self.target][0])
+    @property
+    def metric_names(self) -> frozenset[str]:
+        return super().metric_names | {"mse", "mae", "persistence_mse"}
+
+    def output_size(self, info: Info) -> int:
+        """Returns h * c, for a model that returns one vector."""
+        return math.prod(info.keys[self.target].shape)
 
     def errors(self, outputs: Outputs, batch: Mapping) -> Float[Array, "b h c"]:
-        """Returns prediction - truth, 0 in examples that are padding."""
+        """Returns prediction - truth, 0 in padding. Raises TypeError or ValueError if shapes do not fit."""
         check_rank(batch, self.target, 3)
         future = jnp.asarray(batch[self.target], jnp.float32)
         return (outputs.astype(jnp.float32).reshape(future.shape) - future) * batch["mask"][:, None, None]
 
-    def loss(self, outputs: Outputs, batch: Mapping) -> tuple[Array, Array]:
-        """Returns the (sum, weight) of the squared error, over all numbers."""
-        return jnp.sum(self.errors(outputs, batch) ** 2), self._numbers(batch)
+    def weights(self, batch: Mapping) -> dict[str, Float[Array, ""]]:
+        """Returns the number of forecast values."""
+        return {"loss": jnp.sum(batch["mask"]) * math.prod(batch[self.target].shape[1:])}
 
-    def metrics(self, outputs: Outputs, batch: Mapping) -> dict:
-        """Returns as (sum, weight) squared and absolute error, and the squared error of repeating the last value of the
-        past, where it has the target's channels; per example the forecast and its mean squared error.
+    def score(self, outputs: Outputs, batch: Mapping) -> Score:
+        """Returns squared and absolute error, and the squared error of a forecast that repeats the last value of the
+        past, where past and future have the same channels; per example the mean squared error.
         """
-        errors, numbers = self.errors(outputs, batch), self._numbers(batch)
-        result = {
-            "mse": (jnp.sum(errors**2), numbers),
-            "mae": (jnp.sum(jnp.abs(errors)), numbers),
-            "loss": reduce(errors**2, "b h c -> b", "mean"),
-            **self.predict(outputs),
-        }
+        errors, numbers = self.errors(outputs, batch), self.weights(batch)["loss"]
+        metrics = {"mse": (jnp.sum(errors**2), numbers), "mae": (jnp.sum(jnp.abs(errors)), numbers)}
         last = jnp.asarray(batch[self.inputs[0]])[:, -1:]
         if last.shape[2:] == batch[self.target].shape[2:]:
             repeated = self.errors(jnp.broadcast_to(last, batch[self.target].shape), batch)
-            result["persistence_mse"] = (jnp.sum(repeated**2), numbers)
-        return result
+            metrics["persistence_mse"] = (jnp.sum(repeated**2), numbers)
+        return Score({"loss": jnp.sum(errors**2)}, metrics, {"loss": reduce(errors**2, "b h c -> b", "mean")})
 
-    def predict(self, outputs: Outputs) -> dict:
+    def predict(self, outputs: Outputs) -> dict[str, Array]:
         """Returns the forecast, in the model's shape."""
         return {"prediction": outputs.astype(jnp.float32)}
-
-    def summary(self, gathered: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Returns nothing: all metrics are sums."""
-        del gathered
-        return {}
-
-    def _numbers(self, batch: Mapping) -> Float[Array, ""]:
-        return jnp.sum(batch["mask"]) * math.prod(batch[self.target].shape[1:])

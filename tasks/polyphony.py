@@ -1,85 +1,74 @@
-"""Polyphonic music: which of all keys sound at the next time step."""
+"""Polyphonic music: the set of keys that sound at the next time step."""
 
 import dataclasses
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float
 
-from tasks.shapes import check_rank
+from core.info import Info
+from tasks.task import Score, Task
 
 # b: batch, t: time steps, s: predicted steps, t - 1, n: keys, 88 of a piano
 
 
 @dataclasses.dataclass(frozen=True)
-class Polyphony:
+class Polyphony(Task):
     """Negative log-likelihood of the next step of `target` [b, t, n] (1 sounds, 0 does not), the keys independent of
-    each other given what sounded before: summed over keys, averaged over the steps of all pieces.
+    each other given the past: summed over keys, averaged over the steps of all pieces.
 
     The measure of Boulanger-Lewandowski 2012 (arXiv 1206.6392), Chung 2014 (arXiv 1412.3555) and Bai 2018 (arXiv
-    1803.01271), whose code is followed in that the first step is given and not predicted. Steps that are padding
-    (`<target>_mask` [b, t] is 0) count nothing.
+    1803.01271). As in Bai's code, the first step is given and not predicted. `<target>_mask` [b, t] is 0 in padding.
     """
 
-    inputs: tuple[str, ...] = ("notes", "notes_lengths")  # batch keys, in the order of the model's arguments
+    inputs: tuple[str, ...] = ("notes", "notes_lengths")
     target: str = "notes"
 
-    figures = ()
-
     @property
-    def needs(self) -> tuple[str, ...]:
+    def keys(self) -> tuple[str, ...]:
         return self.target, f"{self.target}_mask"
 
-    def outputs_width(self, info) -> int:
-        """Returns the width of the model's head: one output a key."""
-        return info.shapes[self.target][0][-1]
+    @property
+    def metric_names(self) -> frozenset[str]:
+        return super().metric_names | {"nll", "accuracy"}
 
-    def _scored(
-        self, logits: Float[Array, "b t n"], batch: Mapping
-    ) -> tuple[Float[Array, "b s n"], Float[Array, "b s n"], Float[Array, "b s"]]:
-        """Returns the logits of all predicted steps, what sounds in them, and what they weigh."""
-        check_rank(batch, self.target, 3)
-        notes, mask = (jnp.asarray(batch[key], jnp.float32)[:, 1:] for key in self.needs)
-        return logits[:, :-1].astype(jnp.float32), notes, mask * batch["mask"][:, None]
+    def output_size(self, info: Info) -> int:
+        """Returns the number of keys."""
+        return info.keys[self.target].shape[-1]
 
-    def step_loss(
-        self, logits: Float[Array, "b t n"], batch: Mapping
-    ) -> tuple[Float[Array, "b s"], Float[Array, "b s"]]:
-        """Returns each step's weighted loss in nats, and the weights."""
-        scored, notes, weights = self._scored(logits, batch)
-        return jnp.sum(optax.sigmoid_binary_cross_entropy(scored, notes), -1) * weights, weights
+    def step_weights(self, batch: Mapping) -> Float[Array, "b s"]:
+        """Returns 1 for every predicted step, 0 for padding."""
+        return jnp.asarray(batch[f"{self.target}_mask"], jnp.float32)[:, 1:] * batch["mask"][:, None]
 
-    def loss(self, logits: Float[Array, "b t n"], batch: Mapping) -> tuple[Array, Array]:
-        """Returns the (sum, weight) of the loss in nats, over steps; output i answers for step i + 1."""
-        nats, weights = self.step_loss(logits, batch)
-        return jnp.sum(nats), jnp.sum(weights)
+    def weights(self, batch: Mapping) -> dict[str, Float[Array, ""]]:
+        """Returns the number of predicted steps."""
+        return {"loss": jnp.sum(self.step_weights(batch))}
 
-    def metrics(self, logits: Float[Array, "b t n"], batch: Mapping) -> dict:
-        """Returns as (sum, weight) the loss under the literature's name, `nll`, and the frame-level accuracy TP / (TP +
-        FP + FN) of Bay 2009 ("Evaluation of multiple-F0 estimation and tracking systems"), a key being predicted
-        where its probability is above 1/2; per example the loss summed over steps, and their number.
+    def score(self, logits: Float[Array, "b t n"], batch: Mapping) -> Score:
+        """Returns the loss in nats, also under the literature's name `nll`, and the frame-level accuracy TP / (TP + FP
+        + FN) of Bay 2009 ("Evaluation of multiple-F0 estimation and tracking systems"), where a key is predicted if its
+        probability is above 1/2; per example the loss summed over steps, and the number of steps.
         """
-        scored, notes, weights = self._scored(logits, batch)
-        nats, _ = self.step_loss(logits, batch)
+        notes = jnp.asarray(batch[self.target], jnp.float32)
+        if logits.shape != notes.shape:
+            raise ValueError(f"{self.target!r} has the shape {notes.shape}, but logits have {logits.shape}")
+        scored, notes, weights = logits[:, :-1].astype(jnp.float32), notes[:, 1:], self.step_weights(batch)
+        nats = jnp.sum(optax.sigmoid_binary_cross_entropy(scored, notes), -1) * weights
         predicted, true = scored > 0, notes > 0.5
-        return {
-            "nll": (jnp.sum(nats), jnp.sum(weights)),
-            "accuracy": (_count(predicted & true, weights), _count(predicted | true, weights)),
-            "loss": jnp.sum(nats, axis=1),
-            "weight": jnp.sum(weights, axis=1),
-        }
+        return Score(
+            losses={"loss": jnp.sum(nats)},
+            metrics={
+                "nll": (jnp.sum(nats), jnp.sum(weights)),
+                "accuracy": (_count(predicted & true, weights), _count(predicted | true, weights)),
+            },
+            arrays={"loss": jnp.sum(nats, axis=1), "weight": jnp.sum(weights, axis=1)},
+        )
 
-    def predict(self, logits: Float[Array, "b t n"]) -> dict:
-        """Returns the probability that each key sounds at the step after each."""
+    def predict(self, logits: Float[Array, "b t n"]) -> dict[str, Array]:
+        """Returns the probability of each key at the step after each."""
         return {"prediction": jax.nn.sigmoid(logits.astype(jnp.float32))}
-
-    def summary(self, gathered: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Returns nothing: all metrics are sums."""
-        del gathered
-        return {}
 
 
 def _count(keys: Bool[Array, "b s n"], weights: Float[Array, "b s"]) -> Float[Array, ""]:

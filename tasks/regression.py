@@ -1,63 +1,81 @@
-"""Regression: one number an example."""
+"""Regression: one number per example."""
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from jaxtyping import Array, Float
 from sklearn import metrics as sk
 
-from tasks.shapes import check_rank
+from core.info import Info
+from tasks.task import Score, Task, check_rank
 
 # b: batch
 
 
 @dataclasses.dataclass(frozen=True)
-class Regression:
-    """Squared error on `target` [b], standardised by the training split's mean and deviation; metrics in the
-    target's own units.
+class Regression(Task):
+    """Squared error on `target` [b], standardised by the training split's mean and deviation.
+
+    Metrics are in the target's own units.
+
+    Attributes:
+        mean, std: of the target; None is the training split's, filled in by `bind`.
     """
 
-    inputs: tuple[str, ...] = ("features",)  # batch keys, in the order of the model's arguments
-    mean: float = 0.0  # filled from the training split
-    std: float = 1.0
+    inputs: tuple[str, ...] = ("features",)
+    target: str = "target"
+    mean: float | None = None
+    std: float | None = None
 
-    needs = ("target",)
-    figures = ("predicted_against_true",)
+    figures: ClassVar[tuple[str, ...]] = ("predicted_against_true",)
 
-    def outputs_width(self, info) -> int:
-        """Returns the width of the model's head."""
-        del info
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.target,)
+
+    @property
+    def metric_names(self) -> frozenset[str]:
+        return super().metric_names | {"mae", "mse", "rmse", "r2"}
+
+    def bind(self, info: Info) -> "Task":
+        statistics = {"mean": 0.0, "std": 1.0} | info.keys[self.target].statistics
+        chosen = {"mean": self.mean, "std": self.std}
+        filled = {name: float(statistics[name]) for name, value in chosen.items() if value is None}
+        return dataclasses.replace(self, **filled)
+
+    def output_size(self, info: Info) -> int:
+        """Returns 1."""
         return 1
 
-    def loss(self, outputs: Float[Array, "b 1"], batch: Mapping) -> tuple[Array, Array]:
-        """Returns the (sum, weight) of the squared standardised error."""
-        check_rank(batch, "target", 1)
-        error = outputs[:, 0].astype(jnp.float32) - (batch["target"] - self.mean) / self.std
-        return jnp.sum(error**2 * batch["mask"]), jnp.sum(batch["mask"])
+    def weights(self, batch: Mapping) -> dict[str, Float[Array, ""]]:
+        """Returns the number of examples."""
+        return {"loss": jnp.sum(jnp.asarray(batch["mask"], jnp.float32))}
 
-    def metrics(self, outputs: Float[Array, "b 1"], batch: Mapping) -> dict:
-        """Returns the mean absolute error as (sum, weight), and per example prediction, target and loss (squared
-        error).
+    def score(self, outputs: Float[Array, "b 1"], batch: Mapping) -> Score:
+        """Returns the squared standardised error and the mean absolute error; per example prediction, target and
+        squared error.
         """
-        check_rank(batch, "target", 1)
+        check_rank(batch, self.target, 1)
+        mask, target = (jnp.asarray(batch[key], jnp.float32) for key in ("mask", self.target))
         prediction = self.predict(outputs)["prediction"]
-        error = prediction - batch["target"]
-        return {
-            "mae": (jnp.sum(jnp.abs(error) * batch["mask"]), jnp.sum(batch["mask"])),
-            "prediction": prediction,
-            "target": batch["target"],
-            "loss": error**2,
-        }
+        error = prediction - target
+        return Score(
+            losses={"loss": jnp.sum((self._numbers(outputs) - (target - self.mean) / self.std) ** 2 * mask)},
+            metrics={"mae": (jnp.sum(jnp.abs(error) * mask), jnp.sum(mask))},
+            arrays={"prediction": prediction, "target": target, "loss": error**2},
+        )
 
-    def predict(self, outputs: Float[Array, "b 1"]) -> dict:
+    def predict(self, outputs: Float[Array, "b 1"]) -> dict[str, Array]:
         """Returns the prediction in the target's units."""
-        return {"prediction": outputs[:, 0].astype(jnp.float32) * self.std + self.mean}
+        return {"prediction": self._numbers(outputs) * self.std + self.mean}
 
-    def summary(self, gathered: Mapping[str, np.ndarray]) -> dict[str, float]:
+    def summary(self, arrays: Mapping[str, np.ndarray], examples: Any) -> dict[str, float]:
         """Returns the mean squared error, its root and R2 over all examples."""
-        target, prediction = gathered["target"], gathered["prediction"]
+        target, prediction = arrays["target"], arrays["prediction"]
         if not np.isfinite(prediction).all():
             return dict.fromkeys(("mse", "rmse", "r2"), float("nan"))
         return {
@@ -65,3 +83,6 @@ class Regression:
             "rmse": float(sk.root_mean_squared_error(target, prediction)),
             "r2": float(sk.r2_score(target, prediction)),
         }
+
+    def _numbers(self, outputs: Float[Array, "b 1"]) -> Float[Array, " b"]:
+        return rearrange(outputs.astype(jnp.float32), "b 1 -> b")

@@ -11,9 +11,10 @@ from ml_collections import ConfigDict
 from core import names
 from core.calls import parse
 from core.errors import UserError, nearest
+from core.info import Info
 from data.augment import ops as augment
 from data.augment.transform import Transform
-from data.dataset import Info
+from tasks.task import Task
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -63,34 +64,28 @@ def _variant(cls: type, name: str | int | None, where: str) -> dict[str, Any]:
     return dict(variants[str(name)])
 
 
-def build_task(config: ConfigDict, info: Info) -> Any:
-    """Returns the task, with the target's mean and deviation of the training split, the names of the classes, and what
-    makes text of its tokens.
-    Raises UserError if the data lacks what it reads.
-    """
-    target = info.statistics.get("target", {"mean": 0.0, "std": 1.0})
-    statistics = {"mean": float(target["mean"]), "std": float(target["std"])}
-    task = construct(config.task, "tasks", classes=tuple(info.classes), **statistics)
-    if getattr(task, "detokenize", ()) is None:
-        task = dataclasses.replace(task, detokenize=info.detokenize(task.target))
-    for key in (*task.inputs, *task.needs):
-        if key not in info.shapes:
-            what = "config.task.inputs names" if key in task.inputs else f"config.task.name {config.task.name} needs"
-            raise UserError(f"{what} {key!r}, but examples of {info.name} have: {', '.join(info.shapes)}")
-    return task
+def build_task(config: ConfigDict, info: Info) -> Task:
+    """Returns the task, bound to the data set. Raises UserError if the data set lacks a key or fact that it reads."""
+    task = construct(config.task, "tasks")
+    if not isinstance(task, Task):
+        raise UserError(f"config.task.name {config.task.name!r} is not a Task of tasks/task.py")
+    for key in (*task.inputs, *task.keys):
+        if key not in info.keys:
+            user = "config.task.inputs" if key in task.inputs else f"config.task.name {config.task.name}"
+            raise UserError(f"{user} needs {key!r}, but examples of {info.name} have: {', '.join(info.keys)}")
+    return task.bind(info)
 
 
-def build_model(config: ConfigDict, task: Any, info: Info) -> nn.Module:
+def build_model(config: ConfigDict, task: Task, info: Info) -> nn.Module:
     """Returns the model.
 
-    Unless the config sets them, the fields `num_classes`, `vocab_size` and `target_vocab_size` (of the first input and
-    the target, where they are text) and `bos_id` are filled in.
+    Unless the config sets them, the fields `num_classes`, `vocab_size` (of the first input) and `bos_id` are filled in.
     """
-    tokens = {"vocab_size": task.inputs[0], "target_vocab_size": getattr(task, "target", "")}
-    sizes = {field: size for field, key in tokens.items() if (size := info.vocabulary_size(key)) is not None}
-    if getattr(task, "generates", False):
-        sizes["bos_id"] = task.begin
-    model = construct(config.model, "arch", num_classes=task.outputs_width(info), **sizes)
+    vocabulary = info.keys[task.inputs[0]].vocabulary
+    derived = {"vocab_size": vocabulary.size} if vocabulary else {}
+    if task.generates:
+        derived["bos_id"] = task.vocabulary.bos
+    model = construct(config.model, "arch", num_classes=task.output_size(info), **derived)
     if not isinstance(model, nn.Module):
         raise UserError(f"config.model.name {config.model.name!r} is no Flax module")
     return model
@@ -100,7 +95,7 @@ def build_transform(config: ConfigDict, info: Info) -> Transform:
     """Returns preprocessing with the training split's statistics and the augmentations of `augment.ops`."""
     ops = tuple(names.call(augment, text, "config.augment.ops") for text in config.augment.ops)
     try:
-        return Transform(ops, info.statistics)
+        return Transform(ops, {key: record.statistics for key, record in info.keys.items() if record.statistics})
     except ValueError as error:
         raise UserError(f"config.augment.ops: {error}") from error
 

@@ -15,7 +15,7 @@ sequences have ended.
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -27,6 +27,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from arch.layers.decoder import Cache
 from core.errors import UserError
+from tasks.task import Task
 
 # b: batch, k: size of the vocabulary, l: decoded positions, n: beams.
 
@@ -52,10 +53,10 @@ class Decoded(NamedTuple):
 Step = Callable[[Array, PyTree], tuple[Array, PyTree, dict[str, Array]]]
 
 
-def generate(model: nn.Module, variables: PyTree, task: Any, batch: Mapping, capture: Sequence[str] = ()) -> Decoded:
-    """Returns the model's output for each example of a batch, decoded as the task (`tasks.generation`) prescribes."""
+def generate(model: nn.Module, variables: PyTree, task: Task, batch: Mapping, capture: Sequence[str] = ()) -> Decoded:
+    """Returns the model's output for each example of a batch, decoded as the task, which `generates`, prescribes."""
     conditions = [batch[name] for name in task.conditions]
-    arguments = {"length": task.max_length, "eos_id": task.end, "capture": capture}
+    arguments = {"length": task.max_length, "eos_id": task.vocabulary.eos, "capture": capture}
     if task.beams == 1:
         return greedy(model, variables, conditions, **arguments)
     beams = {"beams": task.beams, "length_penalty": task.length_penalty}

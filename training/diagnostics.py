@@ -2,8 +2,6 @@
 1211.5063).
 """
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -15,6 +13,7 @@ from jaxtyping import Array, Float
 from arch.layers.norm import statistics_over
 from arch.layers.watch import WATCHED
 from data.augment.transform import Transform
+from tasks.task import Task
 from training.state import State
 from training.step import Batch, stream_key
 
@@ -26,7 +25,7 @@ def gradient_norms(
     batch: Batch,
     *,
     model: nn.Module,
-    task: Any,
+    task: Task,
     transform: Transform,
     sync_batchnorm: bool = True,
     axis_name: str | None = None,
@@ -39,6 +38,8 @@ def gradient_norms(
     """
     device = lax.axis_index(axis_name) if axis_name else 0
     batch = transform(stream_key(state.rng, state.step, "augment", device), batch)
+    weights = task.weights(batch)
+    weights = lax.psum(weights, axis_name) if axis_name else weights
     rngs = {"dropout": stream_key(state.rng, state.step, "dropout", device)}
 
     def apply(variables, mutable):
@@ -47,20 +48,20 @@ def gradient_norms(
             return model.apply({**variables, **state.mutable}, *inputs, train=True, rngs=rngs, mutable=mutable)
 
     def loss(variables):
-        return task.loss(apply(variables, list(state.mutable))[0], batch)
+        losses = task.score(apply(variables, list(state.mutable))[0], batch).losses
+        return task.total({term: total / jnp.maximum(weights[term], 1e-8) for term, total in losses.items()})
 
     _, changed = jax.eval_shape(lambda: apply({"params": state.params}, [*state.mutable, WATCHED]))
     watched = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), changed.get(WATCHED, {}))
-    grads, weight = jax.grad(loss, has_aux=True)({"params": state.params} | ({WATCHED: watched} if watched else {}))
+    grads = jax.grad(loss)({"params": state.params} | ({WATCHED: watched} if watched else {}))
     squares = {
         TIME + "/".join(path): jnp.sum(jnp.square(x), axis=(0, *range(2, x.ndim)))
         for path, x in flatten_dict(grads.get(WATCHED, {})).items()
     }
     params = grads["params"]
     if axis_name:
-        params, squares, weight = lax.psum((params, squares, weight), axis_name)
+        params, squares = lax.psum((params, squares), axis_name)
     layers: dict[str, list[Array]] = {}
     for path, x in flatten_dict(params).items():
         layers.setdefault(LAYER + ("/".join(path[:-1]) or path[0]), []).append(x)
-    norms = {name: optax.tree.norm(leaves) for name, leaves in layers.items()}
-    return {name: x / weight for name, x in (norms | jax.tree.map(jnp.sqrt, squares)).items()}
+    return {name: optax.tree.norm(leaves) for name, leaves in layers.items()} | jax.tree.map(jnp.sqrt, squares)

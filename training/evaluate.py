@@ -11,12 +11,13 @@ from data.batches import eval_batches, eval_order
 from data.buckets import bucketed
 from data.dataset import Split
 from training.run import Run
+from training.step import mean_metrics
 
 
 def evaluate(
     run: Run, step: Callable, variables: PyTree, split: Split
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Returns the metrics of a split, and the task's per-example arrays [n, ...] in the order of the split.
+    """Returns the metrics of a split, and the task's arrays per example [n, ...] in the order of the split.
 
     Arrays that are longer in some buckets than in others are padded with zeros.
 
@@ -24,7 +25,7 @@ def evaluate(
       step: the compiled `run.eval_step()`.
       variables: placed on the devices.
     """
-    split = bucketed(split, run.splits["train"], run.config.data.buckets)
+    examples, split = split, bucketed(split, run.splits["train"], run.config.data.buckets)
     hosts = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     batches = eval_batches(split, batch_size=run.eval_batch_size, workers=run.config.data.workers, **hosts)
     sums: dict[str, np.ndarray] = collections.defaultdict(lambda: np.zeros(2))
@@ -46,9 +47,7 @@ def evaluate(
         collect()
     order = eval_order(split)
     arrays = {name: _in_order(parts, order) for name, parts in pieces.items()}
-    metrics = {name: float(total / weight) for name, (total, weight) in sums.items()}
-    metrics |= run.task.summary(arrays)
-    return metrics | (run.task.generation_summary(arrays) if "generated" in arrays else {}), arrays
+    return mean_metrics(run.task, sums) | run.task.summary(arrays, examples), arrays
 
 
 def _in_order(parts: list[np.ndarray], order: Int64[np.ndarray, "n"]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The loop: train, log, evaluate, save; go on where a killed run stopped, bit for bit."""
 
 import collections
+import functools
 import math
 import time
 
@@ -19,6 +20,7 @@ from training.display import Display
 from training.evaluate import evaluate
 from training.run import Run
 from training.state import State
+from training.step import mean_metrics
 from training.stop import Stop
 from training.workdir import Workdir
 
@@ -37,7 +39,7 @@ class Trainer:
         self.under_way = collections.deque()  # metrics still on the device
         self.window: list[dict[str, list[float]]] = []  # metrics of the steps since the last log, read
         self.best = NO_BEST
-        self.eval_step, self.gradient_norms = run.eval_step(), run.gradient_norms()
+        self.eval_step, self.gradient_norms = functools.cache(run.eval_step), run.gradient_norms()
 
     def restore(self) -> tuple[State, int]:
         """Returns the state to go on from and its step: the newest checkpoint, or a fresh state."""
@@ -134,7 +136,7 @@ class Trainer:
         first = step - len(self.under_way) + 1
         for number, metrics in enumerate(self.run.parallel.read(list(self.under_way)), first):
             self.window.append({name: [float(total), float(weight)] for name, (total, weight) in metrics.items()})
-            for name in ("loss", "grad_norm"):
+            for name in (*self.run.task.coefficients, "grad_norm"):
                 if not math.isfinite(self.window[-1][name][0]):
                     kept = self.checkpoints.manager.latest_step()
                     where = f"the last good checkpoint is of step {kept}" if kept else "no checkpoint was saved before"
@@ -143,7 +145,7 @@ class Trainer:
 
     def _log(self, step: int, examples_per_second: float, waited: float) -> None:
         sums = {name: np.sum([row[name] for row in self.window], 0) for name in self.window[-1]}
-        metrics = {name: float(total / weight) for name, (total, weight) in sums.items()}
+        metrics = mean_metrics(self.run.task, sums)
         metrics["learning_rate"] = float(self.schedule(step - 1))
         metrics |= {"examples_per_second": examples_per_second, "data_wait": waited}
         self.window = []
@@ -187,10 +189,11 @@ class Trainer:
         self, state: PyTree, names: list[str], final: bool = False
     ) -> tuple[Results, dict[str, dict[str, np.ndarray]]]:
         """Returns metrics and per-example arrays of the named splits, and with them of the averaged weights
-        ("test_ema"). The `final` evaluation is also of what the model writes by itself, which takes longer.
+        ("test_ema"). The `final` evaluation also generates sequences, which takes longer, as does every evaluation if
+        `checkpoint.best` needs them.
         """
         results, arrays = {}, {}
-        step = self.run.eval_step(generates=True) if final and self.run.generates else self.eval_step
+        step = self.eval_step(self.run.task.generates and (final or self.run.best_is_generated))
         for name in names:
             versions = {name: state.variables} | ({f"{name}_ema": state.ema} if state.ema is not None else {})
             for label, variables in versions.items():

@@ -7,15 +7,16 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from ml_collections import ConfigDict
 
 import data
 from core.errors import UserError, nearest
+from core.info import Info
 from data.augment.transform import Transform
 from data.buckets import bucketed
-from data.dataset import Info, Split
+from data.dataset import Split
+from tasks.task import Task
 from training import build, diagnostics
 from training import config as config_lib
 from training import optimizer as optimizer_lib
@@ -31,7 +32,7 @@ class Run:
     config: ConfigDict
     splits: dict[str, Split]
     info: Info
-    task: Any
+    task: Task
     model: nn.Module
     transform: Transform
     optimizer: optax.GradientTransformation
@@ -80,25 +81,25 @@ class Run:
         return self.parallel.compile_eval(functools.partial(diagnostics.gradient_norms, **parts))
 
     def eval_step(self, generates: bool = False):
-        """Returns the compiled eval step; one that `generates` also has the model write its outputs by itself."""
+        """Returns the compiled eval step; if `generates`, the model also generates sequences."""
         parts = {"model": self.model, "task": self.task, "transform": self.transform, "generates": generates}
         return self.parallel.compile_eval(functools.partial(eval_step, **parts, axis_name=self.parallel.axis_name))
 
     @property
-    def generates(self) -> bool:
-        """Whether the task compares what the model writes by itself."""
-        return getattr(self.task, "generates", False)
+    def best_is_generated(self) -> bool:
+        """Whether `checkpoint.best` names a metric of generated sequences."""
+        return self.config.checkpoint.best.partition("/")[2] in self.task.generated_metrics
 
 
 def example_batch(info: Info, size: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns shapes and types of a batch from the host."""
     shapes = {
-        key: jax.ShapeDtypeStruct((size, *shape), jnp.dtype(dtype)) for key, (shape, dtype) in info.shapes.items()
+        key: jax.ShapeDtypeStruct((size, *record.shape), jnp.dtype(record.dtype)) for key, record in info.keys.items()
     }
     return shapes | {"mask": jax.ShapeDtypeStruct((size,), jnp.float32)}
 
 
-def model_inputs(task: Any, transform: Transform, info: Info) -> tuple[jax.ShapeDtypeStruct, ...]:
+def model_inputs(task: Task, transform: Transform, info: Info) -> tuple[jax.ShapeDtypeStruct, ...]:
     """Returns shapes and types of one example's model inputs, after preprocessing."""
     batch = jax.eval_shape(functools.partial(transform, None), example_batch(info))
     return tuple(batch[name] for name in task.inputs)
@@ -126,7 +127,7 @@ def build_run(config: ConfigDict, data_dir: str | None) -> Run:
     return Run(config, splits, info, task, model, transform, optimizer, parallel, steps)
 
 
-def _check_shapes(config: ConfigDict, model: nn.Module, task: Any, transform: Transform, info: Info) -> Any:
+def _check_shapes(config: ConfigDict, model: nn.Module, task: Task, transform: Transform, info: Info) -> Any:
     """Returns the shapes of the parameters, by running initialisation, augmentation and evaluation on shapes alone."""
     inputs = model_inputs(task, transform, info)
     shown = ", ".join(f"{name} {x.shape[1:]}" for name, x in zip(task.inputs, inputs, strict=True))
@@ -146,7 +147,7 @@ def _check_shapes(config: ConfigDict, model: nn.Module, task: Any, transform: Tr
     except Exception as error:
         raise UserError(f"config.augment.ops {config.augment.ops} fail on {shown}: {_first_line(error)}") from error
     try:
-        sums, arrays = jax.eval_shape(
+        _, arrays = jax.eval_shape(
             lambda v, b: eval_step(v, b, model=model, task=task, transform=transform), variables, batch
         )
     except Exception as error:
@@ -159,13 +160,9 @@ def _check_shapes(config: ConfigDict, model: nn.Module, task: Any, transform: Tr
                 f"config.task.name {config.task.name!r}: metric {key!r} has the shape {array.shape} for 2 examples"
             )
     metric = config.checkpoint.best.partition("/")[2]
-    if config.checkpoint.best:
-        made_up = {key: np.resize(np.arange(2), x.shape).astype(x.dtype) for key, x in arrays.items()}
-        names = {*sums, *task.summary(made_up)}
-        if metric not in names:
-            raise UserError(
-                f"config.checkpoint.best {config.checkpoint.best!r}: no metric {metric!r}: {nearest(metric, names)}"
-            )
+    if config.checkpoint.best and metric not in task.metric_names:
+        hint = nearest(metric, task.metric_names)
+        raise UserError(f"config.checkpoint.best {config.checkpoint.best!r}: unknown metric {metric!r}: {hint}")
     return variables["params"]
 
 

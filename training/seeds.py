@@ -30,7 +30,7 @@ from training.loop import NO_BEST, Results
 from training.parallel import AHEAD
 from training.run import Run, build_run
 from training.state import State
-from training.step import train_step
+from training.step import mean_metrics, train_step
 from training.stop import Stop
 from training.workdir import Workdir
 
@@ -152,7 +152,7 @@ class Seeds:
         """Returns the metrics of one run on the named splits, as `training.loop.Trainer.evaluate`."""
         run, own = self.run, self.one(state, place)
         versions = run.parallel.place({"": own.variables} | ({"_ema": own.ema} if own.ema is not None else {}))
-        step = self._eval_steps[final and run.generates]
+        step = self._eval_steps[final and run.task.generates]
         return {
             f"{name}{ending}": evaluate(run, step, variables, run.splits[name])[0]
             for name in names
@@ -272,7 +272,7 @@ class Trainer:
         for number, metrics in enumerate(jax.device_get(list(self.under_way)), first):
             self.window.append({name: [x.tolist() for x in pair] for name, pair in metrics.items()})
             for place in range(len(self.seeds.configs)):
-                for name in ("loss", "grad_norm"):
+                for name in (*self.seeds.run.task.coefficients, "grad_norm"):
                     value = metrics[name][0][place]
                     if place not in self.diverged and not np.isfinite(value):
                         self.diverged[place] = f"step {number}: {name} is {value}; the runs trained with it went on"
@@ -285,7 +285,9 @@ class Trainer:
         speed = {"examples_per_second": examples_per_second, "data_wait": waited}
         rows = []
         for place, workdir in self.sound.items():
-            metrics = {name: float(total[place] / weight[place]) for name, (total, weight) in sums.items()}
+            metrics = mean_metrics(
+                self.seeds.run.task, {name: (total[place], weight[place]) for name, (total, weight) in sums.items()}
+            )
             rows.append(metrics | {"learning_rate": float(self.schedules[place](step - 1))} | speed)
             workdir.log(step, "train", rows[-1])
         self.window = []

@@ -1,12 +1,13 @@
 """THE step: one function for every architecture, task, device count and accumulation.
 
-Losses and gradients are summed over examples, microbatches and devices and divided once by the summed weight, so every
-layout of the same batch gives the same update. Only this file and `training.parallel` know of more than one device.
+The denominator of each loss term is summed over microbatches and devices before the forward pass. Every microbatch
+then computes its part of the whole batch's loss, and gradients add up, so that every layout of the same batch gives the
+same update. Only this file and `training.parallel` know about more than one device.
 """
 
+import functools
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,6 +19,7 @@ from jax import lax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from arch.layers.norm import statistics_over
+from tasks.task import Task
 from training.decoding import generate
 from training.state import CARRY, State, averaged
 
@@ -39,7 +41,7 @@ def train_step(
     batch: Batch,
     *,
     model: nn.Module,
-    task: Any,
+    task: Task,
     optimizer: optax.GradientTransformation,
     transform: Callable | None = None,
     accumulate: int = 1,
@@ -47,7 +49,7 @@ def train_step(
     sync_batchnorm: bool = True,
     axis_name: str | None = None,
 ) -> tuple[State, Sums]:
-    """Returns the next state and the step's metrics as (sum, weight).
+    """Returns the next state and the step's metrics as (sum, weight), each loss term among them.
 
     Args:
       batch: arrays [b, ...]; under a mapped axis, this device's part of the batch. b must divide by `accumulate`.
@@ -60,33 +62,34 @@ def train_step(
     """
     device = lax.axis_index(axis_name) if axis_name else 0
     together = accumulate > 1 and sync_batchnorm and "batch_stats" in state.mutable
-    axes = ((axis_name,) if axis_name else ()) + ((MICROBATCH,) if together else ())
+    axes = (axis_name,) * bool(axis_name) + (MICROBATCH,) * together
+    key = functools.partial(stream_key, state.rng, state.step)
 
-    def loss(params, mutable, microbatch, index) -> tuple[Array, tuple[Array, Sums, PyTree]]:
-        def key(stream):
-            return stream_key(state.rng, state.step, stream, device, index)
+    def prepared(microbatch, index):
+        return transform(key("augment", device, index), microbatch) if transform else microbatch
 
-        if transform is not None:
-            microbatch = transform(key("augment"), microbatch)
+    def loss(params, mutable, microbatch, index) -> tuple[Array, tuple[PyTree, PyTree]]:
+        microbatch = prepared(microbatch, index)
         with statistics_over(axes if sync_batchnorm else ()):
             outputs, mutable = model.apply(
                 {"params": params, **mutable},
                 *(microbatch[name] for name in task.inputs),
                 train=True,
-                rngs={"dropout": key("dropout")},
+                rngs={"dropout": key("dropout", device, index)},
                 mutable=list(mutable),
             )
-        total, weight = task.loss(outputs, microbatch)
-        metrics = {"loss": (total, weight), **_sums(task.metrics(outputs, microbatch))}
-        return total, (weight, metrics, mutable)
+        losses, metrics, _ = task.score(outputs, microbatch)
+        part = task.total({term: total / jnp.maximum(weights[term], 1e-8) for term, total in losses.items()})
+        return part, ((losses, metrics), mutable)
 
-    gradient = _summed_gradient(loss, accumulate, together)
-    (_, (weight, metrics, mutable)), grads = gradient(state.params, state.mutable, batch)
+    weights = _weights(task, prepared, batch, accumulate)
+    weights = lax.psum(weights, axis_name) if axis_name else weights
+    gradient = _together if together else _one_by_one
+    grads, (losses, metrics), mutable = gradient(loss, state.params, state.mutable, batch, accumulate)
     if axis_name:
-        weight, metrics, grads = lax.psum((weight, metrics, grads), axis_name)
-        if "batch_stats" in mutable:  # the same on every device when BatchNorm is synchronised, else their mean
-            mutable = {**mutable, "batch_stats": lax.pmean(mutable["batch_stats"], axis_name)}
-    grads = jax.tree.map(lambda g: g / jnp.maximum(weight, 1e-8), grads)
+        grads, losses, metrics = lax.psum((grads, losses, metrics), axis_name)
+        mutable = _averaged_over_devices(mutable, axis_name)
+    metrics = {term: (losses[term], weights[term]) for term in losses} | metrics
     metrics["grad_norm"] = (optax.tree.norm(grads), jnp.ones(()))
 
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -99,56 +102,84 @@ def train_step(
     return State(state.step + 1, params, mutable, opt_state, ema, state.rng), metrics
 
 
-def _summed_gradient(loss: Callable, accumulate: int, together: bool) -> Callable:
-    """Returns the value-and-gradient of `loss` summed over `accumulate` microbatches, with summed weight and
-    metrics. The memory of each row in the collection CARRY goes with its microbatch. If `together`, microbatches are
-    mapped along the axis MICROBATCH; otherwise they are scanned.
-    """
-
-    def split(tree):
-        return jax.tree.map(lambda x: rearrange(x, "(micro b) ... -> micro b ...", micro=accumulate), tree)
-
-    def merge(tree):
-        return jax.tree.map(lambda x: rearrange(x, "micro b ... -> (micro b) ..."), tree)
-
-    def carried(mutable):
-        """Returns what belongs to rows, which are split, and what they share."""
-        rows = {name: mutable[name] for name in mutable if name == CARRY}
-        return rows, {name: mutable[name] for name in mutable if name != CARRY}
-
-    def add_up(stacked):
-        return jax.tree.map(lambda x: x.sum(0), stacked)
-
-    def whole(params, mutable, batch):
-        return loss(params, mutable, batch, 0)
-
-    def part(params, shared, indexed):
-        rows, batch, index = indexed
-        total, (weight, metrics, mutable) = loss(params, {**shared, **rows}, batch, index)
-        return total, (weight, metrics, *carried(mutable))
-
-    def side_by_side(params, mutable, batch):
-        rows, shared = carried(mutable)
-        mapped = jax.vmap(part, in_axes=(None, None, 0), axis_name=MICROBATCH)
-        total, (*sums, rows, shared) = mapped(params, shared, (*split((rows, dict(batch))), jnp.arange(accumulate)))
-        return add_up(total), (*add_up(sums), {**jax.tree.map(lambda x: x[0], shared), **merge(rows)})
-
-    def one_by_one(params, mutable, batch):
-        def body(loop, indexed):
-            shared, grads = loop
-            (total, (*sums, rows, shared)), more = jax.value_and_grad(part, has_aux=True)(params, shared, indexed)
-            return (shared, jax.tree.map(jnp.add, grads, more)), (total, *sums, rows)
-
-        rows, shared = carried(mutable)
-        start = (shared, jax.tree.map(jnp.zeros_like, params))
-        indexed = (*split((rows, dict(batch))), jnp.arange(accumulate))
-        (shared, grads), (*sums, rows) = lax.scan(body, start, indexed)
-        total, *sums = add_up(sums)
-        return (total, (*sums, {**shared, **merge(rows)})), grads
-
+def _weights(task: Task, prepared: Callable, batch: Batch, accumulate: int) -> dict[str, Array]:
+    """Returns the denominators of this device's batch. The compiler removes what they do not depend on."""
     if accumulate == 1:
-        return jax.value_and_grad(whole, has_aux=True)
-    return jax.value_and_grad(side_by_side, has_aux=True) if together else one_by_one
+        return task.weights(prepared(batch, 0))
+    each = jax.vmap(lambda microbatch, index: task.weights(prepared(microbatch, index)))
+    return _added_up(each(_split(batch, accumulate), jnp.arange(accumulate)))
+
+
+def _one_by_one(
+    loss: Callable, params: PyTree, mutable: PyTree, batch: Batch, accumulate: int
+) -> tuple[PyTree, PyTree, PyTree]:
+    """Returns (gradient, sums, mutable collections) of the microbatches, processed one after the other: only the
+    activations of one are in memory. Shared collections pass from one microbatch to the next; rows keep their carry.
+    """
+    gradient = jax.grad(loss, has_aux=True)
+    if accumulate == 1:
+        grads, (sums, mutable) = gradient(params, mutable, batch, 0)
+        return grads, sums, mutable
+
+    def body(so_far, microbatch):
+        grads, shared = so_far
+        rows, part, index = microbatch
+        more, (sums, mutable) = gradient(params, {**shared, **rows}, part, index)
+        rows, shared = _rows_and_shared(mutable)
+        return (jax.tree.map(jnp.add, grads, more), shared), (sums, rows)
+
+    rows, shared = _rows_and_shared(mutable)
+    start = jax.tree.map(jnp.zeros_like, params), shared
+    microbatches = _split(rows, accumulate), _split(batch, accumulate), jnp.arange(accumulate)
+    (grads, shared), (sums, rows) = lax.scan(body, start, microbatches)
+    return grads, _added_up(sums), {**shared, **_merged(rows)}
+
+
+def _together(
+    loss: Callable, params: PyTree, mutable: PyTree, batch: Batch, accumulate: int
+) -> tuple[PyTree, PyTree, PyTree]:
+    """Returns the same of microbatches side by side, whose batch statistics are those of all of them."""
+    rows, shared = _rows_and_shared(mutable)
+
+    def part(params, rows, microbatch, index):
+        total, (sums, mutable) = loss(params, {**shared, **rows}, microbatch, index)
+        return total, (sums, *_rows_and_shared(mutable))
+
+    def whole(params):
+        mapped = jax.vmap(part, in_axes=(None, 0, 0, 0), axis_name=MICROBATCH)
+        totals, (sums, rows_, shared) = mapped(params, _split(rows, accumulate), _split(batch, accumulate), indices)
+        return totals.sum(), (_added_up(sums), {**jax.tree.map(lambda x: x[0], shared), **_merged(rows_)})
+
+    indices = jnp.arange(accumulate)
+    grads, (sums, mutable) = jax.grad(whole, has_aux=True)(params)
+    return grads, sums, mutable
+
+
+def _split(tree: PyTree, accumulate: int) -> PyTree:
+    return jax.tree.map(lambda x: rearrange(x, "(micro b) ... -> micro b ...", micro=accumulate), dict(tree))
+
+
+def _merged(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: rearrange(x, "micro b ... -> (micro b) ..."), tree)
+
+
+def _added_up(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: x.sum(0), tree)
+
+
+def _rows_and_shared(mutable: Mapping[str, PyTree]) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
+    """Separates per-row collections, which are split into microbatches, from shared ones."""
+    rows = {name: mutable[name] for name in mutable if name == CARRY}
+    return rows, {name: mutable[name] for name in mutable if name != CARRY}
+
+
+def _averaged_over_devices(mutable: Mapping[str, PyTree], axis_name: str) -> dict[str, PyTree]:
+    """Returns shared collections as their mean over devices, so that every device has the same; integers, such as
+    counters, stay as they are.
+    """
+    rows, shared = _rows_and_shared(mutable)
+    mean = functools.partial(lax.pmean, axis_name=axis_name)
+    return {**jax.tree.map(lambda x: mean(x) if jnp.issubdtype(x.dtype, jnp.inexact) else x, shared), **rows}
 
 
 def eval_step(
@@ -156,20 +187,24 @@ def eval_step(
     batch: Batch,
     *,
     model: nn.Module,
-    task: Any,
+    task: Task,
     transform: Callable | None = None,
     generates: bool = False,
     axis_name: str | None = None,
 ) -> tuple[Sums, dict[str, Array]]:
-    """Returns the metrics of a batch as (sum, weight), and the task's per-example arrays with `mask`, of all
-    devices; if `generates`, also of what the model writes by itself.
+    """Returns the loss terms and metrics of a batch as (sum, weight), and the task's arrays per example with `mask`, of
+    all devices.
+
+    Args:
+      generates: whether the model also generates sequences, for the task's arrays.
     """
     if transform is not None:
         batch = transform(None, batch)
     outputs = model.apply(variables, *(batch[name] for name in task.inputs), train=False)
-    metrics = task.metrics(outputs, batch)
-    sums = {"loss": task.loss(outputs, batch), **_sums(metrics)}
-    arrays = {name: value for name, value in metrics.items() if not isinstance(value, tuple)} | {"mask": batch["mask"]}
+    losses, metrics, arrays = task.score(outputs, batch)
+    weights = task.weights(batch)
+    sums = {term: (losses[term], weights[term]) for term in losses} | metrics
+    arrays = {**arrays, "mask": batch["mask"]}
     if generates:
         decoded = generate(model, variables, task, batch)
         arrays |= task.generated(decoded.tokens, decoded.lengths, batch)
@@ -179,5 +214,7 @@ def eval_step(
     return sums, arrays
 
 
-def _sums(metrics: Mapping) -> Sums:
-    return {name: value for name, value in metrics.items() if isinstance(value, tuple)}
+def mean_metrics(task: Task, sums: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """Returns sum / weight of every metric, and the loss, given the sums over steps or a whole split."""
+    means = {name: float(total / weight) for name, (total, weight) in sums.items()}
+    return {**means, "loss": float(task.total(means))}

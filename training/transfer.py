@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
 
 from core.errors import UserError
-from data.dataset import Info
+from core.info import Info
 from training.checkpoint import read_arrays, read_best, steps_in
 from training.state import State, averaged
 
@@ -42,14 +42,17 @@ def init_from(path: str, state: State, info: Info) -> tuple[State, list[str]]:
     """Returns `state` with parameters and mutable collections of the checkpoint at `path` wherever path and shape
     match.
 
-    The head is loaded only if the checkpoint has the classes and the tokenizers of this data set, embeddings only if it
-    has its tokenizers. The second result is a line per array that was not loaded, after the number of those that were.
-    Raises UserError if nothing matches.
+    The head is loaded only if the checkpoint has the classes and the vocabularies of this data set, embeddings only if
+    it has its vocabularies. The second result is a line per array that was not loaded, after the number of those that
+    were. Raises UserError if nothing matches.
     """
     said: list[str] = []
     checkpoint, saved, meta = find_checkpoint(path, said.append)
-    same_classes = tuple(meta["info"]["classes"]) == tuple(info.classes)
-    same_words = set(meta["info"]["tokenizers"].values()) == set(info.tokenizers.values())
+    theirs_keys, our_keys = Info.from_json(meta["info"]).keys.values(), info.keys.values()
+    same_classes, same_words = (
+        {getattr(record, fact) for record in theirs_keys} == {getattr(record, fact) for record in our_keys}
+        for fact in ("classes", "vocabulary")
+    )
     loaded, kept = 0, []
     result = {}
     for collection, ours in averaged(state.params, state.mutable).items():

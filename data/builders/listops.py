@@ -64,7 +64,8 @@ class ListOps(Procedural, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         label = tfds.features.ClassLabel(num_classes=10)
-        return self._described({"tokens": integers(None), "label": label})
+        vocabulary = {"size": len(VOCABULARY), "pad": VOCABULARY.index("<pad>")}
+        return self._described({"tokens": integers(None), "label": label}, tokens=vocabulary)
 
     def _sizes(self) -> dict[str, int]:
         return self.builder_config.sizes

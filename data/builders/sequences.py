@@ -10,13 +10,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 Columns = dict[str, Sequence[Any] | np.ndarray]  # key -> one value an example
-BOS, EOS = 1, 2  # begin and end of a sequence; 0 is padding in every set whose lengths vary
+PAD, BOS, EOS = 0, 1, 2  # padding, begin and end of a sequence
 
 
 class Procedural(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Base of sets that are drawn: one draw from a fixed seed, cut into splits of SIZES examples."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {"1.1.0": "the metadata describe the vocabularies"}
     SIZES: dict[str, int]
 
     def _draw(self, random: np.random.Generator, size: int) -> Columns:
@@ -36,11 +37,11 @@ class Procedural(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _sizes(self) -> dict[str, int]:
         return self.SIZES
 
-    def _described(self, features: dict[str, Any], classes: Sequence[str] = ()) -> tfds.core.DatasetInfo:
-        """Returns TFDS's description; `classes` names the values of per-position answers, which no feature can."""
+    def _described(self, features: dict[str, Any], **vocabularies: dict[str, int]) -> tfds.core.DatasetInfo:
+        """Returns TFDS's description; `vocabularies` has the fields of `core.vocabulary.Vocabulary` per key."""
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(features),
-            metadata=tfds.core.MetadataDict(classes=list(classes)) if classes else None,
+            metadata=tfds.core.MetadataDict(vocabularies=vocabularies) if vocabularies else None,
         )
 
 
@@ -110,10 +111,9 @@ class CopyMemory(Procedural, skip_registration=True):
     def _info(self) -> tfds.core.DatasetInfo:
         length = self.builder_config.length + 2 * self.MEMORY
         answer = tfds.features.Tensor(shape=(length,), dtype=np.bool_)
-        return self._described(
-            {"tokens": integers(length), "labels": integers(length), "answer_mask": answer},
-            classes=[str(i) for i in range(self.DELIMITER + 1)],
-        )
+        features = {"tokens": integers(length), "labels": integers(length), "answer_mask": answer}
+        vocabulary = {"size": self.DELIMITER + 1}
+        return self._described(features, tokens=vocabulary, labels=vocabulary)
 
     def _draw(self, random: np.random.Generator, size: int) -> Columns:
         length = self.builder_config.length
@@ -157,7 +157,8 @@ class TemporalOrder(Procedural, skip_registration=True):
     def _info(self) -> tfds.core.DatasetInfo:
         names = ["".join(order) for order in itertools.product("XY", repeat=len(self.builder_config.windows))]
         label = tfds.features.ClassLabel(names=names)
-        return self._described({"tokens": integers(None), "label": label})
+        vocabulary = {"size": len(self.SYMBOLS) + 1, "pad": PAD}
+        return self._described({"tokens": integers(None), "label": label}, tokens=vocabulary)
 
     def _draw(self, random: np.random.Generator, size: int) -> Columns:
         windows = self.builder_config.windows
@@ -186,15 +187,16 @@ class StringReversal(Procedural, skip_registration=True):
     name = "string_reversal"
     BUILDER_CONFIGS = _lengths(10, 20, 30, 40)
     SIZES = {"train": 20_000, "validation": 1_000, "test": 1_000}
-    VOCABULARY = ("<pad>", "<bos>", "<eos>", *string.ascii_lowercase)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return self._described({"source": integers(None), "target": integers(None)}, classes=self.VOCABULARY)
+        vocabulary = {"size": EOS + 1 + len(string.ascii_lowercase), "pad": PAD, "bos": BOS, "eos": EOS}
+        features = {"source": integers(None), "target": integers(None)}
+        return self._described(features, source=vocabulary, target=vocabulary)
 
     def _draw(self, random: np.random.Generator, size: int) -> Columns:
         longest = self.builder_config.length
         lengths = random.integers(longest // 2, longest, size, endpoint=True, dtype=np.int32)
-        letters = random.integers(EOS + 1, len(self.VOCABULARY), (size, longest), dtype=np.int32)
+        letters = random.integers(EOS + 1, EOS + 1 + len(string.ascii_lowercase), (size, longest), dtype=np.int32)
         source = _cut(letters, lengths)
         target = [np.concatenate([[BOS], string[::-1], [EOS]], dtype=np.int32) for string in source]
         return {"source": source, "target": target}

@@ -1,8 +1,6 @@
 """The strings of a set as token ids: one tokenizer a key, fitted on the training split."""
 
-import functools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import SupportsIndex
 
 import numpy as np
 import pandas as pd
@@ -141,13 +139,6 @@ def encode_lines(tokenizer: Tokenizer, texts: Mapping[str, list[str]]) -> dict[s
     return arrays
 
 
-def decode(tokenizer: Tokenizer, ids: Iterable[SupportsIndex]) -> str:
-    """Returns the text of token ids up to <eos>, without special tokens."""
-    ids = [int(index) for index in ids]
-    text = ids[: ids.index(EOS)] if EOS in ids else ids
-    return tokenizer.decode([index for index in text if index >= len(SPECIALS)])
-
-
 def padded(key: str, tokenizer: Tokenizer, texts: Sequence[str]) -> Batch:
     """Returns the texts as a batch: `<key>` int32 [b, t], as long as the longest, with `_mask` and `_lengths`."""
     ids = encode(tokenizer, texts)
@@ -173,9 +164,3 @@ def windows(
         ids = np.concatenate(encode(tokenizer, values))
         arrays[split] = language_windows(ids, size if split == "train" else eval_size)
     return arrays, tokenizer
-
-
-@functools.lru_cache(maxsize=16)
-def from_json(text: str) -> Tokenizer:
-    """Returns the tokenizer that `Tokenizer.to_str` described."""
-    return Tokenizer.from_str(text)

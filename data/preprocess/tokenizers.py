@@ -6,8 +6,10 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from core.vocabulary import Vocabulary
+
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")  # ids 0 to 3
-BOS, EOS, UNK = 1, 2, 3
+PAD, BOS, EOS, UNK = 0, 1, 2, 3
 BYTES = 256
 
 Fit = Callable[[Iterable[str]], Tokenizer]  # from the texts of the training split
@@ -96,6 +98,12 @@ def bpe(size: int = 8_000) -> Fit:
         return _trained(tokenizer, trainer, texts)
 
     return fit
+
+
+def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
+    """Returns the vocabulary of a tokenizer of this file."""
+    ids = {"pad": PAD, "bos": BOS, "eos": EOS, "unk": UNK}
+    return Vocabulary(tokenizer.get_vocab_size(), **ids, tokenizer=tokenizer.to_str())
 
 
 def _trained(tokenizer: Tokenizer, trainer: Any, texts: Iterable[str]) -> Tokenizer:

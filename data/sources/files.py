@@ -13,7 +13,7 @@ import pandas as pd
 from PIL import Image
 
 from core.errors import UserError
-from data.info import read_image
+from data.preprocess.encode import read_image
 from data.sources.source import Source, resolve, shuffled, sizes_as_splits
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")

@@ -9,6 +9,7 @@ import pandas as pd
 import tensorflow_datasets as tfds
 
 from core.errors import UserError, nearest
+from core.vocabulary import Vocabulary
 
 
 class Source:
@@ -18,6 +19,7 @@ class Source:
         splits: what there is, for `resolve`.
         classes: names of the values of `label`; () if the set does not name them.
         names: key of a list of classes -> their names.
+        vocabularies: key of token ids -> their vocabulary.
         images: keys that hold images.
         ragged: keys whose first axis varies from example to example.
         is_table: every example is a row of scalars.
@@ -26,6 +28,7 @@ class Source:
     splits: Mapping[str, tfds.core.SplitInfo]
     classes: tuple[str, ...] = ()
     names: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    vocabularies: Mapping[str, Vocabulary] = MappingProxyType({})
     images: frozenset[str] = frozenset()
     ragged: frozenset[str] = frozenset()
     is_table: bool = False

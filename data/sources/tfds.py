@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from core.errors import UserError, nearest
+from core.vocabulary import Vocabulary
 from data.builders import BUILDERS
 from data.preprocess.examples import flatten
 from data.sources.source import Source
@@ -38,9 +39,10 @@ class Official(Source):
         self.images = frozenset(key for key, leaf in self.leaves.items() if _is_image(key, leaf))
         self.is_table = all(leaf.shape == () for leaf in self.leaves.values())
         label = self.leaves.get("label")
-        self.classes = tuple((self.builder.info.metadata or {}).get("classes", ()))
         if isinstance(label, tfds.features.ClassLabel) and label.num_classes:
             self.classes = tuple(label.names)
+        vocabularies = (self.builder.info.metadata or {}).get("vocabularies", {})
+        self.vocabularies = {key: Vocabulary(**fields) for key, fields in vocabularies.items()}
         listed = {key: leaf.feature for key, leaf in self.leaves.items() if isinstance(leaf, tfds.features.Sequence)}
         self.names = {key: tuple(x.names) for key, x in listed.items() if isinstance(x, tfds.features.ClassLabel)}
         shapes = {key: info.shape for key, info in flatten(self.builder.info.features.get_tensor_info())}

@@ -1,5 +1,6 @@
 """The baselines, against plain loops and answers known beforehand."""
 
+import dataclasses
 import itertools
 import math
 from collections import Counter, defaultdict
@@ -11,7 +12,8 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.baselines import CS, NGrams, baselines, running_text
 from core.errors import UserError
-from data.dataset import ArraySplit, Info, StreamSplit
+from core.info import Info, Key
+from data.dataset import ArraySplit, StreamSplit
 from data.preprocess import text, tokenizers
 from data.preprocess.windows import ForecastSplit, language_windows
 from tests.training import commands
@@ -27,8 +29,8 @@ def results(**splits):
     """Returns {name without what was chosen: value} of splits of arrays, and the names."""
     splits = {name: part if hasattr(part, "batch") else ArraySplit(part) for name, part in splits.items()}
     first = next(iter(splits.values())).batch(np.arange(1))
-    shapes = {key: (values.shape[1:], values.dtype.name) for key, values in first.items()}
-    rows = baselines(splits, Info("made", {name: len(part) for name, part in splits.items()}, shapes))
+    keys = {key: Key(values.shape[1:], values.dtype.name) for key, values in first.items()}
+    rows = baselines(splits, Info("made", {name: len(part) for name, part in splits.items()}, keys))
     return {(row.baseline.partition(" (")[0], row.metric): row.value for row in rows}, [row.baseline for row in rows]
 
 
@@ -288,7 +290,9 @@ def test_commonest_tag_of_a_word():
         return ArraySplit({"words": tokens[None], "tags": tags[None], "tags_mask": mask[None], **lengths})
 
     splits = {"train": part([1, 1, 1, 2, 2, 3], [0, 0, 1, 1, 1, 1]), "test": part([1, 2, 3, 4], [0, 1, 0, 1])}
-    shapes = {key: (values.shape[1:], values.dtype.name) for key, values in splits["train"].arrays.items()}
-    info = Info("made", {"train": 1, "test": 1}, shapes, ("x", "y"), tokenizers={"words": fitted.to_str()})
+    keys = {key: Key(values.shape[1:], values.dtype.name) for key, values in splits["train"].arrays.items()}
+    keys["tags"] = dataclasses.replace(keys["tags"], role="tags", classes=("x", "y"))
+    keys["words"] = dataclasses.replace(keys["words"], role="tokens", vocabulary=tokenizers.vocabulary(fitted))
+    info = Info("made", {"train": 1, "test": 1}, keys)
     values = {row.baseline: row.value for row in baselines(splits, info)}
     assert values == {"commonest class": 0.5, "commonest class of the word": 0.75}

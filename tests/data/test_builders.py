@@ -9,14 +9,16 @@ import pytest
 import data
 from data.builders import BUILDERS
 from data.builders.raw import FromFiles
+from data.preprocess.encode import encode
 from data.sources.tfds import Official
+from tests.data.infos import class_names, shapes
 
 
 def test_digits(config, data_dir):
     splits, info = data.load(config("digits", test="test"), data_dir)
     assert info.sizes == {"train": 1437, "test": 360}
-    assert info.shapes == {"image": ((8, 8, 1), "uint8"), "label": ((), "int32")}
-    assert info.classes == tuple("0123456789")
+    assert shapes(info) == {"image": ((8, 8, 1), "uint8"), "label": ((), "int32")}
+    assert class_names(info) == tuple("0123456789")
     train, test = (splits[name].batch(np.arange(len(splits[name]))) for name in ("train", "test"))
     assert train["image"].max() == 255
     shares = [np.bincount(part["label"]) / len(part["label"]) for part in (train, test)]
@@ -26,8 +28,8 @@ def test_digits(config, data_dir):
     originals = sorted(map(bytes, np.round(load_digits().images * (255 / 16)).astype(np.uint8)))
     assert sorted(map(bytes, np.concatenate([train["image"], test["image"]]))) == originals
     images = train["image"] / 255
-    np.testing.assert_allclose(info.statistics["image"]["mean"], [images.mean()], rtol=1e-9)
-    np.testing.assert_allclose(info.statistics["image"]["std"], [images.std()], rtol=1e-9)
+    np.testing.assert_allclose(info.keys["image"].statistics["mean"], [images.mean()], rtol=1e-9)
+    np.testing.assert_allclose(info.keys["image"].statistics["std"], [images.std()], rtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -42,23 +44,23 @@ def test_digits(config, data_dir):
 def test_tables(config, data_dir, name, sizes, width, classes):
     splits, info = data.load(config(name, test="test"), data_dir)
     assert (info.sizes["train"], info.sizes["test"]) == sizes
-    assert info.shapes["features"] == ((width,), "float32")
-    assert info.classes == classes
+    assert shapes(info)["features"] == ((width,), "float32")
+    assert class_names(info) == classes
     train = splits["train"].arrays
     np.testing.assert_allclose(train["features"].mean(0), np.zeros(width), atol=1e-5)
     np.testing.assert_allclose(train["features"].std(0), np.ones(width), atol=1e-5)
     assert ("label" in train) == bool(classes)
     if not classes:
-        assert info.shapes["target"] == ((), "float32")
-        np.testing.assert_allclose(info.statistics["target"]["mean"], train["target"].mean(), rtol=1e-6)
+        assert shapes(info)["target"] == ((), "float32")
+        np.testing.assert_allclose(info.keys["target"].statistics["mean"], train["target"].mean(), rtol=1e-6)
 
 
 def test_columns_are_named_so_that_new_rows_can_be_given(config, data_dir):
     _, info = data.load(config("breast_cancer"), data_dir)
-    names = [column["name"] for column in info.table]
+    names = [column["name"] for column in info.state["table"]]
     assert "mean radius" in names
-    row = pd.DataFrame([{column["name"]: column["mean"] for column in info.table}])
-    np.testing.assert_allclose(info.encode(row)["features"], np.zeros((1, 30)), atol=1e-6)
+    row = pd.DataFrame([{column["name"]: column["mean"] for column in info.state["table"]}])
+    np.testing.assert_allclose(encode(info, row)["features"], np.zeros((1, 30)), atol=1e-6)
 
 
 def test_prepared_without_tensorflow_and_documented(data_dir):

@@ -14,13 +14,15 @@ from PIL import Image
 
 import data
 from core.errors import UserError
+from core.info import Info
 from data import dataset
 from data.batches import train_batches
 from data.dataset import ArraySplit, StreamSplit
-from data.info import Info
+from data.preprocess.encode import encode
 from data.sources import tfds as official
 from data.sources.source import resolve, sizes_as_splits
 from tests.data import fake
+from tests.data.infos import class_names, shapes
 
 SPLITS = sizes_as_splits({"train": 100, "test": 10})
 
@@ -64,8 +66,8 @@ def test_bad_splits(spec, message):
 def test_official_images_in_memory_and_streamed_are_the_same(config, mnist_dir):
     splits, info = data.load(config("mnist", test="test"), mnist_dir)
     assert info.sizes == {"train": 60, "test": 20}
-    assert info.shapes == {"image": ((28, 28, 1), "uint8"), "label": ((), "int32")}
-    assert info.classes == tuple("0123456789")
+    assert shapes(info) == {"image": ((28, 28, 1), "uint8"), "label": ((), "int32")}
+    assert class_names(info) == tuple("0123456789")
     assert isinstance(splits["train"], ArraySplit)
     assert "tensorflow" not in sys.modules
     streamed, streamed_info = data.load(config("mnist", test="test", memory_gb=0.0), mnist_dir)
@@ -81,14 +83,14 @@ def test_official_images_in_memory_and_streamed_are_the_same(config, mnist_dir):
 
 def test_official_images_are_resized_on_the_host(config, mnist_dir):
     _, info = data.load(config("mnist", image_size=(14, 10)), mnist_dir)
-    assert info.shapes["image"] == ((14, 10, 1), "uint8")
+    assert shapes(info)["image"] == ((14, 10, 1), "uint8")
 
 
 def test_statistics_of_images_are_of_the_training_split(config, mnist_dir):
     splits, info = data.load(config("mnist", train="train[:30]", test="test"), mnist_dir)
     images = splits["train"].arrays["image"] / 255
-    np.testing.assert_allclose(info.statistics["image"]["mean"], images.mean((0, 1, 2)), rtol=1e-9)
-    np.testing.assert_allclose(info.statistics["image"]["std"], images.std((0, 1, 2)), rtol=1e-9)
+    np.testing.assert_allclose(info.keys["image"].statistics["mean"], images.mean((0, 1, 2)), rtol=1e-9)
+    np.testing.assert_allclose(info.keys["image"].statistics["std"], images.std((0, 1, 2)), rtol=1e-9)
 
 
 class _Boxes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -120,7 +122,7 @@ class _Boxes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 def test_boxes_are_padded_to_one_length_in_all_splits(config, tmp_path, monkeypatch):
     monkeypatch.setitem(official.BUILDERS, "boxes", _Boxes)
     splits, info = data.load(config("boxes", test="test"), str(tmp_path))
-    assert info.shapes == {
+    assert shapes(info) == {
         "image": ((4, 4, 3), "uint8"),
         "objects/bbox": ((4, 4), "float32"),
         "objects/bbox_mask": ((4,), "float32"),
@@ -134,7 +136,8 @@ def test_boxes_are_padded_to_one_length_in_all_splits(config, tmp_path, monkeypa
     }
     assert sorted(splits["train"].arrays["objects/bbox_mask"].sum(1)) == [0, 1, 2]
     assert sorted(splits["test"].arrays["objects/label"].sum(1)) == [1, 4]
-    assert info.classes == ()
+    assert (info.keys["objects/label"].role, info.keys["objects/label"].classes) == ("label", ("cat", "dog"))
+    assert [info.keys[f"objects/bbox{end}"].role for end in ("", "_mask", "_lengths")] == ["boxes", "mask", "lengths"]
     streamed, _ = data.load(config("boxes", train="train[:1]", memory_gb=0.0), str(tmp_path))
     with pytest.raises(UserError, match="only in memory"):
         data.load(config("boxes", memory_gb=0.0), str(tmp_path))
@@ -216,7 +219,7 @@ def test_single_values_do_not_pass_through_tfds_decoding_of_nested_ones(tmp_path
 
 def test_labels_without_names_are_numbered(config, tmp_path):
     np.savez(tmp_path / "a.npz", image=np.zeros((4, 2, 2), np.uint8), label=[0, 2, 1, 2])
-    assert data.load(config(f"npz:{tmp_path}/a.npz"))[1].classes == ("0", "1", "2")
+    assert class_names(data.load(config(f"npz:{tmp_path}/a.npz"))[1]) == ("0", "1", "2")
 
 
 def test_info_survives_json(config, data_dir):
@@ -229,7 +232,7 @@ def test_new_images_are_encoded(config, data_dir, tmp_path):
     _, info = data.load(config("digits"), data_dir)
     Image.new("RGB", (30, 20), (255, 255, 255)).save(tmp_path / "a.png")
     for value in (str(tmp_path / "a.png"), np.full((16, 16), 255, np.uint8), np.full((8, 8, 1), 255, np.uint8)):
-        image = info.encode(value)["image"]
+        image = encode(info, value)["image"]
         assert image.shape == (1, 8, 8, 1) and image.dtype == np.uint8
         assert (image == 255).all()
     for value, message in [
@@ -239,10 +242,10 @@ def test_new_images_are_encoded(config, data_dir, tmp_path):
         (pd.DataFrame({"x": [1]}), "digits is not a table"),
     ]:
         with pytest.raises(UserError, match=message):
-            info.encode(value)
+            encode(info, value)
     _, info = data.load(config("iris"), data_dir)
     with pytest.raises(UserError, match="iris has no images but features, label"):
-        info.encode(np.zeros((8, 8, 1), np.uint8))
+        encode(info, np.zeros((8, 8, 1), np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -302,8 +305,8 @@ def test_examples_of_text_alone_are_refused():
 def test_official_sets(config):
     _, info = data.load(config("cmaterdb/bangla", test="test"), os.environ["DATA_DIR"])
     assert info.sizes == {"train": 5000, "test": 1000}
-    assert info.shapes == {"image": ((32, 32, 3), "uint8"), "label": ((), "int32")}
+    assert shapes(info) == {"image": ((32, 32, 3), "uint8"), "label": ((), "int32")}
     wine = config("wine_quality/white", target="quality", target_type="number", test="train[80%:]")
     _, info = data.load(wine, os.environ["DATA_DIR"])
-    assert info.shapes == {"features": ((11,), "float32"), "target": ((), "float32")}
-    assert "alcohol" in [column["name"] for column in info.table]
+    assert shapes(info) == {"features": ((11,), "float32"), "target": ((), "float32")}
+    assert "alcohol" in [column["name"] for column in info.state["table"]]

@@ -8,6 +8,8 @@ from PIL import Image
 import data
 from core.errors import UserError
 from data.dataset import StreamSplit
+from data.preprocess.encode import encode
+from tests.data.infos import class_names, shapes
 
 
 @pytest.fixture
@@ -28,16 +30,16 @@ def test_table(config, tmp_path, frame, kind):
     split = {"train": "train[:80%]", "test": "train[80%:]"}
     splits, info = data.load(config(f"{kind}:{path}", target="ill", **split))
     assert info.sizes == {"train": 80, "test": 20}
-    assert info.classes == ("no", "yes")
+    assert class_names(info) == ("no", "yes")
     # age and whether it is missing, three cities (one of them "missing"), days
-    assert info.shapes == {"features": ((6,), "float32"), "label": ((), "int32")}
+    assert shapes(info) == {"features": ((6,), "float32"), "label": ((), "int32")}
     test = splits["test"].arrays["label"]
     assert 3 < test.sum() < 17  # rows are shuffled: the file is sorted by class
     splits, info = data.load(config(f"{kind}:{path}", target="days", target_type="number", **split))
-    assert info.classes == ()
+    assert class_names(info) == ()
     target = np.concatenate([splits[name].arrays["target"] for name in ("train", "test")])
     np.testing.assert_allclose(np.sort(target), np.sort(frame["days"]), rtol=1e-6)
-    np.testing.assert_allclose(info.statistics["target"]["std"], splits["train"].arrays["target"].std(), rtol=1e-5)
+    np.testing.assert_allclose(info.keys["target"].statistics["std"], splits["train"].arrays["target"].std(), rtol=1e-5)
 
 
 def test_statistics_come_from_the_training_rows_only(config, tmp_path, frame):
@@ -93,9 +95,9 @@ def test_folder(config, tmp_path):
             _draw(tmp_path / name / f"{i}.png", 100 * label + i)
     (tmp_path / "cat" / "notes.txt").write_text("not an image")
     splits, info = data.load(config(f"folder:{tmp_path}", train="train[:75%]", test="train[75%:]"))
-    assert info.classes == ("cat", "dog")
+    assert class_names(info) == ("cat", "dog")
     assert info.sizes == {"train": 15, "test": 5}
-    assert info.shapes == {"image": ((4, 6, 1), "uint8"), "label": ((), "int32")}
+    assert shapes(info) == {"image": ((4, 6, 1), "uint8"), "label": ((), "int32")}
     for split in splits.values():
         np.testing.assert_array_equal(split.arrays["image"][:, 0, 0, 0] >= 100, split.arrays["label"] == 1)
     assert set(splits["train"].arrays["label"]) == {0, 1}  # shuffled: the last quarter is not all dogs
@@ -103,7 +105,7 @@ def test_folder(config, tmp_path):
     streamed, streamed_info = data.load(config(f"folder:{tmp_path}", train="train[:75%]", memory_gb=0.0))
     assert isinstance(streamed["train"], StreamSplit)
     np.testing.assert_array_equal(streamed["train"].batch(np.arange(15))["image"], splits["train"].arrays["image"])
-    assert streamed_info.statistics == info.statistics
+    assert streamed_info.keys["image"].statistics == info.keys["image"].statistics
 
 
 def test_folder_with_splits_colours_and_sizes(config, tmp_path):
@@ -114,8 +116,8 @@ def test_folder_with_splits_colours_and_sizes(config, tmp_path):
     with pytest.raises(UserError, match=r"differs in shape, \(4, 6, 3\) and \(9, 9, 3\).*data.image_size"):
         data.load(config(name))
     splits, info = data.load(config(name, test="test", image_size=(5, 7)))
-    assert info.shapes["image"] == ((5, 7, 3), "uint8")
-    assert info.classes == ("a", "b")
+    assert shapes(info)["image"] == ((5, 7, 3), "uint8")
+    assert class_names(info) == ("a", "b")
     np.testing.assert_array_equal(splits["test"].arrays["label"], [1])
 
 
@@ -142,8 +144,8 @@ def test_npz_images(config, tmp_path, names):
     np.savez(tmp_path / "a.npz", **dict(zip(names.split(), values, strict=True)))
     splits, info = data.load(config(f"npz:{tmp_path}/a.npz", test="test"))
     assert info.sizes == {"train": 20, "test": 6}
-    assert info.shapes == {"image": ((5, 5, 1), "uint8"), "label": ((), "int32")}
-    assert info.classes == ("0", "1", "2", "3")
+    assert shapes(info) == {"image": ((5, 5, 1), "uint8"), "label": ((), "int32")}
+    assert class_names(info) == ("0", "1", "2", "3")
     assert sorted(map(bytes, splits["train"].arrays["image"])) == sorted(map(bytes, values[0]))
 
 
@@ -152,12 +154,12 @@ def test_npz_table_and_other_keys(config, tmp_path):
     features = np.random.default_rng(0).normal(3, 2, (30, 4))
     np.savez(path, x=features, y=features.sum(1))
     splits, info = data.load(config(f"npz:{path}"))
-    assert info.shapes == {"features": ((4,), "float32"), "target": ((), "float32")}
+    assert shapes(info) == {"features": ((4,), "float32"), "target": ((), "float32")}
     rows = pd.DataFrame(features, columns=list("0123"))
-    np.testing.assert_allclose(info.encode(rows)["features"].mean(0), np.zeros(4), atol=1e-5)
+    np.testing.assert_allclose(encode(info, rows)["features"].mean(0), np.zeros(4), atol=1e-5)
     assert len(splits["train"]) == 30
     np.savez(path, tokens=np.arange(60).reshape(30, 2), label=np.arange(30) % 2)
-    assert data.load(config(f"npz:{path}"))[1].shapes == {"tokens": ((2,), "int32"), "label": ((), "int32")}
+    assert shapes(data.load(config(f"npz:{path}"))[1]) == {"tokens": ((2,), "int32"), "label": ((), "int32")}
 
 
 def test_npz_refusals(config, tmp_path):

@@ -13,9 +13,11 @@ import pytest
 import data
 from configs import sequences as recipes
 from core.errors import UserError
+from core.vocabulary import Vocabulary
 from data.batches import train_batches
 from data.builders import listops, sequences
 from tasks.regression import Regression
+from tests.data.infos import class_names, shapes
 from training import state as state_lib
 from training.run import build_run
 from training.step import train_step
@@ -44,24 +46,24 @@ def assert_splits_differ(splits, key):
 def test_adding(load):
     splits, info = load("adding/20")
     assert info.sizes == {"train": 50_000, "validation": 1_000, "test": 1_000}
-    assert info.shapes == {"inputs": ((20, 2), "float32"), "target": ((), "float32")}
+    assert shapes(info) == {"inputs": ((20, 2), "float32"), "target": ((), "float32")}
     assert_splits_differ(splits, "inputs")
     values, markers = np.moveaxis(splits["train"]["inputs"], -1, 0)
     assert values.min() >= 0 and values.max() < 1 and set(np.unique(markers)) == {0, 1}
     assert (markers.sum(1) == 2).all()
     np.testing.assert_allclose(splits["train"]["target"], values[markers == 1].reshape(-1, 2).sum(1), rtol=1e-6)
     np.testing.assert_allclose(markers.mean(0), np.full(20, 2 / 20), atol=5e-3)  # every position as often
-    np.testing.assert_allclose(info.statistics["target"]["mean"], 1, atol=0.01)
-    np.testing.assert_allclose(info.statistics["target"]["std"] ** 2, 1 / 6, atol=0.003)
+    np.testing.assert_allclose(info.keys["target"].statistics["mean"], 1, atol=0.01)
+    np.testing.assert_allclose(info.keys["target"].statistics["std"] ** 2, 1 / 6, atol=0.003)
 
 
 def test_copy_memory(load):
     splits, info = load("copy_memory/20")
     assert info.sizes == {"train": 10_000, "validation": 1_000, "test": 1_000}
-    assert {key: shape for key, (shape, _) in info.shapes.items()} == dict.fromkeys(
+    assert {key: record.shape for key, record in info.keys.items()} == dict.fromkeys(
         ("tokens", "labels", "answer_mask"), (40,)
     )
-    assert info.classes == tuple("0123456789")
+    assert class_names(info) == tuple("0123456789")
     assert_splits_differ(splits, "tokens")
     tokens, labels, answer = (splits["train"][key] for key in ("tokens", "labels", "answer_mask"))
     assert tokens[:, :10].min() == 1 and tokens[:, :10].max() == 8
@@ -74,7 +76,7 @@ def test_copy_memory(load):
 def test_temporal_order(load, name, windows):
     splits, info = load(f"temporal_order/{name}")
     symbols = np.array(list(" EBabcdXY"))
-    assert info.sizes["test"] == 2560 and len(info.classes) == 2 ** len(windows)
+    assert info.sizes["test"] == 2560 and len(class_names(info)) == 2 ** len(windows)
     test = splits["test"]
     assert set(test["tokens_lengths"]) == set(range(100, 111))
     np.testing.assert_array_equal(test["tokens_mask"].sum(1), test["tokens_lengths"])
@@ -84,13 +86,13 @@ def test_temporal_order(load, name, windows):
         assert text[0] == "E" and text[-1] == "B" and not set(text[1:-1]) - set("abcdXY")
         assert len(places) == len(windows)
         assert all(low <= place <= high for place, (low, high) in zip(places, windows, strict=True))
-        assert "".join(text[place] for place in places) == info.classes[label]
-    np.testing.assert_allclose(np.bincount(test["label"]) / 2560, 1 / len(info.classes), atol=0.03)
+        assert "".join(text[place] for place in places) == class_names(info)[label]
+    np.testing.assert_allclose(np.bincount(test["label"]) / 2560, 1 / len(class_names(info)), atol=0.03)
 
 
 def test_string_reversal(load):
     splits, info = load("string_reversal/20")
-    assert info.classes[:3] == ("<pad>", "<bos>", "<eos>") and info.classes[3:] == tuple("abcdefghijklmnopqrstuvwxyz")
+    assert info.keys["source"].vocabulary == info.keys["target"].vocabulary == Vocabulary(29, pad=0, bos=1, eos=2)
     assert_splits_differ(splits, "source")
     test = splits["test"]
     assert set(test["source_lengths"]) == set(range(10, 21))
@@ -120,7 +122,7 @@ def value_of(tokens):
 def test_listops(load):
     splits, info = load("listops/small")
     assert info.sizes == {"train": 10_000, "validation": 1_000, "test": 1_000}
-    assert info.classes == tuple("0123456789")
+    assert class_names(info) == tuple("0123456789")
     assert_splits_differ(splits, "tokens")
     assert len(rows(splits["train"], "tokens")) == 10_000
     train = splits["train"]
@@ -228,7 +230,7 @@ class LSTM(nn.Module):
 def test_an_lstm_learns_to_add(config, data_dir):
     """The mean squared error falls far below the 1/6 of a constant answer."""
     splits, info = data.load(config("adding/20"), data_dir)
-    task = Regression(inputs=("inputs",), **info.statistics["target"])
+    task = Regression(inputs=("inputs",), **info.keys["target"].statistics)
     model, optimizer = LSTM(), optax.adam(5e-3)
     state = state_lib.create(model, optimizer, (jnp.zeros((1, 20, 2)),), jax.random.key(0))
     step = jax.jit(functools.partial(train_step, model=model, task=task, optimizer=optimizer), donate_argnums=0)

@@ -9,6 +9,7 @@ import data
 from core.errors import UserError
 from data.preprocess import tags, text, tokenizers
 from data.sources import tfds as official
+from tests.data.infos import class_names
 
 WORDS = ["he isn't here .", "no", "U.S. dogs run", "he runs"]
 TAGS = ["PRON VERB ADV PUNCT", "INTJ", "NAME NOUN VERB", "PRON VERB"]
@@ -28,18 +29,18 @@ def table(config, tmp_path):
 
 def test_a_tag_stands_at_the_first_token_of_its_word(table):
     splits, info = data.load(table())
-    assert info.classes == ("ADV", "INTJ", "NAME", "NOUN", "PRON", "PUNCT", "VERB")
+    assert class_names(info) == ("ADV", "INTJ", "NAME", "NOUN", "PRON", "PUNCT", "VERB")
     arrays = splits["train"].arrays
     seen = set()
     for i in range(len(WORDS)):
         known = arrays["tags_mask"][i] > 0
-        words = info.detokenize("sentence")(arrays["sentence"][i])
+        words = info.keys["sentence"].vocabulary.text(arrays["sentence"][i])
         row = next(
             n for n, sentence in enumerate(WORDS) if sentence.replace(" .", ".") == words.replace("U. S.", "U.S.")
         )
-        assert [info.classes[tag] for tag in arrays["tags"][i][known]] == TAGS[row].split()
+        assert [class_names(info)[tag] for tag in arrays["tags"][i][known]] == TAGS[row].split()
         first = [word[0] if word == "U.S." else word for word in WORDS[row].split()]
-        assert [info.detokenize("sentence")([token]) for token in arrays["sentence"][i][known]] == [
+        assert [info.keys["sentence"].vocabulary.text([token]) for token in arrays["sentence"][i][known]] == [
             word[0] if word.startswith("U.") else word for word in first
         ]
         assert arrays["tags_lengths"][i] == arrays["sentence_lengths"][i] > known.sum()
@@ -52,7 +53,7 @@ def test_a_label_beside_the_tags_is_a_column_like_others(table, tmp_path):
     path = tmp_path / "tagged.csv"
     pd.read_csv(path).assign(label=[9, 8, 9, 7]).to_csv(path, index=False)
     splits, info = data.load(made)
-    assert set(info.classes) == set(" ".join(TAGS).split())
+    assert set(class_names(info)) == set(" ".join(TAGS).split())
     assert sorted(splits["train"].arrays["label"]) == [7, 8, 9, 9]
 
 
@@ -71,7 +72,7 @@ def test_a_text_that_is_cut_loses_its_last_tags(table):
     splits, info = data.load(table(max_length=4))
     arrays = splits["train"].arrays
     known = [
-        [info.classes[tag] for tag in row[mask > 0]]
+        [class_names(info)[tag] for tag in row[mask > 0]]
         for row, mask in zip(arrays["tags"], arrays["tags_mask"], strict=True)
     ]
     assert sorted(known) == sorted([["PRON", "VERB"], ["INTJ"], ["NAME"], ["PRON", "VERB"]])
@@ -113,7 +114,7 @@ def test_lists_of_words_and_classes(config, tmp_path, monkeypatch, key, classes,
     monkeypatch.setitem(official.BUILDERS, "tagged", Tagged)
     of = config("tagged", train="train", test="", text=("words",), tokenizer="words()", tags=key)
     splits, info = data.load(of, str(tmp_path))
-    assert info.classes == classes
+    assert class_names(info) == classes
     arrays = splits["train"].arrays
     rows = zip(arrays[key], arrays[f"{key}_mask"], strict=True)
     assert sorted([classes[tag] for tag in row[mask > 0]] for row, mask in rows) == sorted(expected)

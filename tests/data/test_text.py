@@ -9,8 +9,10 @@ import tensorflow_datasets as tfds
 
 import data
 from core.errors import UserError
-from data.info import Info
+from core.info import Info
+from data.preprocess.encode import encode_text
 from data.sources import tfds as official
+from tests.data.infos import class_names, shapes
 
 TITLES = ["a cat", "the dog ran", "a cat ran", "dogs", "the cat", "a dog, a cat"]
 
@@ -96,7 +98,7 @@ def sets(monkeypatch):
 
 
 def texts_of(info, split, key):
-    detokenize = info.detokenize(key)
+    detokenize = info.keys[key].vocabulary.text
     return [detokenize(row) for row in split.arrays[key]]
 
 
@@ -104,10 +106,10 @@ def test_texts_of_ones_own_file(titles):
     splits, info = data.load(titles())
     train = splits["train"].arrays
     words = {word for title in TITLES for word in title.replace(",", " ,").split()}
-    assert info.vocabulary_size("title") == 4 + len(words)
-    assert info.classes == ("news", "pets", "sport")
+    assert info.keys["title"].vocabulary.size == 4 + len(words)
+    assert class_names(info) == ("news", "pets", "sport")
     longest = 2 + len(["a", "dog", ",", "a", "cat"])
-    assert info.shapes == {
+    assert shapes(info) == {
         "title": ((longest,), "int32"),
         "title_mask": ((longest,), "float32"),
         "title_lengths": ((), "int32"),
@@ -119,7 +121,7 @@ def test_texts_of_ones_own_file(titles):
             texts_of(info, split, "title"), split.arrays["size"], split.arrays["label"], strict=True
         ):
             assert text == TITLES[size % 6], name
-            assert info.classes[label] == ["pets", "sport", "news"][size % 3]
+            assert class_names(info)[label] == ["pets", "sport", "news"][size % 3]
     lengths = train["title_lengths"]
     assert (train["title"][:, 0] == 1).all() and (train["title"][np.arange(20), lengths - 1] == 2).all()
     np.testing.assert_array_equal(train["title_mask"].sum(1), lengths)
@@ -128,19 +130,19 @@ def test_texts_of_ones_own_file(titles):
 
 def test_the_target_may_be_a_number_or_none(titles):
     splits, info = data.load(titles(target="size", target_type="number"))
-    assert set(info.shapes) == {"title", "title_mask", "title_lengths", "target"} and not info.classes
-    assert info.statistics["target"]["mean"] == pytest.approx(splits["train"].arrays["target"].mean())
+    assert set(info.keys) == {"title", "title_mask", "title_lengths", "target"} and not class_names(info)
+    assert info.keys["target"].statistics["mean"] == pytest.approx(splits["train"].arrays["target"].mean())
     _, info = data.load(titles(target="", text=("title", "topic"), tokenizer="bpe(size=270)"))
-    assert info.vocabulary_size("title") == 270 and info.vocabulary_size("topic") <= 270
-    assert "label" not in info.shapes and "topic_lengths" in info.shapes
+    assert info.keys["title"].vocabulary.size == 270 and info.keys["topic"].vocabulary.size <= 270
+    assert "label" not in info.keys and "topic_lengths" in info.keys
 
 
 def test_tokenizers_learn_of_the_training_split_alone(config, tmp_path):
     splits, info = data.load(config("intents", test="test", text=("text",), tokenizer="words()"), str(tmp_path))
-    assert info.vocabulary_size("text") == 4 + 6
+    assert info.keys["text"].vocabulary.size == 4 + 6
     assert 3 in splits["test"].arrays["text"][0]  # "now"
     assert 3 not in splits["train"].arrays["text"]
-    assert info.shapes["intent"] == ((), "int32") and "intent_name" not in info.shapes
+    assert shapes(info)["intent"] == ((), "int32") and "intent_name" not in info.keys
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,7 @@ def test_tokenizers_learn_of_the_training_split_alone(config, tmp_path):
 def test_an_official_target_of_another_name(config, tmp_path, target, classes):
     text = {"text": ("text",), "tokenizer": "characters()", "target": target}
     splits, info = data.load(config("intents", test="test", **text), str(tmp_path))
-    assert info.classes == classes and target not in info.shapes
+    assert class_names(info) == classes and target not in info.keys
     for split in splits.values():
         flights = ["flight" in text for text in texts_of(info, split, "text")]
         names = np.array(classes)[split.arrays["label"]]
@@ -161,11 +163,11 @@ def test_images_with_captions(config, tmp_path):
     text = {"text": ("words/caption",), "tokenizer": "words()", "target": "kind"}
     splits, info = data.load(config("captions", test="test", **text), str(tmp_path))
     train = splits["train"].arrays
-    assert info.classes == ("5", "6") and info.shapes["words/caption"] == ((5,), "int32")
+    assert class_names(info) == ("5", "6") and shapes(info)["words/caption"] == ((5,), "int32")
     captions = texts_of(info, splits["train"], "words/caption")
     assert [captions[i] for i in np.argsort(train["image"][:, 0, 0, 0])] == ["a cat", "two dogs run", "a dog"]
     np.testing.assert_array_equal(train["label"], train["image"][:, 0, 0, 0] % 2)
-    assert "kind" not in train and info.statistics["image"]["mean"][0] == pytest.approx(1 / 255)
+    assert "kind" not in train and info.keys["image"].statistics["mean"][0] == pytest.approx(1 / 255)
     with pytest.raises(UserError, match=r"data.text: 'kind' holds no strings: there are: words/caption"):
         data.load(config("captions", **{**text, "text": ("kind",)}), str(tmp_path))
     with pytest.raises(UserError, match=r"'kinds'.* did you mean 'kind'"):
@@ -176,49 +178,49 @@ def test_images_with_captions(config, tmp_path):
 
 def test_long_texts_are_cut(titles):
     splits, info = data.load(titles(max_length=4))
-    assert info.shapes["title"] == ((4,), "int32")
+    assert shapes(info)["title"] == ((4,), "int32")
     arrays = splits["train"].arrays
     assert (arrays["title"][np.arange(20), arrays["title_lengths"] - 1] == 2).all()
-    assert info.encode_text("title", ["the dog ran a cat"])["title"].shape == (1, 4)
+    assert encode_text(info, "title", ["the dog ran a cat"])["title"].shape == (1, 4)
 
 
 def test_new_texts_after_a_round_trip_through_json(titles):
     _, info = data.load(titles())
     again = Info.from_json(json.loads(json.dumps(info.to_json())))
     assert again == info
-    batch = again.encode_text("title", ["the dogs ran", "a bird"])
+    batch = encode_text(again, "title", ["the dogs ran", "a bird"])
     assert batch["title_lengths"].tolist() == [5, 4] and batch["title_lengths"].dtype == np.int32
     assert batch["title"].shape == (2, 5) and batch["title"].dtype == np.int32
     assert batch["title"][1, [0, 2, 3, 4]].tolist() == [1, 3, 2, 0]
     np.testing.assert_array_equal(batch["title_mask"], [[1] * 5, [1, 1, 1, 1, 0]])
-    assert info.detokenize("title")(batch["title"][0]) == "the dogs ran"
-    assert info.vocabulary_size("size") is None and info.detokenize("size") is None
+    assert info.keys["title"].vocabulary.text(batch["title"][0]) == "the dogs ran"
+    assert info.keys["size"].vocabulary is None
     with pytest.raises(UserError, match=r"has no text 'titel': did you mean 'title'"):
-        info.encode_text("titel", ["a"])
+        encode_text(info, "titel", ["a"])
     with pytest.raises(UserError, match=r"no text for 'title'"):
-        info.encode_text("title", [])
+        encode_text(info, "title", [])
 
 
 def test_what_follows_the_end_is_no_text(titles):
     _, info = data.load(titles(tokenizer="characters()"))
-    ids = info.encode_text("title", ["a cat"])["title"][0].tolist()
-    assert info.detokenize("title")([*ids, 0, 9, 9]) == "a cat"
+    ids = encode_text(info, "title", ["a cat"])["title"][0].tolist()
+    assert info.keys["title"].vocabulary.text([*ids, 0, 9, 9]) == "a cat"
 
 
 def test_windows_of_a_running_text(config, tmp_path):
     window = {"text": ("text",), "tokenizer": "characters()", "window": 4, "eval_window": 3}
     splits, info = data.load(config("book", test="test", **window), str(tmp_path))
-    assert info.vocabulary_size("tokens") == info.vocabulary_size("labels") == 4 + 4
+    assert info.keys["tokens"].vocabulary.size == info.keys["labels"].vocabulary.size == 4 + 4
     train, test = splits["train"].arrays, splits["test"].arrays
     order = "abcabcab\nba" if train["tokens"][0, 2] == 7 else "baabcabcab\n"  # TFDS shuffles
     ids = np.array(["\nabc".index(letter) + 4 for letter in order])
     real = train["labels_mask"].astype(bool)
     np.testing.assert_array_equal(train["tokens"][real], ids[:-1])
     np.testing.assert_array_equal(train["labels"][real], ids[1:])
-    assert info.shapes["tokens"] == ((4,), "int32") and test["tokens"].shape == (2, 3)
+    assert shapes(info)["tokens"] == ((4,), "int32") and test["tokens"].shape == (2, 3)
     assert test["labels"][real_of(test)].tolist() == [5, 6, 3, 7]
-    assert info.detokenize("labels")(train["labels"][0]) == order[1:5]
-    assert info.encode_text("tokens", ["ab"])["tokens"].tolist() == [[5, 6]]  # a prompt has no ends either
+    assert info.keys["labels"].vocabulary.text(train["labels"][0]) == order[1:5]
+    assert encode_text(info, "tokens", ["ab"])["tokens"].tolist() == [[5, 6]]  # a prompt has no ends either
 
 
 def real_of(arrays):
@@ -228,10 +230,10 @@ def real_of(arrays):
 def test_series_are_standardised_by_the_training_split(config, tmp_path):
     splits, info = data.load(config("waves", test="test", window=4, horizon=2), str(tmp_path))
     assert info.sizes == {"train": 15, "test": 3}
-    assert info.shapes == {"past": ((4, 2), "float32"), "future": ((2, 2), "float32")}
+    assert shapes(info) == {"past": ((4, 2), "float32"), "future": ((2, 2), "float32")}
     std = np.arange(20).std()
-    assert info.statistics["series"]["mean"] == pytest.approx([9.5, 7])
-    assert info.statistics["series"]["std"] == pytest.approx([std, 1])
+    assert info.keys["past"].statistics["mean"] == pytest.approx([9.5, 7])
+    assert info.keys["past"].statistics["std"] == pytest.approx([std, 1])
     batch = splits["test"].batch(np.array([2]))
     np.testing.assert_allclose(batch["future"][0, :, 0], (np.array([6, 7]) - 9.5) / std, rtol=1e-6)
     np.testing.assert_allclose(batch["past"][0, :, 1], np.arange(2, 6) - 7, rtol=1e-6)

@@ -14,6 +14,7 @@ from core.errors import UserError
 from data.sources.tfds import Official
 from inference.predict import complete, draw_attention, line, load, predict, write
 from reporting import attention as attention_figures
+from tests.data.infos import class_names
 from tests.training import commands
 
 FEW = 5
@@ -23,7 +24,7 @@ def said(one, count=FEW):
     """Returns what evaluation had the model say of the first test examples."""
     key = "generated" if "generated" in one.arrays else "prediction"
     texts = [row[row > 2] for row in one.arrays[key][:count]]
-    return [one.run.task.detokenize(ids) for ids in texts]
+    return [one.run.task.vocabulary.text(ids) for ids in texts]
 
 
 def raw(one, recipes_dir):
@@ -88,8 +89,8 @@ def test_lines_are_classified(trained, recipes_dir):
     predictions = predict(str(one.workdir), [], texts)
     assert [row["input"] for row in predictions.rows] == texts
     for row, expected in zip(predictions.rows, one.arrays["prediction"], strict=False):
-        assert row["prediction"] == one.run.info.classes[expected]
-        assert row["probability"].keys() == set(one.run.info.classes)
+        assert row["prediction"] == class_names(one.run.info)[expected]
+        assert row["probability"].keys() == set(class_names(one.run.info))
         assert sum(row["probability"].values()) == pytest.approx(1, abs=1e-5)
         assert line(row).startswith(f"{row['input']}\t{row['prediction']}\t{row['prediction']} 0.")
     with pytest.raises(UserError, match="RecurrentClassifier does not attend"):
@@ -105,7 +106,7 @@ def test_every_word_of_a_line_is_tagged(trained, recipes_dir, tmp_path):
     logits = model.model.apply(model.variables, *inputs, train=False)
     for i, row in enumerate(rows[:FEW]):
         expected = np.argmax(logits[i], -1)[test["case_mask"][i] > 0]
-        assert row["prediction"] == [one.run.info.classes[k] for k in expected]
+        assert row["prediction"] == [class_names(one.run.info)[k] for k in expected]
         assert len(row["prediction"]) == len(lines[i].split())
     assert rows[FEW]["prediction"] == []
     write(str(tmp_path / "tags.csv"), rows)

@@ -1,12 +1,11 @@
 """Forecasting against scikit-learn's errors on the real examples alone."""
 
-import types
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.metrics import mean_absolute_error, mean_squared_error
 
+from core.info import Info, Key
 from tasks.forecasting import Forecasting
 
 
@@ -28,7 +27,7 @@ def flat(x):
 def test_errors(vector):
     outputs, batch = make()
     given = outputs.reshape(5, 12) if vector else outputs
-    metrics = Forecasting().metrics(given, batch)
+    losses, metrics, arrays = Forecasting().score(given, batch)
     expected = {
         "mse": mean_squared_error(flat(outputs), flat(batch["future"])),
         "mae": mean_absolute_error(flat(outputs), flat(batch["future"])),
@@ -36,21 +35,21 @@ def test_errors(vector):
     }
     for name, value in expected.items():
         np.testing.assert_allclose(metrics[name], (value * 36, 36), rtol=1e-5, err_msg=name)
-    np.testing.assert_allclose(Forecasting().loss(given, batch), metrics["mse"])
-    np.testing.assert_allclose(metrics["loss"].mean() * 5 / 3, expected["mse"], rtol=1e-5)
+    np.testing.assert_allclose((losses["loss"], Forecasting().weights(batch)["loss"]), metrics["mse"])
+    np.testing.assert_allclose(arrays["loss"].mean() * 5 / 3, expected["mse"], rtol=1e-5)
     assert Forecasting().predict(given)["prediction"].shape == given.shape
 
 
 def test_one_channel_of_many_has_no_persistence():
     outputs, batch = make()
     batch["future"] = batch["future"][..., :1]
-    metrics = Forecasting().metrics(outputs[..., :1], batch)
-    assert set(metrics) == {"mse", "mae", "loss"}
+    metrics = Forecasting().score(outputs[..., :1], batch).metrics
+    assert set(metrics) == {"mse", "mae"}
     np.testing.assert_allclose(metrics["mse"][1], 12)
 
 
 def test_width_is_steps_times_channels():
-    info = types.SimpleNamespace(shapes={"past": ((96, 7), "float32"), "future": ((24, 7), "float32")})
-    assert Forecasting().outputs_width(info) == 168
+    info = Info("made up", {}, {"past": Key((96, 7), "float32"), "future": Key((24, 7), "float32")})
+    assert Forecasting().output_size(info) == 168
     with pytest.raises(TypeError):
-        Forecasting().loss(jnp.zeros((5, 4, 2)), make()[1])
+        Forecasting().score(jnp.zeros((5, 4, 2)), make()[1])

@@ -1,20 +1,18 @@
 """What a model writes by itself against BLEU worked out by hand, and text made of token ids."""
 
 import math
-import types
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from core.info import Info, Key
+from core.vocabulary import Vocabulary
 from tasks.generation import Generation
+from tests.tasks.words import tokenizer
 
-WORDS = np.array(["", "", "", "?", *"abcdefghij"])  # ids 0 to 3 are special
-TOKENS = {word: i for i, word in enumerate(WORDS) if word}
-
-
-def detokenize(ids):
-    return " ".join(WORDS[ids])
+TOKENS = {word: i for i, word in enumerate(["<pad>", "<bos>", "<eos>", "<unk>", *"abcdefghij"])}
+VOCABULARY = Vocabulary(len(TOKENS), pad=0, bos=1, eos=2, unk=3, tokenizer=tokenizer(TOKENS))
 
 
 def padded(sentences, length=9):
@@ -23,15 +21,23 @@ def padded(sentences, length=9):
     return np.array([row + [0] * (length - len(row)) for row in rows], np.int32)
 
 
+def summary(task, arrays):
+    """Returns the metrics of generated sequences; the teacher-forced loss is 0."""
+    forced = {"loss": np.zeros(1), "weight": np.ones(1)}
+    result = task.summary(forced | {name: np.asarray(x) for name, x in arrays.items()}, None)
+    assert result.pop("perplexity") == 1 and set(result) <= task.generated_metrics
+    return result
+
+
 def score(outputs, batch, **fields):
     """Returns the summary of what a model wrote: sentences with their end and rubbish behind it."""
-    task = Generation(detokenize=detokenize, **fields)
+    task = Generation(**{"vocabulary": VOCABULARY, "source_vocabulary": VOCABULARY, **fields})
     tokens = padded(outputs)[:, 1:]
     lengths = np.count_nonzero(tokens, axis=1)
     rubbish = np.where(tokens == 0, TOKENS["j"], tokens)
     batch = {"source": padded(["a b"] * len(outputs)), "mask": np.ones(len(outputs), np.float32), **batch}
     arrays = task.generated(jnp.asarray(rubbish), jnp.asarray(lengths), batch)
-    return task.generation_summary({name: np.asarray(x) for name, x in arrays.items()})
+    return summary(task, arrays)
 
 
 def test_bleu_by_hand():
@@ -73,7 +79,11 @@ def test_bleu_by_length_of_the_source():
 
 def test_a_source_that_is_no_text_has_no_length():
     batch = {"image": np.zeros((1, 4, 4, 3), np.float32), "target": padded(["a b c d"])}
-    assert set(score(["a b c d"], batch, conditions=("image",))) == {"bleu", "chrf", "sequence_exact"}
+    assert set(score(["a b c d"], batch, conditions=("image",), source_vocabulary=None)) == {
+        "bleu",
+        "chrf",
+        "sequence_exact",
+    }
 
 
 def test_without_a_tokenizer_every_token_is_a_word():
@@ -81,25 +91,28 @@ def test_without_a_tokenizer_every_token_is_a_word():
         "source": np.ones((2, 3), np.int32),
         "target": np.array([[8, 5, 6, 7, 4, 9], [8, 5, 6, 7, 9, 0]], np.int32),
     }
-    task = Generation(begin=8, end=9)
+    task = Generation(vocabulary=Vocabulary(10, pad=0, bos=8, eos=9))
     arrays = task.generated(jnp.array([[5, 6, 7, 4, 9], [5, 6, 1, 7, 9]]), jnp.array([5, 5]), batch)
-    result = task.generation_summary({name: np.asarray(x) for name, x in arrays.items()})
+    result = summary(task, arrays)
     assert result["sequence_exact"] == 0.5  # token 1 is a word here
     assert 0 < result["bleu"] < 100
 
 
 def test_trains_as_a_decoder_of_its_target():
     task = Generation()
-    info = types.SimpleNamespace(classes=(), vocabulary_size={"source": 7, "target": 5}.get)
-    assert task.outputs_width(info) == 5 and task.generates
-    assert set(task.needs) == {"target", "source", "source_lengths"}
+    sizes = {"source": 7, "target": 5}
+    keys = {key: Key((9,), "int32", vocabulary=Vocabulary(n, pad=0, bos=1, eos=2)) for key, n in sizes.items()}
+    info = Info("made up", {}, keys)
+    assert task.output_size(info) == 5 and task.generates
+    assert task.bind(info).vocabulary.size == 5 and task.bind(info).source_vocabulary.size == 7
+    assert set(task.keys) == {"target", "source", "source_lengths"}
     batch = {
         "target": np.array([[1, 3, 4, 2], [1, 3, 2, 0]], np.int32),
         "target_mask": np.array([[1, 1, 1, 1], [1, 1, 1, 0]], np.float32),
         "mask": np.ones(2, np.float32),
     }
-    total, weight = task.loss(jnp.zeros((2, 4, 5)), batch)
-    np.testing.assert_allclose((total, weight), (5 * np.log(5), 5), rtol=1e-6)
+    total = task.score(jnp.zeros((2, 4, 5)), batch).losses["loss"]
+    np.testing.assert_allclose((total, task.weights(batch)["loss"]), (5 * np.log(5), 5), rtol=1e-6)
 
 
 def test_refuses_what_generates_nothing():

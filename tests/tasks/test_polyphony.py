@@ -1,10 +1,9 @@
 """Polyphonic music against a plain loop over pieces, steps and keys."""
 
-import types
-
 import jax.numpy as jnp
 import numpy as np
 
+from core.info import Info, Key
 from tasks.polyphony import Polyphony
 
 LENGTHS = np.array([5, 2, 1, 4], np.int32)
@@ -34,23 +33,22 @@ def test_equals_a_plain_loop():
                 hits += probability > 0.5 and sounds
                 either += probability > 0.5 or sounds
     task = Polyphony()
-    metrics = task.metrics(jnp.asarray(logits), batch)
-    np.testing.assert_allclose(task.loss(jnp.asarray(logits), batch), (nats, steps), rtol=1e-5)
+    losses, metrics, arrays = task.score(jnp.asarray(logits), batch)
+    np.testing.assert_allclose((losses["loss"], task.weights(batch)["loss"]), (nats, steps), rtol=1e-5)
     np.testing.assert_allclose(metrics["nll"], (nats, steps), rtol=1e-5)
     np.testing.assert_allclose(metrics["accuracy"], (hits, either))
-    np.testing.assert_allclose(metrics["weight"], [4, 1, 0, 0])
-    np.testing.assert_allclose(metrics["loss"].sum(), nats, rtol=1e-5)
-    assert task.summary({}) == {}
+    np.testing.assert_allclose(arrays["weight"], [4, 1, 0, 0])
+    np.testing.assert_allclose(arrays["loss"].sum(), nats, rtol=1e-5)
 
 
 def test_knowing_nothing_costs_a_bit_a_key():
     _, batch = make(keys=88)
-    total, weight = Polyphony().loss(jnp.zeros((4, 6, 88), jnp.bfloat16), batch)
-    np.testing.assert_allclose(total / weight, 88 * np.log(2), rtol=1e-6)
+    score = Polyphony().score(jnp.zeros((4, 6, 88), jnp.bfloat16), batch)
+    np.testing.assert_allclose(score.losses["loss"] / Polyphony().weights(batch)["loss"], 88 * np.log(2), rtol=1e-6)
 
 
 def test_width_and_prediction():
-    info = types.SimpleNamespace(shapes={"notes": ((100, 88), "float32")})
-    assert Polyphony().outputs_width(info) == 88
+    info = Info("made up", {}, {"notes": Key((100, 88), "float32")})
+    assert Polyphony().output_size(info) == 88
     prediction = Polyphony().predict(jnp.array([[[0.0, np.log(3.0)]]]))["prediction"]
     np.testing.assert_allclose(prediction, [[[0.5, 0.75]]], rtol=1e-6)

@@ -1,7 +1,6 @@
 """Token classification against numbers computed by hand, and sums that no padding or microbatch changes."""
 
 import functools
-import types
 
 import flax.linen as nn
 import jax
@@ -13,7 +12,8 @@ from ml_collections import ConfigDict
 
 from arch.rnn import RecurrentClassifier
 from core.errors import UserError
-from data.info import Info
+from core.info import Info, Key
+from core.vocabulary import Vocabulary
 from tasks.classification import Classification
 from tasks.sequence import TokenClassification
 from training import build
@@ -32,8 +32,13 @@ CHOSEN = np.array([0.5, 0.75, 0.1, 0.8, 0.6])  # probabilities of the five real 
 
 
 def numbers(task, logits, batch):
-    """Returns loss and metrics as numbers and arrays of NumPy."""
-    return jax.tree.map(np.asarray, {"total": task.loss(logits, batch), **task.metrics(logits, batch)})
+    """Returns (loss, weight) as "total", metrics and arrays of NumPy."""
+    losses, metrics, arrays = task.score(logits, batch)
+    return jax.tree.map(np.asarray, {"total": (losses["loss"], task.weights(batch)["loss"]), **metrics, **arrays})
+
+
+def loss(task, logits, batch):
+    return task.score(logits, batch).losses["loss"]
 
 
 def random_batch(seed=0, examples=8, positions=7, classes=5):
@@ -61,21 +66,21 @@ def test_by_hand():
 def test_perplexity_is_of_the_pooled_loss():
     task = TokenClassification()
     result = numbers(task, LOGITS, BATCH)
-    perplexity = task.summary({key: result[key] for key in ("loss", "weight")})["perplexity"]
+    perplexity = task.summary({key: result[key] for key in ("loss", "weight")}, None)["perplexity"]
     np.testing.assert_allclose(perplexity, np.prod(1 / CHOSEN) ** (1 / 5), rtol=1e-6)
     assert abs(perplexity - np.exp(result["loss"] / result["weight"]).mean()) > 0.01  # 2.233 and not 2.215
-    assert task.summary({"loss": np.array([1e6]), "weight": np.array([1.0])})["perplexity"] == np.inf
+    assert task.summary({"loss": np.array([1e6]), "weight": np.array([1.0])}, None)["perplexity"] == np.inf
 
 
 def test_without_a_mask_every_position_counts():
     batch = {key: BATCH[key] for key in ("labels", "mask")}
-    total, weight = TokenClassification().loss(LOGITS, batch)
+    total, weight = numbers(TokenClassification(), LOGITS, batch)["total"]
     np.testing.assert_allclose((total, weight), (-np.log([*CHOSEN, 0.5]).sum(), 6), rtol=1e-6)
 
 
 def test_fractions_weigh():
     batch = BATCH | {"half": np.full((2, 3), 0.5, np.float32)}
-    total, weight = TokenClassification(loss_mask="half").loss(LOGITS, batch)
+    total, weight = numbers(TokenClassification(loss_mask="half"), LOGITS, batch)["total"]
     np.testing.assert_allclose((total, weight), (-0.5 * np.log([*CHOSEN, 0.5]).sum(), 3), rtol=1e-6)
 
 
@@ -98,14 +103,10 @@ def test_label_smoothing_is_of_the_loss_alone():
 
 
 def test_width_of_the_head():
-    def info(classes=(), **sizes):
-        return types.SimpleNamespace(classes=classes, vocabulary_size=sizes.get)
-
-    translation = TokenClassification(inputs=("source", "target"), target="target", shift=1)
-    assert translation.outputs_width(info(("a", "b"), source=30, target=20)) == 20
-    assert TokenClassification(target="tags").outputs_width(info(("noun", "verb"), tokens=30)) == 2
-    assert TokenClassification().outputs_width(info(tokens=30)) == 30  # windows of a text
-    assert TokenClassification().outputs_width(info()) == 0
+    keys = {key: Key((9,), "int32", vocabulary=Vocabulary(size)) for key, size in (("target", 20), ("labels", 30))}
+    info = Info("made up", {}, keys | {"tags": Key((9,), "int32", classes=("noun", "verb")), "x": Key((9,), "int32")})
+    widths = {key: TokenClassification(target=key).output_size(info) for key in info.keys}
+    assert widths == {"target": 20, "labels": 30, "tags": 2, "x": 0}
 
 
 def test_a_tagger_reads_tokens_and_answers_with_tags():
@@ -135,7 +136,7 @@ def test_text_classification_reads_text_and_lengths():
         model.apply(state.variables, *(jnp.asarray(each[key]) for key in task.inputs), train=False)
         for each in (batch, longer)
     )
-    np.testing.assert_allclose(task.loss(padded, longer), task.loss(outputs, batch), rtol=1e-5)
+    np.testing.assert_allclose(loss(task, padded, longer), loss(task, outputs, batch), rtol=1e-5)
 
 
 @pytest.mark.parametrize("positions", [0, 3])
@@ -154,10 +155,10 @@ def test_padding_changes_nothing(positions, examples):
     for name in expected:
         length = len(expected[name])
         np.testing.assert_allclose(actual[name][:length], expected[name], rtol=1e-6, err_msg=name)
-    gradient = jax.grad(lambda x: task.loss(x, padded)[0])(more)
+    gradient = jax.grad(lambda x: loss(task, x, padded))(more)
     assert float(jnp.abs(gradient[:, logits.shape[1] :]).sum() + jnp.abs(gradient[len(logits) :]).sum()) == 0
     np.testing.assert_allclose(
-        gradient[: len(logits), : logits.shape[1]], jax.grad(lambda x: task.loss(x, batch)[0])(logits), rtol=1e-6
+        gradient[: len(logits), : logits.shape[1]], jax.grad(lambda x: loss(task, x, batch))(logits), rtol=1e-6
     )
 
 
@@ -208,10 +209,10 @@ def test_accumulation_gives_the_same_step():
 
 
 def test_built_from_a_config():
-    shapes = {"tokens": ((7,), "int32"), "labels": ((7,), "int32")}
-    info = Info("made up", {"train": 1}, shapes, classes=("a", "b", "c"))
+    keys = {"tokens": Key((7,), "int32"), "labels": Key((7,), "int32", classes=("a", "b", "c"))}
+    info = Info("made up", {"train": 1}, keys)
     task = build.build_task(ConfigDict({"task": {"name": "sequence.TokenClassification"}}), info)
-    assert task.outputs_width(info) == 3
+    assert task.output_size(info) == 3
     assert task.predict(LOGITS)["prediction"].tolist() == [[0, 1, 0], [1, 0, 0]]
     for wrong, named in ({"target": "tags"}, "tags"), ({"metric_mask": "answers"}, "answers"), ({"shift": -1}, "shift"):
         with pytest.raises(UserError, match=named):

@@ -1,14 +1,17 @@
 """Transcription: the loss against a sum over all paths, the best path and error rates against ones worked out apart."""
 
 import itertools
-import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from core.errors import UserError
+from core.info import Info, Key
+from core.vocabulary import Vocabulary
 from tasks.transcription import Transcription
+from tests.tasks.words import tokenizer
 
 TOKENS = 6  # of which 0 is the blank, 1 and 2 are begin and end
 
@@ -40,6 +43,7 @@ def make(texts, frames, longest=5, seed=0):
     return {"logits": jnp.asarray(logits), "lengths": jnp.asarray(frames)}, batch
 
 
+TASK = Transcription(vocabulary=Vocabulary(TOKENS, pad=0, bos=1, eos=2))
 TEXTS = [[3, 4], [3, 3], [5], [], [4, 4, 5], [3, 4, 3, 4, 5]]
 FRAMES = [5, 4, 1, 3, 4, 5]
 
@@ -47,15 +51,15 @@ FRAMES = [5, 4, 1, 3, 4, 5]
 def test_loss_is_that_of_all_paths():
     outputs, batch = make(TEXTS, FRAMES)
     expected = [all_paths_loss(x[:n], text) for x, n, text in zip(outputs["logits"], FRAMES, TEXTS, strict=True)]
-    result = Transcription().metrics(outputs, batch)
-    np.testing.assert_allclose(result["loss"], expected, rtol=1e-5)
-    np.testing.assert_allclose(Transcription().loss(outputs, batch), (sum(expected), 6), rtol=1e-5)
-    np.testing.assert_allclose(result["unalignable"], (0, 6))
+    losses, metrics, arrays = TASK.score(outputs, batch)
+    np.testing.assert_allclose(arrays["loss"], expected, rtol=1e-5)
+    np.testing.assert_allclose((losses["loss"], TASK.weights(batch)["loss"]), (sum(expected), 6), rtol=1e-5)
+    np.testing.assert_allclose(metrics["unalignable"], (0, 6))
 
 
 def test_gradient_is_that_of_all_paths():
     outputs, batch = make([[3, 3]], [4])
-    actual = jax.grad(lambda x: Transcription().loss(outputs | {"logits": x}, batch)[0])(outputs["logits"])[0]
+    actual = jax.grad(lambda x: TASK.score(outputs | {"logits": x}, batch).losses["loss"])(outputs["logits"])[0]
     logits = np.asarray(outputs["logits"][0], np.float64)
     for frame, token in ((0, 3), (2, 0), (3, 5)):
         step = np.zeros_like(logits)
@@ -72,18 +76,19 @@ def test_loss_equals_that_of_pytorch():
     log_p = torch.tensor(np.asarray(outputs["logits"])).log_softmax(-1).transpose(0, 1)
     flat, sizes = torch.tensor(list(itertools.chain(*texts))), torch.tensor([len(text) for text in texts])
     theirs = torch.nn.functional.ctc_loss(log_p, flat, torch.tensor([40, 23, 31]), sizes, reduction="none")
-    np.testing.assert_allclose(Transcription().metrics(outputs, batch)["loss"], theirs.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(TASK.score(outputs, batch).arrays["loss"], theirs.numpy(), rtol=1e-5)
 
 
 def test_a_text_without_an_alignment_counts_apart():
     texts = [[3, 4], [3, 3], [3, 4, 5], [5]]
     outputs, batch = make(texts, [2, 2, 2, 0])  # all but the first need more frames than there are
-    task = Transcription()
+    task = TASK
     assert [all_paths_loss(outputs["logits"][i, :2], text) for i, text in enumerate(texts[1:3], 1)] == [np.inf] * 2
     expected = all_paths_loss(outputs["logits"][0, :2], [3, 4])
-    np.testing.assert_allclose(task.loss(outputs, batch), (expected, 1), rtol=1e-5)
-    np.testing.assert_allclose(task.metrics(outputs, batch)["unalignable"], (3, 4))
-    gradient = jax.grad(lambda x: task.loss(outputs | {"logits": x}, batch)[0])(outputs["logits"])
+    losses, metrics, _ = task.score(outputs, batch)
+    np.testing.assert_allclose((losses["loss"], task.weights(batch)["loss"]), (expected, 4), rtol=1e-5)
+    np.testing.assert_allclose(metrics["unalignable"], (3, 4))
+    gradient = jax.grad(lambda x: task.score(outputs | {"logits": x}, batch).losses["loss"])(outputs["logits"])
     assert bool(jnp.isfinite(gradient).all()) and float(jnp.abs(gradient[1:]).sum()) == 0
     assert float(jnp.abs(gradient[0]).sum()) > 0.1
 
@@ -91,12 +96,12 @@ def test_a_text_without_an_alignment_counts_apart():
 def test_a_long_recording_that_is_all_wrong():
     outputs, batch = make([[3, 3]], [3000], longest=3000)
     sure = jnp.zeros((1, 3000, TOKENS)).at[:, :, 5].set(100.0)  # 100 nats a frame for whatever else
-    np.testing.assert_allclose(Transcription().loss(outputs | {"logits": sure}, batch)[0], 3e5, rtol=1e-3)
+    np.testing.assert_allclose(TASK.score(outputs | {"logits": sure}, batch).losses["loss"], 3e5, rtol=1e-3)
 
 
 def test_padding_counts_nothing():
     outputs, batch = make(TEXTS, FRAMES)
-    task = Transcription()
+    task = TASK
     more = {
         "logits": jnp.pad(outputs["logits"], ((0, 1), (0, 2), (0, 0)), constant_values=9.0),
         "lengths": jnp.append(outputs["lengths"], 4),
@@ -106,9 +111,11 @@ def test_padding_counts_nothing():
         "text_lengths": np.append(batch["text_lengths"], 5),
         "mask": np.append(batch["mask"], 0),
     }
-    np.testing.assert_allclose(task.loss(more, padded), task.loss(outputs, batch), rtol=1e-6)
-    actual, expected = task.metrics(more, padded), task.metrics(outputs, batch)
-    np.testing.assert_allclose(actual["unalignable"], expected["unalignable"])
+    actual, expected = task.score(more, padded), task.score(outputs, batch)
+    np.testing.assert_allclose(actual.losses["loss"], expected.losses["loss"], rtol=1e-6)
+    np.testing.assert_allclose(actual.metrics["unalignable"], expected.metrics["unalignable"])
+    assert task.weights(padded) == task.weights(batch)
+    actual, expected = actual.arrays, expected.arrays
     for name in ("prediction", "reference"):
         width = expected[name].shape[1]
         np.testing.assert_array_equal(actual[name][: len(TEXTS), :width], expected[name])
@@ -119,7 +126,7 @@ def test_best_path():
     paths = [[3, 3, 0, 3, 4, 4], [0, 5, 0, 0, 5, 5], [4, 3, 4, 0, 0, 0], [0, 0, 0, 0, 0, 0]]
     frames = [6, 4, 6, 6]
     outputs = {"logits": jax.nn.one_hot(jnp.array(paths), TOKENS), "lengths": jnp.array(frames)}
-    prediction = np.asarray(Transcription().predict(outputs)["prediction"])
+    prediction = np.asarray(TASK.predict(outputs)["prediction"])
     for row, path, count in zip(prediction, paths, frames, strict=True):
         expected = collapsed(path[:count])
         assert row.tolist() == expected + [0] * (6 - len(expected))
@@ -133,11 +140,11 @@ def edits(a, b):
 
 
 def test_error_rates():
-    words = np.array(["", "", "", "on", "ten", "to"])
-    task = Transcription(detokenize=lambda ids: " ".join(words[ids]))
+    fitted = tokenizer({"<pad>": 0, "<bos>": 1, "<eos>": 2, "on": 3, "ten": 4, "to": 5})
+    task = Transcription(vocabulary=Vocabulary(TOKENS, pad=0, bos=1, eos=2, tokenizer=fitted))
     references = np.array([[3, 4, 5], [4, 0, 0], [5, 3, 0]])
     outputs = np.array([[3, 5, 0, 0], [4, 0, 0, 0], [5, 3, 3, 4]])
-    result = task.summary({"prediction": outputs, "reference": references})
+    result = task.summary({"prediction": outputs, "reference": references}, None)
     np.testing.assert_allclose(result["wer"], 3 / 6)  # one word missing, two too many; six in the references
     pairs = [("on ten to", "on to"), ("ten", "ten"), ("to on", "to on on ten")]
     wrong = sum(edits(a[:6], b[:6]) + edits(a[6:], b[6:]) for a, b in pairs[1:]) + edits(*pairs[0])
@@ -146,11 +153,14 @@ def test_error_rates():
 
 
 def test_nothing_written_and_nothing_said():
-    result = Transcription().summary({"prediction": np.zeros((2, 4), int), "reference": np.array([[3, 4], [0, 0]])})
+    result = TASK.summary({"prediction": np.zeros((2, 4), int), "reference": np.array([[3, 4], [0, 0]])}, None)
     assert result["wer"] == 1 and result["sequence_accuracy"] == 0.5
 
 
 def test_width_is_the_vocabulary():
-    info = types.SimpleNamespace(classes=("a",), vocabulary_size={"text": 32}.get)
-    assert Transcription().outputs_width(info) == 32
-    assert Transcription().needs == ("text", "text_lengths")
+    info = Info("made up", {}, {"text": Key((9,), "int32", vocabulary=Vocabulary(32, pad=0))})
+    task = Transcription().bind(info)
+    assert task.output_size(info) == 32 and task.blank == 0
+    assert task.keys == ("text", "text_lengths")
+    with pytest.raises(UserError, match="'text' of made up has no vocabulary"):
+        Transcription().bind(Info("made up", {}, {"text": Key((9,), "int32")}))

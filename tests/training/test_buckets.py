@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import data
-from data.dataset import ArraySplit, Info
+from core.info import Info, Key
+from data.dataset import ArraySplit
 from tasks.sequence import TokenClassification
 from training import run as run_lib
 from training.config import default
@@ -36,8 +37,12 @@ def load(config, data_dir):
     """Returns a tagger's splits, of which the last has a sequence longer than any other."""
     most = {"train": 20, "validation": 20, "test": WIDTH}
     splits = {name: make_split(seed, COUNTS[name], most[name]) for seed, name in enumerate(COUNTS)}
-    shapes = {key: (values.shape[1:], values.dtype.name) for key, values in splits["train"].arrays.items()}
-    return splits, Info("running sum", COUNTS, shapes, tuple("01234"))
+    classes = {"labels": tuple("01234")}
+    keys = {
+        key: Key(values.shape[1:], values.dtype.name, classes=classes.get(key, ()))
+        for key, values in splits["train"].arrays.items()
+    }
+    return splits, Info("running sum", COUNTS, keys)
 
 
 @pytest.fixture

@@ -1,18 +1,16 @@
 """Names in a config become objects, and unknown ones are answered with the nearest there is."""
 
 import dataclasses
-from collections.abc import Callable
 
 import flax.linen as nn
 import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
-from arch import mlp, resnet
+from arch import resnet
 from core.errors import UserError
-from data.info import Info
+from core.info import Info, Key
 from data.preprocess import text, tokenizers
-from tasks import classification
 from training import config as config_lib
 from training.build import build_model, build_task, build_transform, construct
 
@@ -72,11 +70,9 @@ def info():
     """Of a set with two texts: 6 tokens in the source, 7 in the target."""
     texts = {"source": ["ab"], "target": ["abc"]}
     fitted = text.fit(tokenizers.characters(), texts)
-    shapes = dict.fromkeys(("source", "target"), ((5,), "int32")) | {
-        "label": ((), "int32"),
-        "source_lengths": ((), "int32"),
-    }
-    return Info("pairs", {"train": 1}, shapes, ("yes", "no"), tokenizers={k: t.to_str() for k, t in fitted.items()})
+    keys = {key: Key((5,), "int32", vocabulary=tokenizers.vocabulary(value)) for key, value in fitted.items()}
+    keys |= {"label": Key((), "int32", classes=("yes", "no")), "source_lengths": Key((), "int32")}
+    return Info("pairs", {"train": 1}, keys)
 
 
 def complete(**groups):
@@ -101,39 +97,20 @@ def test_the_vocabulary_of_the_first_input_is_the_models(info):
     assert build_model(config, build_task(config, info), info).vocab_size is None
 
 
-@dataclasses.dataclass(frozen=True)
-class Translating:
-    inputs: tuple[str, ...] = ("source",)
-    target: str = "target"
-    detokenize: Callable | None = None
-    mean: float = 0.0
-    std: float = 1.0
-
-    needs = ("target",)
-
-    def outputs_width(self, info):
-        return info.vocabulary_size(self.target)
-
-
-class Pair(nn.Module):
-    num_classes: int = 1
-    vocab_size: int = 1
-    target_vocab_size: int = 1
-
-
-def test_a_task_that_answers_in_text(info, monkeypatch):
-    monkeypatch.setattr(classification, "Translating", Translating, raising=False)
-    monkeypatch.setattr(mlp, "Pair", Pair, raising=False)
-    monkeypatch.setattr(Translating, "__module__", "tasks.classification")
-    monkeypatch.setattr(Pair, "__module__", "arch.mlp")
-    config = complete(model={"name": "mlp.Pair"}, task={"name": "classification.Translating"})
+def test_a_task_is_bound_to_the_data_set(info):
+    config = complete(
+        model={"name": "rnn.RecurrentNetwork", "vocab_size": 6},
+        task={"name": "sequence.TokenClassification", "inputs": ("source",), "target": "target"},
+    )
     task = build_task(config, info)
-    assert task.detokenize([1, 4, 6, 2, 0]) == "ac"
     assert hash(task) == hash(task) and task == dataclasses.replace(task)
-    model = build_model(config, task, info)
-    assert (model.num_classes, model.vocab_size, model.target_vocab_size) == (7, 6, 7)
-    config.task.target = "label"
-    assert build_task(config, info).detokenize is None
+    assert build_model(config, task, info).num_classes == 7
+    fields = {"inputs": ("source", "source_lengths", "target"), "conditions": ("source", "source_lengths")}
+    config.task = ConfigDict({"name": "generation.Generation", **fields})
+    assert build_task(config, info).vocabulary.text([1, 4, 6, 2, 0]) == "ac"
+    config.task = ConfigDict({"name": "generation.Generation", **fields, "target": "label"})
+    with pytest.raises(UserError, match="'label' of pairs has no vocabulary"):
+        build_task(config, info)
 
 
 @pytest.mark.parametrize(

@@ -58,8 +58,7 @@ def by_hand(batches):
             return logits[0], changed["carry"]["states"][0]["h"][0]
 
         logits, memory = jax.vmap(row)(jnp.asarray(batch["tokens"]), memory)
-        total, weight = TASK.loss(logits, batch)
-        return total / weight, memory
+        return TASK.score(logits, batch).losses["loss"] / TASK.weights(batch)["loss"], memory
 
     gradient = jax.jit(jax.grad(loss, has_aux=True))
     for batch in batches:

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import pytest
 
 from core.errors import Stopped, UserError
-from data.dataset import Info
 from tests.training.commands import ROOT
 from training.checkpoint import Checkpoints, read_arrays, steps_in
 from training.run import Run

@@ -14,6 +14,7 @@ from arch.layers.attention import General
 from arch.seq2seq import Seq2Seq
 from data.augment.transform import Transform
 from tasks.generation import Generation
+from tests.data.infos import class_names
 from tests.training import recipes
 from training import state as state_lib
 from training.diagnostics import gradient_norms
@@ -54,10 +55,10 @@ def test_recipes_for_ones_own_texts(name, column, tmp_path):
     if name == "class":
         config.data.target = column
     run = build_run(config, None)
-    assert set(run.info.classes) == set(" ".join(frame[column]).split())
+    assert set(class_names(run.info)) == set(" ".join(frame[column]).split())
     assert {split: len(part) for split, part in run.splits.items()} == {"train": 16, "validation": 2, "test": 2}
     outputs = jax.eval_shape(run.create_state).params["head"]["kernel"].shape[-1]
-    assert outputs == len(run.info.classes)
+    assert outputs == len(class_names(run.info))
 
 
 def test_piano_rolls_stay_bytes_until_the_model_reads_them(trained):

@@ -1,6 +1,9 @@
 """The step gives the same update on any layout of the same batch, and every draw of randomness its own key."""
 
+import dataclasses
 import functools
+from types import MappingProxyType
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -13,9 +16,10 @@ from arch.layers.norm import batch_norm, layer_norm
 from arch.mlp import MLP
 from arch.resnet import CifarResNet
 from tasks.classification import Classification
+from tasks.task import Score, Task
 from training import state as state_lib
 from training.parallel import Parallel
-from training.step import eval_step, train_step
+from training.step import eval_step, mean_metrics, train_step
 
 BATCH, STEPS = 32, 20
 OPTIMIZER = optax.sgd(0.05, momentum=0.9)
@@ -172,51 +176,115 @@ def test_a_batch_of_padding_alone_changes_nothing(batches):
         np.testing.assert_array_equal(a, b)
 
 
-class Several(nn.Module):
-    """Two inputs of different lengths and padded boxes: what the sequence and detection models will need of the
-    contract.
-    """
+class Detector(nn.Module):
+    """Two inputs of different lengths, and a tree of outputs."""
 
     @nn.compact
     def __call__(self, source, target, *, train: bool):
         summary = nn.Embed(11, 8)(source).mean(1, keepdims=True)
-        hidden = nn.Dropout(0.1, deterministic=not train)(nn.Embed(11, 8)(target) + summary)
+        hidden = nn.tanh(nn.Embed(11, 8)(target) + summary)
         return {"tokens": nn.Dense(11, name="head")(hidden), "boxes": nn.Dense(4)(hidden)}
 
 
-class SeveralTask:
-    inputs = ("source", "target")
+@dataclasses.dataclass(frozen=True)
+class TokensAndBoxes(Task):
+    """Two loss terms with different denominators: tokens per real token, boxes per example."""
 
-    def loss(self, outputs, batch):
-        mask = batch["target_mask"] * batch["mask"][:, None]
-        tokens = optax.softmax_cross_entropy_with_integer_labels(outputs["tokens"], batch["target"])
-        boxes = jnp.abs(outputs["boxes"] - batch["boxes"]).sum(-1)
-        return ((tokens + boxes) * mask).sum(), mask.sum()
+    inputs: tuple[str, ...] = ("source", "target")
 
-    def metrics(self, outputs, batch):
-        correct = (outputs["tokens"].argmax(-1) == batch["target"]) * batch["target_mask"] * batch["mask"][:, None]
-        return {
-            "token_accuracy": (correct.sum(), (batch["target_mask"] * batch["mask"][:, None]).sum()),
-            "boxes": outputs["boxes"],
-        }
+    coefficients: ClassVar = MappingProxyType({"tokens": 1.0, "boxes": 5.0})
+
+    def weights(self, batch):
+        return {"tokens": jnp.sum(self._positions(batch)), "boxes": jnp.sum(jnp.asarray(batch["mask"]))}
+
+    def score(self, outputs, batch):
+        mask = self._positions(batch)
+        nats = optax.softmax_cross_entropy_with_integer_labels(outputs["tokens"], jnp.asarray(batch["target"]))
+        distance = jnp.abs(outputs["boxes"] - batch["boxes"]).sum(-1)
+        correct = (outputs["tokens"].argmax(-1) == batch["target"]) * mask
+        losses = {"tokens": (nats * mask).sum(), "boxes": (distance * mask).sum()}
+        return Score(losses, {"accuracy": (correct.sum(), mask.sum())}, {"boxes": outputs["boxes"]})
+
+    def _positions(self, batch):
+        return jnp.asarray(batch["target_mask"] * batch["mask"][:, None])
 
 
-def test_the_contract_fits_several_inputs_token_masks_and_boxes():
+@pytest.fixture(scope="module")
+def detection():
+    """Returns (state, batch, gradient, loss) of two loss terms, differentiated without the step."""
     random = np.random.default_rng(0)
     batch = {
-        "source": random.integers(0, 11, (16, 7)),
-        "target": random.integers(0, 11, (16, 5)),
-        "boxes": random.random((16, 5, 4)).astype(np.float32),
-        "target_mask": (random.random((16, 5)) < 0.6).astype(np.float32),
-        "mask": np.r_[np.ones(13), np.zeros(3)].astype(np.float32),
+        "source": random.integers(0, 11, (BATCH, 7)),
+        "target": random.integers(0, 11, (BATCH, 5)),
+        "boxes": random.random((BATCH, 5, 4)).astype(np.float32),
+        "target_mask": (random.random((BATCH, 5)) < np.linspace(0.1, 1, BATCH)[:, None]).astype(np.float32),
+        "mask": (np.arange(BATCH) < 21).astype(np.float32),
     }
-    model, task = Several(), SeveralTask()
-    state = state_lib.create(model, OPTIMIZER, (jnp.zeros((1, 7), int), jnp.zeros((1, 5), int)), jax.random.key(0))
-    tokens = (batch["target_mask"] * batch["mask"][:, None]).sum()
-    for accumulate in (1, 4):
-        step = functools.partial(train_step, model=model, task=task, optimizer=OPTIMIZER, accumulate=accumulate)
+    inputs = jnp.zeros((1, 7), int), jnp.zeros((1, 5), int)
+    state = state_lib.create(Detector(), OPTIMIZER, inputs, jax.random.key(0))
+
+    def loss(params):
+        outputs = Detector().apply({"params": params}, batch["source"], batch["target"], train=True)
+        mask = batch["target_mask"] * batch["mask"][:, None]
+        chosen = jnp.take_along_axis(jax.nn.log_softmax(outputs["tokens"]), batch["target"][..., None], -1)[..., 0]
+        distance = jnp.abs(outputs["boxes"] - batch["boxes"]).sum(-1)
+        return -(chosen * mask).sum() / mask.sum() + 5 * (distance * mask).sum() / 21
+
+    value, gradient = jax.jit(jax.value_and_grad(loss))(state.params)
+    return state, batch, gradient, float(value)
+
+
+@pytest.mark.parametrize("layout", [(None, 1), (None, 4), ("pmap", 1), ("pmap", 4), ("fsdp", 4)], ids=str)
+def test_several_loss_terms_have_their_own_denominators_on_any_layout(layout, detection):
+    state, batch, gradient, value = detection
+    strategy, accumulate = layout
+    task, parallel = TokensAndBoxes(), Parallel(strategy or "pmap")
+    axis_name = parallel.axis_name if strategy else None
+    optimizer = optax.sgd(1.0)
+    state = state.replace(opt_state=optimizer.init(state.params))
+    step = functools.partial(
+        train_step, model=Detector(), task=task, optimizer=optimizer, accumulate=accumulate, axis_name=axis_name
+    )
+    if strategy:
+        (placed,) = parallel.batches([batch])
+        after, metrics = parallel.compile_train(step)(parallel.place(state), placed)
+        after, metrics = parallel.take(after), parallel.read(metrics)
+    else:
         after, metrics = jax.jit(step)(state, batch)
-        assert float(metrics["loss"][1]) == float(metrics["token_accuracy"][1]) == tokens
-        assert int(after.step) == 1
-    sums, arrays = jax.jit(functools.partial(eval_step, model=model, task=task))(state.variables, batch)
-    assert float(sums["loss"][1]) == tokens and arrays["boxes"].shape == (16, 5, 4) and arrays["mask"].shape == (16,)
+    for before, new, expected in zip(*map(jax.tree.leaves, (state.params, after.params, gradient)), strict=True):
+        np.testing.assert_allclose(np.asarray(before) - np.asarray(new), expected, atol=1e-6)
+    assert float(metrics["boxes"][1]) == 21 and float(metrics["tokens"][1]) == float(metrics["accuracy"][1]) < 21 * 5
+    np.testing.assert_allclose(mean_metrics(task, metrics)["loss"], value, rtol=1e-5)
+    np.testing.assert_allclose(metrics["grad_norm"][0], optax.tree.norm(gradient), rtol=1e-5)
+
+
+def test_evaluation_gives_sums_and_arrays(detection):
+    state, batch, _, value = detection
+    evaluate = jax.jit(functools.partial(eval_step, model=Detector(), task=TokensAndBoxes()))
+    sums, arrays = evaluate(state.variables, batch)
+    np.testing.assert_allclose(mean_metrics(TokensAndBoxes(), sums)["loss"], value, rtol=1e-5)
+    assert arrays["boxes"].shape == (BATCH, 5, 4) and arrays["mask"].shape == (BATCH,)
+
+
+class Shared(nn.Module):
+    """Keeps the mean of its last inputs, as a codebook does, and a counter."""
+
+    @nn.compact
+    def __call__(self, images, *, train: bool):
+        x = images.reshape(images.shape[0], -1)
+        mean = self.variable("codebook", "mean", lambda: jnp.zeros(()))
+        count = self.variable("codebook", "count", lambda: jnp.zeros((), jnp.int32))
+        if train:
+            mean.value, count.value = x.mean(), count.value + 1
+        return nn.Dense(10, name="head")(x)
+
+
+def test_any_shared_collection_is_averaged_over_devices(batches):
+    parallel, model = Parallel("pmap"), Shared()
+    state = state_lib.create(model, OPTIMIZER, (jnp.zeros((1, 8, 8, 1)),), jax.random.key(0))
+    options = {"model": model, "task": Classification(), "optimizer": OPTIMIZER, "axis_name": "devices"}
+    step = parallel.compile_train(functools.partial(train_step, **options))
+    state, _ = step(parallel.place(state), next(parallel.batches(batches[:1])))
+    codebook = jax.tree.map(np.asarray, state.mutable["codebook"])
+    np.testing.assert_allclose(codebook["mean"], np.full(8, batches[0]["image"].mean()), rtol=1e-4)
+    assert codebook["count"].tolist() == [1] * 8

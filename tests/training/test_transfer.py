@@ -10,7 +10,6 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from core.errors import UserError
-from data.dataset import Info
 from inference.predict import load
 from tests.training import small
 from training import transfer
