@@ -43,7 +43,7 @@ def test_seeds_killed_together_go_on_bit_for_bit(tmp_path):
     for seed in "01":
         assert left(whole / "wide" / seed) == left(killed / "wide" / seed)
         assert Place(killed / "wide" / seed).seconds() > 0 and (whole / "wide" / seed / "checkpoints/300").is_dir()
-    assert not (killed / "wide/together-0-1").exists()
+    assert not (killed / "wide/together-0-1").exists() and "seed=1" in (killed / "wide/compare.html").read_text()
     records = [json.loads(line) for line in (killed / "results.jsonl").read_text().splitlines()]
     assert [record["seed"] for record in records] == [0, 1] and all(record["gradients"] for record in records)
 
