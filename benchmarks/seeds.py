@@ -16,8 +16,9 @@ import jax
 from ml_collections import ConfigDict
 
 from core.cli import use_huge_pages
+from data.batches import train_batches
 from experiments.engine.bases import digits_mlp
-from training.seeds import Seeds
+from training.run import Run, build_run
 
 COUNTS = (1, 5)
 STEPS = 20  # in a turn
@@ -38,21 +39,23 @@ def _each(config: ConfigDict, count: int) -> list[ConfigDict]:
     return configs
 
 
-def turn(seeds: Seeds) -> Callable[[], float]:
-    """Returns a function that does STEPS steps on one batch and returns milliseconds a step and seed."""
-    state, step = seeds.create_state(), seeds.train_step()
-    batch = jax.device_put(next(seeds.batches()))
+def turn(run: Run) -> Callable[[], float]:
+    """Returns a function that does STEPS steps on one batch and returns milliseconds per step and seed."""
+    place, step = run.parallel, run.train_step()
+    state = place.place(place.stack(*run.create_states(print)))
+    settings = {"batch_size": run.config.train.batch_size, "start": 0, "stop": 1}
+    (batch,) = place.batches(*(train_batches(run.train_split, seed=each.seed, **settings) for each in run.configs))
 
-    def run() -> float:
+    def measure() -> float:
         nonlocal state
         before = time.perf_counter()
         for _ in range(STEPS):
             state, metrics = step(state, batch)
         jax.block_until_ready((state, metrics))
-        return 1e3 * (time.perf_counter() - before) / STEPS / len(seeds.configs)
+        return 1e3 * (time.perf_counter() - before) / STEPS / len(run.configs)
 
-    run()  # compiles
-    return run
+    measure()  # compiles
+    return measure
 
 
 def main() -> None:
@@ -61,10 +64,11 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     device = jax.devices()[0]
     print(f"{os.cpu_count()} cores, {device.platform} ({device.device_kind}), jax {jax.__version__}, {rounds} rounds")
-    print("milliseconds a step and seed, medians (range)")
+    print("milliseconds per step and seed, medians (range)")
     with tempfile.TemporaryDirectory() as folder:
         for name, config in networks().items():
-            turns = {count: turn(Seeds.build(_each(config, count), folder)) for count in COUNTS}
+            each = {count: _each(config, count) for count in COUNTS}
+            turns = {count: turn(build_run(first, folder, rest)) for count, (first, *rest) in each.items()}
             times = {count: [] for count in COUNTS}
             for _ in range(rounds):
                 for count, run in turns.items():

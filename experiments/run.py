@@ -140,7 +140,7 @@ class Runner:
         """Whether a running cell may be preparing the data set of this one: two must not at once."""
         name = self._config(cell).data.name
         readers = [other for other in self.running if self._config(other).data.name == name]
-        if any(self._place(other).loaded() for other in readers):
+        if any(self._place(other).status() for other in readers):
             self.loaded.add(name)
         return bool(readers) and name not in self.loaded
 
@@ -151,12 +151,12 @@ class Runner:
         return cells.finished(self._place(cell), self._config(cell))
 
     def _may_go_together(self, cell: Cell) -> bool:
-        from training.seeds import refusal  # jax with it: late, so that a slip is answered at once
+        from training.side_by_side import refusal  # jax with it: late, so that a slip is answered at once
 
         if cell not in self.in_company:
             is_start = cell.row in dict(self.whole.starts).values()  # whose workdir is to hold its own checkpoint
             tuning = cells.tuning(self.whole, cell)
-            tuned = [key for key, _ in self.whole.tune] if tuning else []
+            tuned = [key.removeprefix("optimizer.") for key, _ in self.whole.tune] if tuning else []
             refused = any(refusal(self._config(other), tuned) for other in tuning or [cell])
             self.in_company[cell] = self.together and not is_start and not refused
         return self.in_company[cell]

@@ -227,3 +227,12 @@ def difference(old: ConfigDict, new: ConfigDict) -> list[str]:
         for key in changed
         if key.partition(".")[0] not in DISPLAY_GROUPS
     ]
+
+
+def check_same(old: ConfigDict | dict, new: ConfigDict, where: str) -> None:
+    """Raises UserError, which names the folder `where`, if a config differs from the one a run was started with."""
+    old = old if isinstance(old, ConfigDict) else from_json(json.dumps(old))
+    if changes := difference(old, new):
+        raise UserError(
+            f"{where} was started with another config ({'; '.join(changes)}): use that config, or another folder"
+        )

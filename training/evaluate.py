@@ -1,7 +1,7 @@
 """Evaluation: every example of a split counts exactly once, on any number of devices."""
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -16,8 +16,8 @@ from training.step import mean_metrics
 
 def evaluate(
     run: Run, step: Callable, variables: PyTree, split: Split
-) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Returns the metrics of a split, and the task's arrays per example [n, ...] in the order of the split.
+) -> list[tuple[dict[str, float], dict[str, np.ndarray]]]:
+    """Returns for each run the metrics of a split, and the task's arrays per example [n, ...] in its order.
 
     Arrays that are longer in some buckets than in others are padded with zeros.
 
@@ -25,29 +25,51 @@ def evaluate(
       step: the compiled `run.eval_step()`.
       variables: placed on the devices.
     """
-    examples, split = split, bucketed(split, run.splits["train"], run.config.data.buckets)
+    parallel, examples = run.parallel, split
+    split = bucketed(split, run.splits["train"], run.config.data.buckets)
     hosts = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     batches = eval_batches(split, batch_size=run.eval_batch_size, workers=run.config.data.workers, **hosts)
-    sums: dict[str, np.ndarray] = collections.defaultdict(lambda: np.zeros(2))
-    pieces, under_way = collections.defaultdict(list), collections.deque()
+    totals, in_flight = [_Totals() for _ in run.configs], collections.deque()
 
     def collect():
-        batch_sums, arrays = run.parallel.read(under_way.popleft())
-        for name, pair in batch_sums.items():
-            sums[name] += np.asarray(pair, np.float64)
-        real = arrays.pop("mask") > 0
-        for name, array in arrays.items():
-            pieces[name].append(array[real])
+        for total, (sums, arrays) in zip(totals, parallel.per_run(in_flight.popleft()), strict=True):
+            total.add(sums, arrays)
 
-    for batch in run.parallel.batches(batches):
-        if len(under_way) >= run.parallel.in_flight:  # reading behind the newest step keeps the device busy
+    for batch in parallel.batches(batches):
+        if len(in_flight) >= parallel.in_flight:  # reading behind the newest step keeps the device busy
             collect()
-        under_way.append(step(variables, batch))
-    while under_way:
+        in_flight.append(step(variables, batch))
+    while in_flight:
         collect()
-    order = eval_order(split)
-    arrays = {name: _in_order(parts, order) for name, parts in pieces.items()}
-    return mean_metrics(run.task, sums) | run.task.summary(arrays, examples), arrays
+    found = []
+    for total in totals:
+        arrays = total.arrays(eval_order(split))
+        found.append(
+            (
+                mean_metrics(run.task, {name: tuple(pair) for name, pair in total.sums.items()})
+                | run.task.summary(arrays, examples),
+                arrays,
+            )
+        )
+    return found
+
+
+class _Totals:
+    """Sums and arrays of one run over the batches of a split."""
+
+    def __init__(self):
+        self.sums: dict[str, np.ndarray] = collections.defaultdict(lambda: np.zeros(2))
+        self.pieces: dict[str, list[np.ndarray]] = collections.defaultdict(list)
+
+    def add(self, sums: Mapping, arrays: Mapping[str, np.ndarray]) -> None:
+        for name, pair in sums.items():
+            self.sums[name] += np.asarray(pair, np.float64)
+        real = arrays["mask"] > 0
+        for name in arrays.keys() - {"mask"}:
+            self.pieces[name].append(arrays[name][real])
+
+    def arrays(self, order: Int64[np.ndarray, "n"]) -> dict[str, np.ndarray]:
+        return {name: _in_order(parts, order) for name, parts in self.pieces.items()}
 
 
 def _in_order(parts: list[np.ndarray], order: Int64[np.ndarray, "n"]) -> np.ndarray:

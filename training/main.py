@@ -1,20 +1,22 @@
-"""What `train.py` does: train a config in a workdir and report, or repeat a workdir's final evaluation."""
+"""What `train.py` does: train a config in a workdir and evaluate it, or repeat a workdir's final evaluation."""
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from core.errors import UserError
+from core.errors import Diverged, Stopped, UserError
 from training import config as config_lib
 from training import parallel
 from training.checkpoint import FOLDERS, Checkpoints
 from training.display import Display, model_table
 from training.environment import describe_devices
-from training.loop import Results, Trainer
+from training.loop import Arrays, Results, Trainer
 from training.run import Run, build_run
 from training.state import State
 from training.workdir import Workdir
@@ -32,7 +34,7 @@ class Finished(NamedTuple):
     run: Run
     workdir: Workdir
     results: Results
-    arrays: dict[str, dict[str, np.ndarray]]
+    arrays: Arrays
     step: int
     label: str
 
@@ -45,22 +47,60 @@ def train(config: ConfigDict, workdir: str, data_dir: str | None, command: str =
 
     Raises UserError, Diverged and Stopped.
     """
-    folder = Workdir(workdir)
-    config = config_lib.validate(config)
-    folder.check(config)
-    parallel.use_cpu(config)  # before anything asks jax for its devices
-    parallel.connect(config.parallel.hosts)
+    return _train([config], [Path(workdir)], Path(workdir), data_dir, command)[0]
+
+
+def train_side_by_side(
+    configs: Sequence[ConfigDict], workdirs: Sequence[Path | None], folder: Path, data_dir: str | None
+) -> list[Finished]:
+    """Trains runs that differ in seed, start and numbers of the optimizer in one program.
+
+    Args:
+        workdirs: one per run; a run with None is trained and leaves nothing.
+        folder: for the checkpoints of all runs together; it is removed at the end.
+
+    Raises UserError, Diverged (all of them have) and Stopped.
+    """
+    try:
+        finished = _train(configs, workdirs, folder, data_dir)
+    except Diverged:
+        shutil.rmtree(folder)
+        raise
+    shutil.rmtree(folder)
+    return finished
+
+
+def _train(
+    configs: Sequence[ConfigDict],
+    paths: Sequence[Path | None],
+    folder: Path,
+    data_dir: str | None,
+    command: str = "",
+) -> list[Finished]:
+    workdirs = [path and Workdir(str(path)) for path in paths]
+    configs = [config_lib.validate(config) for config in configs]
+    for workdir, config in zip(workdirs, configs, strict=True):
+        if workdir:
+            workdir.check(config)
+    parallel.use_cpu(configs[0])  # before anything asks jax for its devices
+    parallel.connect(configs[0].parallel.hosts)
     display = Display(quiet=jax.process_index() > 0)
     display.say(f"devices: {describe_devices()}")
-    run = build_run(config, data_dir)
+    run = build_run(configs[0], data_dir, configs[1:])
     sizes = ", ".join(f"{len(split)} {name}" for name, split in run.splits.items())
     display.say(f"data: {run.info.name} ({sizes})\n")
     inputs = tuple(jnp.zeros(x.shape, x.dtype) for x in run.inputs)
     display.say(model_table(run.model, inputs))
-    trainer = Trainer(run, folder, display)
+    if run.config.data.buckets:
+        display.say(str(run.train_split))
+    trainer = Trainer(run, workdirs, folder, display)
     try:
-        state = trainer.train()
-        return _finish(trainer, state, command)
+        return _finish(trainer, trainer.train(), command)
+    except Exception as error:
+        if not isinstance(error, Stopped | Diverged):
+            for member in trainer.active:
+                member.status("failed", 0, str(error) or type(error).__name__)
+        raise
     finally:
         trainer.close()
 
@@ -72,10 +112,10 @@ def evaluate_only(workdir: str, data_dir: str | None) -> Results:
     parallel.use_cpu(config)
     run = build_run(config, data_dir)
     display = Display(quiet=jax.process_index() > 0)
-    trainer = Trainer(run, folder, display)
+    trainer = Trainer(run, [folder], folder.path, display)
     state, step, label = final_state(run, folder.path, display)
     display.say(f"evaluating {label} (step {step})")
-    results, _ = trainer.evaluate(run.parallel.place(state), _evaluated(run), final=True)
+    ((results, _),) = trainer.evaluate(run.parallel.place(state), _evaluated(run), final=True)
     display.results(results)
     return results
 
@@ -86,7 +126,7 @@ def final_state(run: Run, path: Path, display: Display) -> tuple[State, int, str
 
     Raises UserError if there is no checkpoint, or none can be read.
     """
-    template = run.parallel.template(jax.eval_shape(run.create_state))
+    template = run.parallel.template_one(jax.eval_shape(run.create_state))
     failure = UserError(f"--workdir {path} has no checkpoint")
     for folder in (path / name for name in FOLDERS if (path / name).is_dir()):
         try:
@@ -104,23 +144,36 @@ def _evaluated(run: Run) -> list[str]:
     return [name for name in run.splits if name != "train"]
 
 
-def _finish(trainer: Trainer, state: State, command: str) -> Finished:
-    """Evaluates the best or the last weights on every split, and writes results.json."""
-    run, folder, display = trainer.run, trainer.workdir, trainer.display
-    step, label = int(run.parallel.read(state.step)), "the last"
-    if trainer.best_checkpoint:
-        trainer.best_checkpoint.wait()
-        best, step, label = final_state(run, folder.path, display)
-        state = run.parallel.place(best)
-    results, arrays = trainer.evaluate(state, _evaluated(run), final=True)
-    seen = {row["split"] for row in folder.rows}
-    for split, metrics in results.items():
-        if split not in seen:  # others have their curve, of which this is one point
-            folder.log(step, split, metrics)
-    display.results(results)
-    if jax.process_index() == 0:
-        folder.finish(run.config, step, results, command)
-    return Finished(run, folder, results, arrays, step, label)
+def _finish(trainer: Trainer, state: PyTree, command: str = "") -> list[Finished]:
+    """Evaluates the best or the last weights of each run on every split, and writes its results.json."""
+    run, display, place = trainer.run, trainer.display, trainer.run.parallel
+    members = [member for member in trainer.members if not member.diverged]
+    trainer.save_each(state, run.steps)
+    chosen = {member.index: (run.steps, "the last") for member in members}
+    if run.config.checkpoint.best:
+        states = [place.take_one(state, index) for index in range(len(run.configs))]
+        for member in members:
+            member.best_checkpoint.wait()
+            states[member.index], *chosen[member.index] = final_state(run, member.workdir.path, display)
+        state = place.place(place.stack(*states))
+    for member in members:
+        member.status("evaluating", run.steps)
+    found = trainer.evaluate(state, _evaluated(run), final=True)
+    finished = []
+    for member in members:
+        (results, arrays), (step, label) = found[member.index], chosen[member.index]
+        seen = {row["split"] for row in member.workdir.rows}
+        for split, metrics in results.items():
+            if split not in seen:  # others have their curve, of which this is one point
+                member.workdir.log(step, split, metrics)
+        if len(members) > 1:
+            display.say(run.label(member.config))
+        display.results(results)
+        if jax.process_index() == 0:
+            member.workdir.finish(member.config, step, results, command)
+        member.status("finished", step)
+        finished.append(Finished(run, member.workdir, results, arrays, step, label))
+    return finished
 
 
 def is_first_host() -> bool:

@@ -9,6 +9,7 @@ import functools
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -73,9 +74,16 @@ def cores() -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Parallel:
-    """Places states and batches on all devices and compiles steps for them; `strategy` is "pmap" or "fsdp"."""
+    """Places the states and batches of one run on all devices and compiles steps for them.
+
+    `training.side_by_side.SideBySide` has the same methods for several runs.
+
+    Attributes:
+        strategy: "pmap" (replicated data parallel) or "fsdp" (the state is sharded).
+    """
 
     strategy: str = "pmap"
+    runs: ClassVar[int] = 1
 
     @property
     def axis_name(self) -> str | None:
@@ -163,6 +171,20 @@ class Parallel:
         everywhere = NamedSharding(Mesh(np.array(jax.devices()), (DEVICES,)), PartitionSpec())
         return jax.make_array_from_callback(x.shape, everywhere, lambda index: np.asarray(x)[index])
 
+    def stack(self, *states: PyTree) -> PyTree:
+        """Returns the state of the one run."""
+        (state,) = states
+        return state
+
+    def take_one(self, state: PyTree, run: int) -> PyTree:
+        """Returns the state of one run as `take`; there is only one."""
+        del run
+        return self.take(state)
+
+    def template_one(self, shapes: PyTree) -> PyTree:
+        """Returns the template of one run's state; there is only one."""
+        return self.template(shapes)
+
     def template(self, shapes: PyTree) -> PyTree:
         """Returns the shapes of a state with the sharding that a checkpoint of it is restored to."""
         everywhere = NamedSharding(Mesh(np.array(jax.devices()), (DEVICES,)), PartitionSpec())
@@ -194,11 +216,16 @@ class Parallel:
 
         return sharded
 
-    def compile_eval(self, step: Callable) -> Callable:
+    def compile_eval(self, step: Callable, own_batches: bool = False) -> Callable:
         """Compiles `step(variables, batch) -> outputs` for placed arguments."""
+        del own_batches  # one run does not share them
         if self.strategy == "pmap":
             return jax.pmap(step, axis_name=DEVICES)
         return jax.jit(step, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
+
+    def per_run(self, outputs: PyTree) -> list[PyTree]:
+        """Returns the outputs of each run as `read`; there is only one run."""
+        return [self.read(outputs)]
 
     def read(self, outputs: PyTree) -> PyTree:
         """Returns outputs that are the same on every device as numpy arrays. This waits for the device."""

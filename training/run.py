@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array
 from ml_collections import ConfigDict
 
 import data
@@ -17,27 +19,39 @@ from data.augment.transform import Transform
 from data.buckets import bucketed
 from data.dataset import Split
 from tasks.task import Task
-from training import build, diagnostics
+from training import build, diagnostics, side_by_side, transfer
 from training import config as config_lib
 from training import optimizer as optimizer_lib
 from training import state as state_lib
 from training.parallel import Parallel
+from training.side_by_side import SideBySide, tuned_keys
 from training.step import eval_step, train_step
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """The parts of a run; `build_run` makes one."""
+    """The parts of a run, or of several side by side; `build_run` makes one.
 
-    config: ConfigDict
+    Attributes:
+        configs: of each run. They differ in seed, start and numbers of the optimizer.
+        train_split: the training split, sorted into buckets if the config asks for them.
+    """
+
+    configs: tuple[ConfigDict, ...]
     splits: dict[str, Split]
+    train_split: Split
     info: Info
     task: Task
     model: nn.Module
     transform: Transform
     optimizer: optax.GradientTransformation
-    parallel: Parallel
+    parallel: Parallel | SideBySide
     steps: int
+
+    @property
+    def config(self) -> ConfigDict:
+        """The config of the first run."""
+        return self.configs[0]
 
     @property
     def inputs(self) -> tuple[jax.ShapeDtypeStruct, ...]:
@@ -48,11 +62,35 @@ class Run:
     def eval_batch_size(self) -> int:
         return self.config.eval.batch_size or self.config.train.batch_size
 
-    def create_state(self) -> state_lib.State:
-        """Returns the state of step 0, initialised from the seed."""
-        train, key = self.config.train, jax.random.key(self.config.seed)
+    @property
+    def log_every(self) -> int:
+        """Steps between two logs."""
+        return self.config.log.every
+
+    @property
+    def eval_every(self) -> int:
+        """Steps between two evaluations, 0 if there is only the final one."""
+        return self.config.eval.every
+
+    def create_state(self, seed: int | Array | None = None) -> state_lib.State:
+        """Returns the state of step 0, initialised from a seed, that of the config if there is none."""
+        train, key = self.config.train, jax.random.key(self.config.seed if seed is None else seed)
         sizes = {"batch_size": train.batch_size, "ema": train.ema_decay > 0}
         return state_lib.create(self.model, self.optimizer, self.inputs, key, **sizes)
+
+    def create_states(self, say: Callable[[str], None]) -> list[state_lib.State]:
+        """Returns the state of step 0 of each run, with the weights of `init_from` where the config names one."""
+        if len(self.configs) == 1:
+            states = [self.create_state()]
+        else:
+            seeds = jnp.array([config.seed for config in self.configs], jnp.uint32)
+            stacked = jax.jit(jax.vmap(self.create_state))(seeds)
+            states = [jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(len(self.configs))]
+        for i, config in enumerate(self.configs):
+            if config.init_from:
+                states[i], notes = transfer.init_from(config.init_from, states[i], self.info)
+                say("\n".join(notes))
+        return states
 
     def check_data(self, meta: dict) -> None:
         """Raises UserError for the meta of a checkpoint if its data set is not the one of this run."""
@@ -61,11 +99,28 @@ class Run:
                 f"the data have changed since the start ({'; '.join(changes)}): restore them, or use another workdir"
             )
 
-    def train_step(self):
-        """Returns the compiled train step."""
-        parts = {"model": self.model, "task": self.task, "optimizer": self.optimizer, "transform": self.transform}
+    def train_step(self) -> Callable:
+        """Returns the compiled train step, `(state, batch) -> (state, metrics)`."""
+        parts = {"model": self.model, "task": self.task, "transform": self.transform}
         step = functools.partial(train_step, **parts, **self.step_options, axis_name=self.parallel.axis_name)
-        return self.parallel.compile_train(step)
+        if len(self.configs) == 1:
+            return self.parallel.compile_train(functools.partial(step, optimizer=self.optimizer))
+        tuned = tuned_keys(self.configs)
+
+        def own_step(state, batch, numbers):
+            config = ConfigDict({**self.config.optimizer.to_dict(), **numbers})
+            optimizer = optimizer_lib.create(config, self.steps, state.params) if numbers else self.optimizer
+            return step(state, batch, optimizer=optimizer)
+
+        numbers = {key: jnp.array([config.optimizer[key] for config in self.configs]) for key in tuned}
+        return self.parallel.compile_train(own_step, numbers)
+
+    def label(self, config: ConfigDict, text: str = "") -> str:
+        """Returns `text` with what distinguishes a run from the others, such as "seed 1"."""
+        if len(self.configs) == 1:
+            return text
+        numbers = [f"{key} {config.optimizer[key]:g}" for key in tuned_keys(self.configs)]
+        return ", ".join([f"seed {config.seed}", *numbers, *filter(None, (text,))])
 
     @property
     def step_options(self) -> dict[str, Any]:
@@ -78,7 +133,7 @@ class Run:
         """Returns the compiled diagnostic of `training.diagnostics`."""
         parts = {"model": self.model, "task": self.task, "transform": self.transform}
         parts |= {"sync_batchnorm": self.config.parallel.sync_batchnorm, "axis_name": self.parallel.axis_name}
-        return self.parallel.compile_eval(functools.partial(diagnostics.gradient_norms, **parts))
+        return self.parallel.compile_eval(functools.partial(diagnostics.gradient_norms, **parts), own_batches=True)
 
     def eval_step(self, generates: bool = False):
         """Returns the compiled eval step; if `generates`, the model also generates sequences."""
@@ -105,11 +160,17 @@ def model_inputs(task: Task, transform: Transform, info: Info) -> tuple[jax.Shap
     return tuple(batch[name] for name in task.inputs)
 
 
-def build_run(config: ConfigDict, data_dir: str | None) -> Run:
-    """Returns the run of a config. Raises UserError for whatever in it does not fit, before any compilation."""
+def build_run(config: ConfigDict, data_dir: str | None, others: Sequence[ConfigDict] = ()) -> Run:
+    """Returns the run of a config, or with `others` the runs of all of them side by side.
+
+    Raises UserError for whatever does not fit, before any compilation.
+    """
     build.check_checkout()
-    config = config_lib.validate(config)
-    parallel = Parallel(config.parallel.strategy)
+    configs = tuple(map(config_lib.validate, (config, *others)))
+    config = configs[0]
+    parallel = SideBySide(len(configs)) if others else Parallel(config.parallel.strategy)
+    if others:
+        side_by_side.check(configs)
     parallel.check_batch_size("train.batch_size", config.train.batch_size, config.train.accumulate)
     if config.eval.batch_size:
         parallel.check_batch_size("eval.batch_size", config.eval.batch_size)
@@ -117,14 +178,14 @@ def build_run(config: ConfigDict, data_dir: str | None) -> Run:
     build.construct(config.task, "tasks")
     optimizer_lib.schedule(config.optimizer, config.train.steps or 10**9)
     splits, info = data.load(config.data, data_dir)
-    bucketed(splits["train"], splits["train"], config.data.buckets)  # refuses what cannot be
+    train_split = bucketed(splits["train"], splits["train"], config.data.buckets)
     task = build.build_task(config, info)
     model = build.build_model(config, task, info)
     transform = build.build_transform(config, info)
     steps = config.train.steps or max(1, round(config.train.epochs * len(splits["train"]) / config.train.batch_size))
     params = _check_shapes(config, model, task, transform, info)
     optimizer = optimizer_lib.create(config.optimizer, steps, params)
-    return Run(config, splits, info, task, model, transform, optimizer, parallel, steps)
+    return Run(configs, splits, train_split, info, task, model, transform, optimizer, parallel, steps)
 
 
 def _check_shapes(config: ConfigDict, model: nn.Module, task: Task, transform: Transform, info: Info) -> Any:

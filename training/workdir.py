@@ -48,12 +48,7 @@ class Workdir:
         check_writable(parent, f"--workdir {self.path}")
         files = (path for path in self.path.rglob("*") if path.is_file())
         if any(path.suffix != PART for path in files):  # a run killed at its beginning leaves no complete file
-            changes = config_lib.difference(self.config(), config)
-            if changes:
-                raise UserError(
-                    f"--workdir {self.path} was started with another config ({'; '.join(changes)}): "
-                    "use that config, or another workdir"
-                )
+            config_lib.check_same(self.config(), config, f"--workdir {self.path}")
 
     def config(self) -> ConfigDict:
         """Returns the config that the run was started with. Raises UserError if the folder is no run's."""
@@ -102,6 +97,25 @@ class Workdir:
         record |= {"command": command, "devices": environment.describe_devices()}
         record |= {"processor": environment.processor(), "versions": environment.versions()}
         write_whole(self.path / "results.json", to_json(record, indent=2))
+
+    def status(self, state: str, step: int, steps: int, error: str = "") -> None:
+        """Writes status.json, by which programs follow a run; it appears when the data is loaded.
+
+        Args:
+            state: training, evaluating, finished, stopped (by SIGTERM), diverged or failed.
+            steps: of the whole run.
+            error: the reason of a failure.
+        """
+        if self._metrics is None:
+            return
+        status = {
+            "state": state,
+            "step": step,
+            "steps": steps,
+            "error": error,
+            "devices": environment.describe_devices(),
+        }
+        write_whole(self.path / "status.json", to_json(status, indent=2))
 
     def close(self) -> None:
         if self._metrics is not None:

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,7 @@ from experiments.engine.experiment import Cell, Values, candidates, cell_config,
 from training import config as config_lib
 from training.workdir import from_json
 
-DIVERGED = re.compile(r"step \d+: (loss|grad_norm) is (nan|-?inf)")  # what training.loop.Diverged says
 TOGETHER = "together"  # what the folder of cells that are trained together begins with
-STEP = re.compile(rb"step (\d+)/(\d+) ")  # of a line that training.display prints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,20 +57,17 @@ class Place:
         lines = self.beside("err").read_text(errors="replace").split("\n") if self.beside("err").exists() else []
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
-    def progress(self) -> float:
-        """Returns the share of steps that are done, as last printed."""
+    def status(self) -> dict[str, Any]:
+        """Returns the run's status.json, {} before its data is loaded."""
         try:
-            with self.beside("out").open("rb") as file:
-                file.seek(max(0, self.beside("out").stat().st_size - 4096))
-                found = STEP.findall(file.read())
-        except OSError:
-            return 0.0
-        return int(found[-1][0]) / int(found[-1][1]) if found else 0.0
+            return json.loads((self.workdir / "status.json").read_text())
+        except (OSError, ValueError):
+            return {}
 
-    def loaded(self) -> bool:
-        """Whether the process has its data, prepared if they were not."""
-        out = self.beside("out")
-        return out.exists() and b"\ndata: " in out.read_bytes()
+    def progress(self) -> float:
+        """Returns the share of the steps that are done."""
+        status = self.status()
+        return status["step"] / status["steps"] if status else 0.0
 
     def add_seconds(self, seconds: float) -> None:
         with self.beside("seconds").open("a") as file:
@@ -170,13 +164,13 @@ def finished(place: Place, config: ConfigDict) -> Outcome | None:
     if (place.workdir / "results.json").exists():
         results = from_json((place.workdir / "results.json").read_text())["results"]
         return Outcome({f"{split}/{name}": x for split, metrics in results.items() for name, x in metrics.items()})
-    return Outcome(diverged=True) if DIVERGED.match(place.last_error()) else None
+    return Outcome(diverged=True) if place.status().get("state") == "diverged" else None
 
 
 def ended(place: Place, config: ConfigDict, code: int) -> Outcome:
     """Returns the outcome of a cell whose process has just ended with exit code `code`."""
     outcome = finished(place, config) if code in (0, 1) else None
-    return outcome or Outcome(reason=place.last_error() or f"exit code {code}")
+    return outcome or Outcome(reason=place.status().get("error") or place.last_error() or f"exit code {code}")
 
 
 def all_finished(whole: ConfigDict, outdir: Path) -> dict[Cell, Outcome]:

@@ -129,7 +129,6 @@ def _gradients(place: Place) -> dict[str, float]:
 
 
 def _hardware(places: list[Place]) -> str:
-    """Returns this machine's processor and cores, and jax's devices as the cells printed them."""
-    printed = [place.beside("out").read_text().partition("\n")[0] for place in places if place.beside("out").exists()]
-    devices = {line.removeprefix("devices: ") for line in printed if line.startswith("devices: ")}
+    """Returns this machine's processor and cores, and the devices of the cells' status.json."""
+    devices = {status["devices"] for place in places if (status := place.status())}
     return "; ".join([environment.processor(), *sorted(devices)])

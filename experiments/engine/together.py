@@ -36,35 +36,19 @@ def main(argv: list[str]) -> None:
 def train(whole: ConfigDict, members: Sequence[Cell], outdir: Path, data_dir: str | None) -> None:
     """Trains what is not finished of cells of one row.
 
-    Raises UserError for a workdir of another config, and as `training.seeds.Seeds.build`; Stopped after SIGTERM.
+    Raises UserError for a workdir of another config, and as `training.main.train_side_by_side`.
     """
-    from training.display import Display  # these import jax: late, so that a mistake in flags is reported at once
-    from training.environment import describe_devices
-    from training.seeds import Seeds, Trainer
-    from training.workdir import write_whole
+    from training import main as training  # with jax: late, so that a typo ends the command at once
 
     configs = [cell_config(whole, cell, outdir) for cell in members]
     place = cells.together(outdir, members)
     own = [Place(outdir / cell.folder) for cell in members]
-    workdirs = {number: each for number, each in enumerate(own) if each in place.members}
-    for number, each in workdirs.items():
-        cells.finished(each, configs[number])  # refuses a workdir of another config
-    display = Display()
-    display.say(f"devices: {describe_devices()}")
-    together = Seeds.build(configs, data_dir)
-    sizes = ", ".join(f"{len(split)} {name}" for name, split in together.run.splits.items())
-    display.say(f"data: {together.run.info.name} ({sizes}); {len(members)} runs of {members[0].row}\n")
-    if not workdirs:
-        return
-    folders = {number: each.workdir for number, each in workdirs.items()}
-    trainer = Trainer(together, folders, place.workdir, display)
-    try:
-        state = trainer.train()
-        for number in workdirs.keys() & trainer.diverged.keys():
-            write_whole(workdirs[number].beside("err"), f"{trainer.diverged[number]}\n")
-        trainer.finish(state)
-    finally:
-        trainer.close()
+    workdirs = [each.workdir if each in place.members else None for each in own]
+    for each, config in zip(own, configs, strict=True):
+        if each in place.members:
+            cells.finished(each, config)  # refuses a workdir of another config
+    if any(workdirs):
+        training.train_side_by_side(configs, workdirs, place.workdir, data_dir)
 
 
 if __name__ == "__main__":  # `experiments.run` has flags of these names, and they may be imported side by side

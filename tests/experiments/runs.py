@@ -48,7 +48,9 @@ class Job:
 
 
 class Made:
-    """A launcher whose jobs end at once, as `endings` says: a value of the metric, or a last line of standard error."""
+    """A launcher whose jobs end at once, as `endings` gives for each cell: a value of the metric, "diverged", or a last
+    line of standard error.
+    """
 
     def __init__(self, whole, endings):
         self.whole, self.endings, self.free, self.started, self.jobs = whole, endings, [0], [], []
@@ -65,6 +67,9 @@ class Made:
         ending = self.endings(cell)
         place.workdir.mkdir(parents=True, exist_ok=True)
         (place.workdir / "config.json").write_text(config_lib.to_json(cell_config(self.whole, cell)))
+        if ending == "diverged":
+            (place.workdir / "status.json").write_text(json.dumps({"state": ending, "step": 3, "steps": 10}))
+            return Job(1)
         if isinstance(ending, str):
             place.beside("err").write_text(f"warning\n{ending}\n\n")
             return Job(1)

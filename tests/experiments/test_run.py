@@ -94,7 +94,7 @@ def test_a_failed_cell_stops_no_other_and_is_tried_again(tmp_path, capsys):
 
 def test_divergence_is_a_result_that_is_not_run_again(tmp_path):
     whole = declared()
-    one = runner(whole, tmp_path, lambda cell: "step 7: loss is nan; stopped, no checkpoint was saved before")
+    one = runner(whole, tmp_path, lambda cell: "diverged")
     one.run()
     assert all(outcome == Outcome(diverged=True) for outcome in one.outcomes.values()) and len(one.outcomes) == 4
     again = runner(whole, tmp_path, lambda cell: 0.5)
@@ -129,6 +129,6 @@ def test_one_cell_prepares_the_data_before_others_read_it(tmp_path):
     waiting = cells.wanted(whole, {})
     one._start(waiting)
     assert one.launcher.started == waiting[:1]
-    one._place(waiting[0]).beside("out").write_text("devices: 1\ndata: digits\n")
+    (one._place(waiting[0]).workdir / "status.json").write_text('{"state": "training"}')
     one._start(waiting[1:])
     assert one.launcher.started == waiting

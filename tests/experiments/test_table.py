@@ -85,7 +85,7 @@ def folder(tmp_path):
         rows = [{"step": 1, "split": "gradients", "layer/head": 2.0, "time/x": [1.0]}, {"step": 1, "split": "train"}]
         (workdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         Place(workdir).add_seconds(61.5)
-        Place(workdir).beside("out").write_text("devices: 1 x abacus\n")
+        (workdir / "status.json").write_text(json.dumps({"devices": "1 x abacus"}))
     results.write(tmp_path / "run", whole, recipe, "python -m experiments.run", str(tmp_path / "tfds"))
     return tmp_path / "run"
 

@@ -12,7 +12,7 @@ from experiments.engine.experiment import Cell, Scale, cell_config
 from tests.experiments import tiny
 from tests.experiments.runs import RECIPE, declared, runner, steps, wait_until
 from tests.training import commands
-from training.seeds import Seeds
+from training.side_by_side import SideBySide
 
 
 def left(workdir):
@@ -27,9 +27,9 @@ def left(workdir):
 def test_seeds_killed_together_go_on_bit_for_bit(tmp_path):
     whole, killed = (tmp_path / name / "run" for name in ("whole", "killed"))
     data_dir, row = f"--data_dir={tmp_path / 'tfds'}", (f"--config={RECIPE}:full", "--cell=wide", "--cell=wide,seed=1")
-    code, _, err = commands.run(*row, data_dir, f"--outdir={whole}", script="-mexperiments.together")
+    code, _, err = commands.run(*row, data_dir, f"--outdir={whole}", script="-mexperiments.engine.together")
     assert code == 0, err
-    process = commands.start(*row, data_dir, f"--outdir={killed}", script="-mexperiments.together")
+    process = commands.start(*row, data_dir, f"--outdir={killed}", script="-mexperiments.engine.together")
     wait_until(lambda: (killed / "wide/together-0-1/checkpoints/40").exists(), process)
     process.kill()
     process.communicate()
@@ -53,13 +53,14 @@ def test_a_seed_that_diverges_is_a_result_and_the_others_finish(tmp_path, monkey
     whole.base.train.steps = 3
     members = [Cell("wide", 0), Cell("wide", 1)]
     place = cells.together(tmp_path / "run", members)
-    original = Seeds.batches
+    original = SideBySide.batches
 
-    def broken(self, start):
-        for batch in original(self, start):
-            yield {**batch, "mask": batch["mask"] * np.array([[1], [np.nan]], np.float32)}
+    def broken(self, *streams):
+        for batch in original(self, *streams):
+            broken_mask = batch["mask"] * np.array([[1], [np.nan]], np.float32)
+            yield {**batch, "mask": broken_mask} if len(streams) > 1 else batch
 
-    monkeypatch.setattr(Seeds, "batches", broken)
+    monkeypatch.setattr(SideBySide, "batches", broken)
     together.train(whole, members, tmp_path / "run", str(tmp_path / "tfds"))
     outcomes = [
         cells.ended(place, cell_config(whole, Cell("wide", seed)), 0) for seed, place in enumerate(place.members)
@@ -68,7 +69,7 @@ def test_a_seed_that_diverges_is_a_result_and_the_others_finish(tmp_path, monkey
 
 
 def test_the_seeds_of_a_row_are_one_job_where_its_config_allows_that(tmp_path):
-    whole = declared(rows={"a": {}, "alone": {"data.buckets": 2}, "b": {}})
+    whole = declared(rows={"a": {}, "alone": {"parallel.cpu_devices": 2}, "b": {}})
     one = runner(whole, tmp_path, lambda cell: 0.5, together=True)
     one.run()
     expected = [[Cell("a", 0), Cell("a", 1)], [Cell("alone", 0)], [Cell("alone", 1)], [Cell("b", 0), Cell("b", 1)]]

@@ -70,7 +70,7 @@ class Lines(Display):
 
 
 def trainer(config, workdir):
-    return Trainer(build_run(config, None), Workdir(str(workdir)), Lines())
+    return Trainer(build_run(config, None), [Workdir(str(workdir))], workdir, Lines())
 
 
 def test_as_many_compilations_as_buckets(recipe, tmp_path, monkeypatch):
@@ -84,13 +84,13 @@ def test_as_many_compilations_as_buckets(recipe, tmp_path, monkeypatch):
         monkeypatch.setattr(run_lib, name, functools.partial(counted, name, getattr(run_lib, name)))
     run = build_run(recipe, None)
     traces.update(train_step=0, eval_step=0)  # building the run checks shapes
-    one = Trainer(run, Workdir(str(tmp_path)), Lines())
+    one = Trainer(run, [Workdir(str(tmp_path))], tmp_path, Lines())
     state = one.train()
     assert traces == {"train_step": BUCKETS, "eval_step": BUCKETS}
     one.evaluate(state, ["train", "validation", "test"])
     one.close()
     assert traces == {"train_step": BUCKETS, "eval_step": BUCKETS + 1}  # one for what is longer than all training
-    assert any(f"{BUCKETS} shapes to compile" in line for line in one.display.said)
+    assert f"{BUCKETS} shapes to compile" in str(run.train_split)
 
 
 def test_resumed_run_is_bit_identical(recipe, tmp_path, monkeypatch):
@@ -130,7 +130,7 @@ def test_evaluation_is_the_same_as_without_buckets(recipe, strategy, monkeypatch
         recipe.data.buckets = buckets
         run = build_run(recipe, None)
         variables = run.parallel.place(run.create_state()).variables
-        return evaluate(run, run.eval_step(), variables, run.splits["test"])
+        return evaluate(run, run.eval_step(), variables, run.splits["test"])[0]
 
     def with_arrays(task, outputs, batch):
         return metrics_of(task, outputs, batch) | {"number": batch["number"], "labels": batch["labels"]}

@@ -20,8 +20,9 @@ from training import run as run_lib
 from training.config import default, leaves, validate
 from training.display import Display
 from training.evaluate import evaluate
-from training.loop import NO_BEST, Trainer
+from training.loop import Trainer
 from training.main import train
+from training.member import NO_BEST
 from training.run import build_run
 from training.workdir import Workdir, from_json, to_json
 
@@ -44,7 +45,7 @@ def short(**train_changes):
 
 
 def trainer(config, data_dir, workdir):
-    return Trainer(build_run(config, data_dir), Workdir(str(workdir)), Display(quiet=True))
+    return Trainer(build_run(config, data_dir), [Workdir(str(workdir))], workdir, Display(quiet=True))
 
 
 def test_step_and_evaluation_compile_once_each(data_dir, tmp_path, monkeypatch):
@@ -58,7 +59,7 @@ def test_step_and_evaluation_compile_once_each(data_dir, tmp_path, monkeypatch):
         monkeypatch.setattr(run_lib, name, functools.partial(counted, name, getattr(run_lib, name)))
     run = build_run(short(), data_dir)
     traces.update(train_step=0, eval_step=0)  # building the run checks shapes
-    one = Trainer(run, Workdir(str(tmp_path / "run")), Display(quiet=True))
+    one = Trainer(run, [Workdir(str(tmp_path / "run"))], tmp_path / "run", Display(quiet=True))
     state = one.train()
     one.evaluate(state, ["validation", "test"])
     one.close()
@@ -84,7 +85,7 @@ def test_every_example_is_evaluated_once(count, data_dir, tmp_path):
     config.data.splits.test = f"test[:{count}]"
     one = trainer(config, data_dir, tmp_path)
     state = one.run.parallel.place(one.run.create_state())
-    metrics, arrays = evaluate(one.run, one.eval_step, state.variables, one.run.splits["test"])
+    ((metrics, arrays),) = evaluate(one.run, one.eval_step(False), state.variables, one.run.splits["test"])
     labels = one.run.splits["test"].batch(np.arange(count))["label"]
     np.testing.assert_array_equal(arrays["label"], labels)
     assert metrics["accuracy"] == pytest.approx((arrays["prediction"] == labels).mean())
@@ -110,12 +111,12 @@ def test_every_key_of_every_config_is_read(data_dir, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(run_lib.config_lib, "validate", lambda _, given=recorded: given)
             run = build_run(recorded, data_dir)
-        one = Trainer(run, Workdir(str(tmp_path / name)), Display(quiet=True))
+        one = Trainer(run, [Workdir(str(tmp_path / name))], tmp_path / name, Display(quiet=True))
         with monkeypatch.context() as patch:
             patch.setattr(
-                one.workdir, "begin", lambda *_: None
+                one.members[0].workdir, "begin", lambda *_: None
             )  # writes all keys out: no reading in the sense meant here
-            patch.setattr(one.workdir, "log", lambda *_: None)
+            patch.setattr(one.members[0].workdir, "log", lambda *_: None)
             one.train()
         seen |= {"parallel.hosts", "parallel.cpu_devices"}  # read before there are devices (training.main)
         plain = dict(leaves(default()))
@@ -159,13 +160,15 @@ def test_what_a_run_leaves(data_dir, tmp_path):
     left = json.loads((workdir / "results.json").read_text())
     assert left["results"] == finished.results and left["command"] == command and left["seed"] == 0
     assert left["seconds"] > rows[-1]["seconds"] - 1 and left["step"] == finished.step and "jax" in left["versions"]
+    status = json.loads((workdir / "status.json").read_text())
+    assert status["state"] == "finished" and status["steps"] == 24
     page = (workdir / "report.html").read_text()
     assert "python train.py --config=small.py" in page and "Confusion matrix" in page and "augmented batch" in page
 
 
 def test_a_checkpoint_is_saved_after_the_best_one_that_it_refers_to(data_dir, tmp_path, monkeypatch):
     one = trainer(short(), data_dir, tmp_path / "run")
-    best, calls = one.best_checkpoint, []
+    best, calls = one.members[0].best_checkpoint, []
     for checkpoints, name in ((best, "best"), (one.checkpoints, "newest")):
         save = checkpoints.save
 
@@ -186,33 +189,35 @@ def test_a_best_checkpoint_that_is_lost(data_dir, tmp_path, capsys):
     one = trainer(short(), data_dir, tmp_path / "run")
     one.train()
     one.close()
-    expected = one.best["step"]
+    expected = one.members[0].best["step"]
     checkpoint = tmp_path / "run" / "best" / str(expected)
     older = json.loads((checkpoint / "meta" / "metadata").read_text())
-    older["best"] = {"step": expected - 1, "value": 0.0, "worse": 0}
+    best = older["members"]["0"]["best"] = {"step": expected - 1, "value": 0.0, "worse": 0}
     again = trainer(short(), data_dir, tmp_path / "run")
     again.restore()
-    assert again.best == one.best
+    assert again.members[0].best == one.members[0].best
     again.close()
 
     (checkpoint / "meta" / "metadata").write_text(json.dumps(older))
     checkpoint.rename(checkpoint.with_name(str(expected - 1)))
-    for held in (older["best"], NO_BEST):
-        again = Trainer(one.run, Workdir(str(tmp_path / "run")), Display())
+    for held in (best, NO_BEST):
+        again = Trainer(one.run, [Workdir(str(tmp_path / "run"))], tmp_path / "run", Display())
         again.restore()
         again.close()
         out = capsys.readouterr().out
-        assert again.best == held and f"best/{expected} is missing" in out and f"of step {held['step']}" in out
+        assert (
+            again.members[0].best == held and f"best/{expected} is missing" in out and f"of step {held['step']}" in out
+        )
         shutil.rmtree(tmp_path / "run" / "best")
 
 
 @pytest.mark.parametrize(("metrics", "words"), [({"accuracy": math.nan}, "is NaN"), ({"loss": 1.0}, "does not exist")])
 def test_a_watched_metric_without_a_value(metrics, words, data_dir, tmp_path, monkeypatch):
     one = trainer(short(), data_dir, tmp_path)
-    monkeypatch.setattr(one, "evaluate", lambda *_: ({"validation_ema": metrics}, {}))
+    monkeypatch.setattr(one, "evaluate", lambda *_: [({"validation_ema": metrics}, {})])
     with pytest.raises(UserError, match=f"'validation_ema/accuracy' {words} at step 12") as refusal:
         one._evaluate(None, 12)
-    assert "\n" not in str(refusal.value) and one.best == NO_BEST
+    assert "\n" not in str(refusal.value) and one.members[0].best == NO_BEST
 
 
 def test_numbers_that_are_not_finite_are_null_in_files():
@@ -230,7 +235,7 @@ def test_early_stopping_ends_the_run_and_stays_ended(data_dir, tmp_path):
     one = trainer(config, data_dir, tmp_path / "run")
     one.train()
     one.close()
-    assert one.best["step"] == 4 and max(one.checkpoints.manager.all_steps()) == 12
+    assert one.members[0].best["step"] == 4 and max(one.checkpoints.manager.all_steps()) == 12
     again = trainer(config, data_dir, tmp_path / "run")
     state = again.train()
     again.close()

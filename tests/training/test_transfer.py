@@ -55,7 +55,7 @@ def test_a_run_starts_from_another(source, data_dir, tmp_path):
     assert not equal(before.params["head"], after.params["head"])  # the same data set: the same classes
     assert equal(after.ema["params"], after.params) and "0 not" in said[0]
 
-    one = Trainer(run, Workdir(str(tmp_path / "run")), Display(quiet=True))
+    one = Trainer(run, [Workdir(str(tmp_path / "run"))], tmp_path / "run", Display(quiet=True))
     trained = run.parallel.take(one.train())
     one.close()
     assert equal(trained.params["Dense_0"], after.params["Dense_0"])

@@ -1,6 +1,5 @@
-"""Seeds trained together are what they are one by one."""
+"""Runs side by side are what they are one by one."""
 
-import dataclasses
 import functools
 import json
 
@@ -8,18 +7,21 @@ import jax
 import numpy as np
 import pytest
 
-from core.errors import UserError
+from configs import text
+from core.errors import Diverged, UserError
 from data.batches import train_batches
 from experiments.engine.bases import digits_mlp
-from tests.training import small
+from tests.training import recipes, small
 from training import main
-from training.checkpoint import read_arrays
+from training.checkpoint import read_arrays, steps_in
 from training.config import validate
 from training.display import Display
+from training.loop import Trainer
 from training.optimizer import schedule
 from training.run import Run, build_run
-from training.seeds import Seeds, Trainer, refusal
+from training.side_by_side import SideBySide, refusal
 from training.step import train_step
+from training.workdir import Workdir
 
 SEEDS, STEPS = (0, 7, 1), 4
 
@@ -52,9 +54,13 @@ def each(config):
     return configs
 
 
-def trainer(seeds, folder):
-    folders = {place: folder / f"{config.seed}" for place, config in enumerate(seeds.configs)}
-    return Trainer(seeds, folders, folder / "together", Display(quiet=True))
+def built(configs, data_dir):
+    return build_run(configs[0], data_dir, configs[1:])
+
+
+def trainer(run, folder, names=None):
+    workdirs = [Workdir(str(folder / str(name))) for name in names or [config.seed for config in run.configs]]
+    return Trainer(run, workdirs, folder / "together", Display(quiet=True))
 
 
 def rows(workdir):
@@ -65,13 +71,11 @@ def rows(workdir):
 
 def one_by_one(run: Run, seeds=SEEDS):
     """Yields the final state of a run of each seed, on one device."""
-    config, model = run.config.copy_and_resolve_references(), run.model
-    parts = {"model": model, "task": run.task, "optimizer": run.optimizer, "transform": run.transform}
-    layout = {"accumulate": config.train.accumulate, "ema_decay": config.train.ema_decay}
-    step = jax.jit(functools.partial(train_step, **parts, **layout))
-    for config.seed in seeds:
-        state = dataclasses.replace(run, config=config).create_state()
-        for batch in train_batches(run.splits["train"], seed=config.seed, batch_size=16, start=0, stop=STEPS):
+    parts = {"model": run.model, "task": run.task, "optimizer": run.optimizer, "transform": run.transform}
+    step = jax.jit(functools.partial(train_step, **parts, **run.step_options))
+    for seed in seeds:
+        state = run.create_state(seed)
+        for batch in train_batches(run.splits["train"], seed=seed, batch_size=16, start=0, stop=STEPS):
             state, _ = step(state, batch)
         yield state
 
@@ -79,9 +83,9 @@ def one_by_one(run: Run, seeds=SEEDS):
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_together_as_one_by_one(accumulate, data_dir, tmp_path):
     """With dropout, mixing, batch statistics and an average of the weights."""
-    seeds = Seeds.build(each(short(accumulate=accumulate)), data_dir)
-    together = trainer(seeds, tmp_path).train()
-    for place, one in enumerate(one_by_one(seeds.run)):
+    run = built(each(short(accumulate=accumulate)), data_dir)
+    together = trainer(run, tmp_path).train()
+    for place, one in enumerate(one_by_one(run)):
         assert int(one.step) == STEPS == int(together.step[place])
         kept = {name: getattr(one, name) for name in ("params", "mutable", "opt_state", "ema")}
         ours = {name: getattr(together, name) for name in kept}
@@ -90,30 +94,52 @@ def test_together_as_one_by_one(accumulate, data_dir, tmp_path):
     assert np.abs(np.asarray(first) - np.asarray(second)).max() > 1e-3
 
 
-def test_each_seed_leaves_what_it_leaves_alone(data_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(main, "_report", lambda *_: None)
-    config = plain(steps=7)
-    config.train.ema_decay = 0.5
+def test_each_seed_leaves_what_it_leaves_alone(data_dir, tmp_path):
+    """Its best checkpoint, and that it stops when its patience has ended, included."""
+    config = plain(steps=21)
+    config.train.update(ema_decay=0.5, patience=2)
     config.log.update(every=3, gradients=4)
-    config.eval.every, config.checkpoint.every = 5, 2
-    seeds = Seeds.build(each(config), data_dir)
-    together = trainer(seeds, tmp_path)
-    together.finish(together.train())
-    together.close()
+    config.eval.every, config.checkpoint.every = 3, 2
+    config.checkpoint.best, config.optimizer.learning_rate = "validation/accuracy", 0.3
+    configs = each(config)
+    paths = [tmp_path / f"{seed}" for seed in SEEDS]
+    finished = main.train_side_by_side(configs, paths, tmp_path / "together", data_dir)
     assert not (tmp_path / "together").exists()
-    for config.seed in SEEDS[1:2]:
-        ours, alone = tmp_path / f"{config.seed}", tmp_path / f"alone{config.seed}"
-        main.train(config, str(alone), data_dir)
+    ends = []
+    for config, ours, one in zip(configs, paths, finished, strict=True):
+        alone = tmp_path / f"alone{config.seed}"
+        expected = main.train(config, str(alone), data_dir)
         assert (ours / "config.json").read_text() == (alone / "config.json").read_text()
-        results = [json.loads((path / "results.json").read_text()) for path in (ours, alone)]
-        results = [{key: record[key] for key in ("step", "results")} for record in results]
-        assert results[0]["results"].keys() == results[1]["results"].keys() >= {"test", "test_ema"}
-        compare(results[0], results[1])
+        assert (one.step, one.label) == (expected.step, expected.label)
+        compare(one.results, expected.results)
         compare(rows(ours), rows(alone))
-        assert main.evaluate_only(str(ours), data_dir) == results[0]["results"]  # as predict.py does, from checkpoints
-        (state, meta), (expected, expected_meta) = (read_arrays(path / "checkpoints/7") for path in (ours, alone))
-        assert {**meta, "checksums": {}} == {**expected_meta, "checksums": {}}
-        compare(state, expected)
+        last = steps_in(alone / "checkpoints")[-1]
+        assert steps_in(ours / "checkpoints")[-1] == last
+        ends.append(last)
+        for name in (f"checkpoints/{last}", one.label):
+            (state, meta), (state_alone, meta_alone) = (read_arrays(path / name) for path in (ours, alone))
+            assert meta["members"].keys() == meta_alone["members"].keys()
+            compare(state, state_alone)
+        assert main.evaluate_only(str(ours), data_dir) == one.results
+    assert len(set(ends)) > 1  # they stop after different steps
+
+
+def test_batches_of_different_buckets_are_padded(recipes_dir, tmp_path):
+    config = recipes.small(text, "clinc_oos")
+    config.model.dropout, config.checkpoint.best, config.optimizer.name = 0.0, "", "sgd"
+    config.train.steps, config.data.buckets = 4, 2
+    configs = each(config)
+    run = built(configs, recipes_dir)
+    shapes = {batch["text"].shape for batch in run.parallel.batches(*trainer(run, tmp_path)._streams(0))}
+    assert len(shapes) == 2
+    together = trainer(run, tmp_path).train()
+    for place, config in enumerate(configs):
+        alone = build_run(config, recipes_dir)
+        one = Trainer(
+            alone, [Workdir(str(tmp_path / f"alone{place}"))], tmp_path / f"alone{place}", Display(quiet=True)
+        )
+        state = alone.parallel.take(one.train())
+        compare(run.parallel.take_one(together, place).params, state.params)
 
 
 def compare(ours, alone):
@@ -124,42 +150,55 @@ def compare(ours, alone):
     )
 
 
+def breaks(run, monkeypatch, place=slice(None), step=1):
+    """Makes the masks of the runs at `place` NaN from a step on."""
+    original, broken = SideBySide.batches, iter(range(1, 10**6))
+
+    def batches(self, *streams):
+        for batch in original(self, *streams):
+            if len(streams) > 1 and next(broken) >= step:
+                batch["mask"] = batch["mask"].at[place].set(np.nan)
+            yield batch
+
+    monkeypatch.setattr(SideBySide, "batches", batches)
+
+
 def test_one_seed_that_diverges_disturbs_no_other(data_dir, tmp_path, monkeypatch):
     config = plain()
     config.log.every, config.checkpoint.every = 2, 3
-    seeds = Seeds.build(each(config), data_dir)
-    whole = trainer(seeds, tmp_path / "whole")
-    expected = whole.train()
-    batches = list(seeds.batches())
-    broken = [{key: x.copy() for key, x in batch.items()} for batch in batches]
-    broken[2]["mask"][1] = np.nan
-    monkeypatch.setattr(Seeds, "batches", lambda self, start: iter(broken[start:]))
-    for _ in ("begins", "goes on"):
-        one = trainer(seeds, tmp_path)
-        state = one.train()
-        assert one.diverged == {1: "step 3: loss is nan; the runs trained with it went on"}
-    one.finish(state)
+    run = built(each(config), data_dir)
+    expected = trainer(run, tmp_path / "whole").train()
+    breaks(run, monkeypatch, place=1, step=3)
+    one = trainer(run, tmp_path)
+    state = one.train()
+    one.close()
+    assert [member.diverged for member in one.members] == ["", "step 3: loss is nan", ""]
+    again = trainer(run, tmp_path)  # from the checkpoint of the last step
+    again.train()
+    assert [member.diverged for member in again.members] == ["", "step 3: loss is nan", ""]
+    finished = main._finish(again, state)
+    again.close()
     for index in (0, 2):
         jax.tree.map(
             lambda a, b, i=index: np.testing.assert_allclose(a[i], b[i], rtol=1e-5, atol=1e-7),
             expected.params,
             state.params,
         )
+    assert len(finished) == 2
     assert [row["step"] for row in rows(tmp_path / "7")] == [2] and not (tmp_path / "7/results.json").exists()
     assert [row["step"] for row in rows(tmp_path / "0")[:2]] == [2, 4] and (tmp_path / "0/results.json").exists()
+    assert json.loads((tmp_path / "7/status.json").read_text())["state"] == "diverged"
 
 
 def test_when_all_have_diverged_it_is_over(data_dir, tmp_path, monkeypatch):
     config = plain(steps=100)
     config.log.every = 5
-    seeds = Seeds.build(each(config), data_dir)
-    batch = next(seeds.batches())
-    batch["mask"] *= np.nan
-    monkeypatch.setattr(Seeds, "batches", lambda self, start: iter([batch] * 100))
-    one = trainer(seeds, tmp_path)
-    state = one.train()
-    assert one.diverged.keys() == {0, 1, 2} and int(state.step[0]) < 20
-    one.finish(state)
+    run = built(each(config), data_dir)
+    breaks(run, monkeypatch)
+    one = trainer(run, tmp_path)
+    with pytest.raises(Diverged, match="step 1: loss is nan; stopped, no checkpoint was saved before"):
+        one.train()
+    one.close()
     assert not any(path.name == "results.json" for path in tmp_path.rglob("*"))
 
 
@@ -179,17 +218,15 @@ def test_numbers_of_the_optimiser_together_as_one_by_one(grid, data_dir, tmp_pat
     for number, config in enumerate(configs):
         config.optimizer = {"schedule": "cosine", "warmup_steps": 1}
         config.optimizer.update({key: values[number % len(values)] for key, values in grid.items()})
-    seeds = Seeds.build(configs, data_dir)
-    folders = {place: tmp_path / f"{place}" for place in range(3)}
-    trainer = Trainer(seeds, folders, tmp_path / "together", Display(quiet=True))
-    together = trainer.train()
+    run = built(configs, data_dir)
+    together = trainer(run, tmp_path, range(3)).train()
     for place, config in enumerate(configs):
         (alone,) = one_by_one(build_run(config, data_dir), (0,))
-        compare(seeds.one(together, place).params, alone.params)
+        compare(run.parallel.take_one(together, place).params, alone.params)
         last = rows(tmp_path / f"{place}")[-1]
         expected = schedule(validate(config).optimizer, STEPS)(STEPS - 1)
         np.testing.assert_allclose(last["learning_rate"], expected, rtol=1e-5)
-    first, other = (jax.tree.leaves(seeds.one(together, place).params)[-1] for place in (0, 1))
+    first, other = (jax.tree.leaves(run.parallel.take_one(together, place).params)[-1] for place in (0, 1))
     assert np.abs(np.asarray(first) - np.asarray(other)).max() > 1e-5
 
 
@@ -209,21 +246,19 @@ def test_numbers_that_no_array_can_be_are_refused(optimizer, other, message, dat
         config.optimizer = {"learning_rate": 0.1} | optimizer | more
     assert not any(refusal(validate(config)) for config in configs)
     with pytest.raises(UserError, match=message):
-        Seeds.build(configs, data_dir)
+        built(configs, data_dir)
 
 
 def test_runs_that_differ_in_more_are_refused(data_dir):
     other = plain()
     other.train.batch_size = 8
-    with pytest.raises(UserError, match=r"differ in more than seed and optimiser: train.batch_size: 16 -> 8"):
-        Seeds.build([plain(), other], data_dir)
+    with pytest.raises(UserError, match=r"may differ in seed and optimizer only, not in train.batch_size: 16 -> 8"):
+        built([plain(), other], data_dir)
 
 
 @pytest.mark.parametrize(
     ("group", "key", "value"),
     [
-        ("data", "buckets", 2),
-        ("checkpoint", "best", "-validation/loss"),
         ("parallel", "strategy", "fsdp"),
         ("parallel", "hosts", 2),
         ("parallel", "cpu_devices", 0),
@@ -233,19 +268,12 @@ def test_what_cannot_go_together_is_refused(group, key, value):
     config = short()
     config[group][key] = value
     with pytest.raises(UserError, match=f"config.{group}.{key} is .* one by one"):
-        Seeds.build(each(config), None)
-
-
-def test_a_start_from_other_weights_is_refused():
-    config = short()
-    assert not refusal(validate(config))
-    config.init_from = "somewhere"
-    assert "config.init_from is 'somewhere'" in refusal(validate(config))
+        built(each(config), None)
 
 
 def test_a_folder_of_another_config_is_refused(data_dir, tmp_path):
-    trainer(Seeds.build(each(plain()), data_dir), tmp_path).train()
+    trainer(built(each(plain()), data_dir), tmp_path).train()
     config = plain()
     config.optimizer.learning_rate = 0.5
-    with pytest.raises(UserError, match=r"together is of another config .optimizer.learning_rate: 0.001 -> 0.5"):
-        trainer(Seeds.build(each(config), data_dir), tmp_path).train()
+    with pytest.raises(UserError, match=r"another config .optimizer.learning_rate: 0.001 -> 0.5"):
+        trainer(built(each(config), data_dir), tmp_path).train()
