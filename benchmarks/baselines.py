@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from absl import flags
 from jaxtyping import Bool, Float, Int
-from ml_collections import config_flags
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -29,6 +28,7 @@ from core.vocabulary import Vocabulary
 from data.dataset import ArraySplit, Split
 from data.preprocess.examples import Batch
 from training.config import validate
+from training.overrides import assignments, override, recipe
 
 # b: examples, n: tokens, t: time steps, k: keys of a piano; p: steps of the past, h: of the future, s: of either,
 # c: channels
@@ -328,7 +328,8 @@ def main(argv: list[str]) -> None:
         raise UserError(f"{argv[1]!r} is no flag: write --NAME=VALUE")
     if flags.FLAGS.config is None:
         raise UserError("--config is missing: name a recipe, such as configs/tabular.py:wine")
-    splits, info = data.load(validate(flags.FLAGS.config).data, flags.FLAGS.data_dir)
+    config, _ = override(recipe(flags.FLAGS.config), assignments(flags.FLAGS.set))
+    splits, info = data.load(validate(config).data, flags.FLAGS.data_dir)
     rows = baselines(splits, info)
     print(f"{info.name}: {', '.join(f'{size} {name}' for name, size in info.sizes.items())}")
     width = max(len(row.baseline) for row in rows)
@@ -338,9 +339,8 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":  # flags too, whose names train.py has
-    config_flags.DEFINE_config_file(
-        "config", None, "Recipe, FILE.py or FILE.py:ARGUMENT.", lock_config=False, accept_new_attributes=True
-    )
+    flags.DEFINE_string("config", None, "Recipe, FILE.py or FILE.py:ARGUMENT.")
+    flags.DEFINE_multi_string("set", [], "KEY=VALUE, a key of the config; the same as --config.KEY=VALUE.")
     flags.DEFINE_string("data_dir", None, "Where TFDS data sets are or are prepared (default: TFDS's own).")
     # Threads of boosting that spin while they wait are slow where cores are shared. OpenMP reads this as it is loaded:
     # `cli.run` starts the program again.

@@ -14,14 +14,15 @@ def get_config():
     config.model.name = "resnet.CifarResNet"
     config.model.depth = 8
     config.data.name = "digits"
-    config.data.splits = {"train": "train[:90%]", "validation": "train[90%:]", "test": "test"}
+    config.data.splits.train = "train[:90%]"
+    config.data.splits.validation = "train[90%:]"
     config.augment.ops = ("padded_crop(padding=1)",)
     config.optimizer.learning_rate = 3e-3
     config.optimizer.weight_decay = 1e-2
-    config.optimizer.warmup_steps = 20
+    config.optimizer.warmup_steps = 0.033
     config.train.epochs = 30.0
     config.train.batch_size = 64
-    config.eval.every = 100
-    config.checkpoint.every = 200
+    config.eval.every = 0.165
+    config.checkpoint.every = 0.33
     config.checkpoint.best = "-validation/loss"
     return config

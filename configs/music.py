@@ -14,34 +14,33 @@ units, seeds 0 to 2, 3.93 (3.92 to 3.94) in 4 min, where Chung 2014 has 3.20: **
     --config.train.steps=20000 --config.eval.every=500
 """
 
-from core.errors import UserError, nearest
 from training.config import default
+from training.overrides import variant
 
-SETS = {
+VARIANTS = {
     "jsb": {
+        "data.name": "poly_music/jsb",
         "model.widths": (36,),
         "optimizer.learning_rate": 3e-3,
         "train.steps": 4_000,
         "train.batch_size": 16,
-        "eval.every": 100,
+        "eval.every": 0.025,
     },
     "nottingham": {
+        "data.name": "poly_music/nottingham",
         "model.widths": (450,),
         "model.dropout": 0.2,
         "optimizer.learning_rate": 2e-3,
         "train.steps": 9_000,
         "train.batch_size": 4,
-        "eval.every": 300,
+        "eval.every": 0.0333,
     },
 }
 
 
-def get_config(name: str = "jsb"):
-    """Returns the config for one of SETS."""
-    if name not in SETS:
-        raise UserError(f"configs/music.py:{name}: {nearest(name, SETS)}")
+def get_config(arg: str = "jsb"):
+    """Returns the config of one of VARIANTS."""
     config = default()
-    config.data.name = f"poly_music/{name}"
     config.data.splits.validation = "validation"
     config.data.buckets = 4
     config.task.name = "polyphony.Polyphony"
@@ -53,5 +52,4 @@ def get_config(name: str = "jsb"):
     config.train.patience = 10
     config.eval.batch_size = 16
     config.checkpoint.best = "-validation/nll"
-    config.update_from_flattened_dict(SETS[name])
-    return config
+    return variant(config, VARIANTS, arg)

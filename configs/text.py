@@ -22,100 +22,136 @@ Test split, seed 0 or mean (range) of seeds 0 to 2, one CPU core, another recipe
     imdb, conll2003, conll2003_names: not run here, only on generated data of their shape.
 """
 
-from core.errors import UserError, nearest
 from training.config import default
+from training.overrides import variant
+
+ONE_SPLIT = {  # one file, of any size
+    "data.splits.train": "train[:80%]",
+    "data.splits.validation": "train[80%:90%]",
+    "data.splits.test": "train[90%:]",
+    "optimizer.warmup_steps": 0.0,
+}
+LANGUAGE_MODEL = {
+    "data.tokenizer": "characters()",
+    "data.window": 100,
+    "data.eval_window": 1_000,  # evaluation starts each window without memory
+    "data.order": "continuous",
+    "data.buckets": 0,
+    "task.name": "sequence.TokenClassification",
+    "task.inputs": ("tokens",),
+    "model.name": "rnn.RecurrentNetwork",
+    "model.cell": "layers.recurrent.LSTM",
+    "model.widths": (384,),
+    "model.embedding_width": 64,
+    "model.dropout": 0.3,
+    "model.stateful": True,
+    "model.forget": 0.05,
+    "optimizer.learning_rate": 3e-3,
+    "eval.batch_size": 8,
+}
+BIDIRECTIONAL = {
+    "model.cell": "layers.recurrent.LSTM",
+    "model.widths": (128,),
+    "model.embedding_width": 128,
+    "model.bidirectional": True,
+    "model.dropout": 0.5,
+}
+CLASSIFIER = {
+    "data.tokenizer": "words(size=10000, lowercase=True)",
+    "data.max_length": 128,
+    "task.inputs": ("text", "text_lengths"),
+    "model.name": "rnn.RecurrentClassifier",
+    "model.pooling": "mean",
+    "model.variational": True,  # drops features of the embeddings, too
+    **BIDIRECTIONAL,
+}
+TAGGER = {
+    "data.text": ("words",),
+    "data.tokenizer": "bpe(size=4000)",
+    "task.name": "sequence.TokenClassification",
+    "task.inputs": ("words", "words_lengths"),
+    "model.name": "rnn.RecurrentNetwork",
+    "checkpoint.best": "validation/accuracy",
+    **BIDIRECTIONAL,
+}
+CONLL = {
+    **TAGGER,
+    "data.name": "conll2003",
+    "data.splits.validation": "dev",
+    "data.text": ("tokens",),
+    "task.inputs": ("tokens", "tokens_lengths"),
+    "optimizer.warmup_steps": 0.0454,
+    "train.epochs": 10.0,
+    "eval.every": 0.0454,
+}
+VARIANTS = {
+    "shakespeare": {
+        **LANGUAGE_MODEL,
+        "data.name": "tiny_shakespeare",
+        "optimizer.warmup_steps": 0.04,
+        "train.epochs": 16.0,
+        "eval.every": 0.1194,
+    },
+    "clinc_oos": {
+        **CLASSIFIER,
+        "data.name": "clinc_oos",
+        "data.target": "intent_name",
+        "optimizer.warmup_steps": 0.0213,
+        "train.epochs": 20.0,
+        "eval.every": 0.0213,
+    },
+    "ag_news": {
+        **CLASSIFIER,
+        "data.name": "ag_news_topics",
+        "data.target": "label",
+        "optimizer.warmup_steps": 0.114,
+        "train.epochs": 10.0,
+        "eval.every": 0.114,
+    },
+    "imdb": {
+        **CLASSIFIER,
+        "data.name": "imdb_reviews",
+        "data.splits.train": "train[:90%]",
+        "data.splits.validation": "train[90%:]",
+        "data.target": "label",
+        "data.max_length": 400,
+        "optimizer.warmup_steps": 0.057,
+        "train.epochs": 5.0,
+        "eval.every": 0.057,
+    },
+    "truecasing": {
+        **TAGGER,
+        "data.name": "truecasing",
+        "data.tags": "case",
+        "task.target": "case",
+        "optimizer.warmup_steps": 0.087,
+        "train.epochs": 10.0,
+        "eval.every": 0.087,
+    },
+    "conll2003": {**CONLL, "data.tags": "pos", "task.target": "pos"},
+    "conll2003_names": {
+        **CONLL,
+        "data.tags": "ner",
+        "task.name": "tagging.SpanTagging",
+        "task.target": "ner",
+        "checkpoint.best": "validation/f1",
+    },
+    "class": {**CLASSIFIER, **ONE_SPLIT, "data.name": ""},
+    "tags": {**TAGGER, **ONE_SPLIT, "data.name": "", "data.tags": "tags", "task.target": "tags"},
+}
 
 
-def get_config(name: str = "shakespeare"):
-    """Returns the config for one of SETS."""
-    if name not in SETS:
-        raise UserError(f"configs/text.py:{name}: {nearest(name, SETS)}")
-    recipe, data, labels, epochs = SETS[name]
+def get_config(arg: str = "shakespeare"):
+    """Returns the config of one of VARIANTS."""
     config = default()
-    config.data.name, config.train.epochs = data, epochs
     config.data.splits.validation = "validation"
     config.data.text = ("text",)
-    config.optimizer.clip_norm = 1.0
-    config.train.batch_size = 64
-    config.checkpoint.best = "-validation/loss"
-    recipe(config, labels)
-    if name == "imdb":
-        config.data.splits.update(train="train[:90%]", validation="train[90%:]")
-        config.data.max_length = 400
-    elif data == "conll2003":
-        config.data.splits.validation = "dev"
-    elif not data:  # one file, of any size
-        config.data.splits = {"train": "train[:80%]", "validation": "train[80%:90%]", "test": "train[90%:]"}
-        config.optimizer.warmup_steps, config.eval.every = 0, 20
-    return config
-
-
-def language_model(config, _):
-    config.data.tokenizer = "characters()"
-    config.data.window, config.data.eval_window = 100, 1_000  # evaluation begins each window without memory
-    config.data.order = "continuous"
-    config.task.name = "sequence.TokenClassification"
-    config.task.inputs = ("tokens",)
-    config.model.name = "rnn.RecurrentNetwork"
-    config.model.cell = "layers.recurrent.LSTM"
-    config.model.widths = (384,)
-    config.model.embedding_width = 64
-    config.model.dropout = 0.3
-    config.model.stateful, config.model.forget = True, 0.05
-    config.optimizer.learning_rate = 3e-3
-    config.optimizer.warmup_steps = 100
-    config.eval.every, config.eval.batch_size = 300, 8
-
-
-def classifier(config, target):
-    config.data.target = target
-    config.data.tokenizer = "words(size=10000, lowercase=True)"
-    config.data.max_length = 128
-    config.task.inputs = ("text", "text_lengths")
-    config.model.name = "rnn.RecurrentClassifier"
-    config.model.pooling = "mean"
-    config.model.variational = True  # drops features of the embeddings, too
-    bidirectional(config)
-
-
-def tagger(config, tags):
-    words, config.data.tags = tags
-    config.data.text = (words,)
-    config.data.tokenizer = "bpe(size=4000)"
-    config.task.name = "sequence.TokenClassification"
-    config.task.inputs, config.task.target = (words, f"{words}_lengths"), config.data.tags
-    config.model.name = "rnn.RecurrentNetwork"
-    config.checkpoint.best = "validation/accuracy"
-    bidirectional(config)
-
-
-def span_tagger(config, tags):
-    tagger(config, tags)
-    config.task.name = "tagging.SpanTagging"
-    config.checkpoint.best = "validation/f1"
-
-
-def bidirectional(config):
     config.data.buckets = 6
-    config.model.cell = "layers.recurrent.LSTM"
-    config.model.widths = (128,)
-    config.model.embedding_width = 128
-    config.model.bidirectional = True
-    config.model.dropout = 0.5
     config.optimizer.learning_rate = 2e-3
-    config.optimizer.warmup_steps = 100
-    config.eval.every, config.eval.batch_size = 100, 256
-
-
-# argument -> (recipe, data set, key of the labels, epochs)
-SETS = {
-    "shakespeare": (language_model, "tiny_shakespeare", None, 16.0),
-    "clinc_oos": (classifier, "clinc_oos", "intent_name", 20.0),
-    "ag_news": (classifier, "ag_news_topics", "label", 10.0),
-    "imdb": (classifier, "imdb_reviews", "label", 5.0),
-    "truecasing": (tagger, "truecasing", ("words", "case"), 10.0),
-    "conll2003": (tagger, "conll2003", ("tokens", "pos"), 10.0),
-    "conll2003_names": (span_tagger, "conll2003", ("tokens", "ner"), 10.0),
-    "class": (classifier, "", "", 20.0),
-    "tags": (tagger, "", ("words", "tags"), 20.0),
-}
+    config.optimizer.clip_norm = 1.0
+    config.train.epochs = 20.0
+    config.train.batch_size = 64
+    config.eval.every = 0.05
+    config.eval.batch_size = 256
+    config.checkpoint.best = "-validation/loss"
+    return variant(config, VARIANTS, arg)

@@ -9,23 +9,22 @@ bahdanau: BLEU 40.4 (sacreBLEU, 13a, cased) and chrF 59.4 on the 2016 test set, 
 in 35 min; luong: 39.7 and 58.1 in 24 min; one CPU core shared with other work, jax 0.10.2.
 """
 
-from core.errors import UserError, nearest
 from training.config import default
+from training.overrides import variant
 
-ATTENTION = {
-    "bahdanau": {"attention": "layers.attention.Additive", "query": "previous"},
-    "luong": {"attention": "layers.attention.General", "query": "current"},
-    "fixed": {"attention": None},
+VARIANTS = {
+    "bahdanau": {"model.attention": "layers.attention.Additive", "model.query": "previous"},
+    "luong": {"model.attention": "layers.attention.General", "model.query": "current"},
+    "fixed": {"model.attention": None},
 }
 
 
-def get_config(name: str = "bahdanau"):
-    """Returns the config with one kind of ATTENTION."""
-    if name not in ATTENTION:
-        raise UserError(f"configs/translation.py:{name}: {nearest(name, ATTENTION)}")
+def get_config(arg: str = "bahdanau"):
+    """Returns the config of one of VARIANTS."""
     config = default()
     config.data.name = "multi30k/de-en"
-    config.data.splits = {"train": "train", "validation": "validation", "test": "test_2016"}
+    config.data.splits.validation = "validation"
+    config.data.splits.test = "test_2016"
     config.data.text = ("source", "target")
     config.data.tokenizer = "bpe(size=4000)"
     config.data.buckets = 16
@@ -37,11 +36,12 @@ def get_config(name: str = "bahdanau"):
     config.model.cell = "layers.recurrent.GRU"
     config.model.widths = (256,)
     config.model.dropout = 0.3
-    config.model.update(ATTENTION[name])
     config.optimizer.learning_rate = 2e-3
-    config.optimizer.warmup_steps = 200
+    config.optimizer.warmup_steps = 0.0734
     config.optimizer.clip_norm = 1.0
-    config.train.epochs, config.train.batch_size = 6.0, 64
-    config.eval.every, config.eval.batch_size = 450, 64
+    config.train.epochs = 6.0
+    config.train.batch_size = 64
+    config.eval.every = 0.1654
+    config.eval.batch_size = 64
     config.checkpoint.best = "-validation/loss"
-    return config
+    return variant(config, VARIANTS, arg)

@@ -20,29 +20,26 @@ def run(main: Callable[[list[str]], None]) -> None:
 
 
 def _parse(argv: list[str]) -> list[str]:
-    for flag, following in zip(argv, [*argv[1:], ""], strict=True):
-        name, given, value = flag.partition("=")
-        if name in ("--config", "-config"):
-            _check_recipe(value if given else following)
     try:
-        return flags.FLAGS(argv)
+        return flags.FLAGS(_with_set(argv))
     except flags.UnrecognizedFlagError as error:
-        ours = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])]
-        _fail(f"--{error.flagname} is no flag: {nearest(error.flagname.partition('.')[0], ours)}")
-    except Exception as error:  # whatever the recipe's file or an override raises
-        text, inner = str(error) or type(error).__name__, error
-        while inner:  # config_flags wraps a recipe's error, as one of the same type, around its traceback
-            text = str(inner) if isinstance(inner, UserError) else text
-            inner = inner.__context__
-        _fail(text)
+        known = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])]
+        _fail(f"unknown flag --{error.flagname}: {nearest(error.flagname.partition('.')[0], known)}")
+    except flags.Error as error:
+        _fail(str(error))
+    except SystemExit:  # absl ends --help with 1
+        sys.exit(0)
 
 
-def _check_recipe(value: str) -> None:
-    """Leaves with the nearest recipe if there is no such file; config_flags would raise only at the first access."""
-    path = value.partition(":")[0]
-    if not Path(path).is_file():
-        recipes = [str(found) for folder in ("configs", "experiments") for found in Path(folder).glob("[!_]*.py")]
-        _fail(f"--config {path} does not exist: {nearest(path, recipes)}")
+def _with_set(argv: list[str]) -> list[str]:
+    """Returns a command line whose `--config.KEY=VALUE` are written as `--set=KEY=VALUE`."""
+    result, rest = [], iter(argv)
+    for argument in rest:
+        key, given, value = argument.partition("=")
+        if key.startswith(("--config.", "-config.")):
+            argument = f"--set={key.partition('.')[2]}={value if given else next(rest, '')}"
+        result.append(argument)
+    return result
 
 
 def _guarded(main: Callable, argv: list[str]) -> int:

@@ -74,6 +74,8 @@ def base(config):
 def mnist():
     """Returns the paper's networks and batches: 1000 units a layer, batches of 10."""
     config = base(digits_mlp(steps=100_000, batch_size=10))
-    config.data, config.checkpoint.every = images.get_config("mnist").data, 10_000
-    config.data.splits.update(train="train[:90%]", validation="train[90%:]")
+    config.data = images.get_config("mnist").data
+    config.data.splits.train = "train[:90%]"
+    config.data.splits.validation = "train[90%:]"
+    config.checkpoint.every = 0.1
     return config

@@ -16,10 +16,7 @@ def get_config(arg: str = ""):
     return experiment(
         arg,
         metric="test/bleu",
-        rows={
-            label: {f"model.{key}": value for key, value in translation.ATTENTION[name].items()}
-            for label, name in KINDS.items()
-        },
+        rows={label: translation.VARIANTS[name] for label, name in KINDS.items()},
         scales={
             "cpu": Scale(base=short(420), minutes=10.0),
             "full": Scale(base=translation.get_config(), seeds=3),
@@ -38,11 +35,16 @@ def get_config(arg: str = ""):
 def short(steps: int):
     """Returns the recipe for a small network and few steps, evaluated at their end."""
     config = translation.get_config()
-    config.data.update(tokenizer="bpe(size=2000)", buckets=3)
-    config.model.update(widths=(128,), dropout=0.1)
+    config.data.tokenizer = "bpe(size=2000)"
+    config.data.buckets = 3
+    config.model.widths = (128,)
+    config.model.dropout = 0.1
     config.task.beams = 1
     config.optimizer.learning_rate = 4e-3
-    config.train.update(epochs=0.0, steps=steps)
-    config.eval.update(every=0, batch_size=250)
+    config.optimizer.warmup_steps = 200.0
+    config.train.epochs = 0.0
+    config.train.steps = steps
+    config.eval.every = 0.0
+    config.eval.batch_size = 250
     config.checkpoint.best = ""
     return config

@@ -60,9 +60,14 @@ def few_digits(examples: int):
     config = digits.get_config()
     config.data.splits.train = f"train[:{examples}]"
     config.model.width = 8
-    config.train.update(steps=800, epochs=0.0, batch_size=50)
-    config.eval.update(every=0, batch_size=360)
-    config.checkpoint.update(every=1000, best="")
+    config.optimizer.warmup_steps = 20.0
+    config.train.epochs = 0.0
+    config.train.steps = 800
+    config.train.batch_size = 50
+    config.eval.every = 0.0
+    config.eval.batch_size = 360
+    config.checkpoint.every = 1000.0
+    config.checkpoint.best = ""
     return config
 
 
@@ -70,6 +75,8 @@ def wide_resnet():
     """Returns the paper's network and recipe: WRN-28-10, 200 epochs, the rate divided by 10 after 100 and 150."""
     config = images.get_config("cifar10")
     config.model.name = "resnet.WideResNet"
-    config.model.depth, config.model.width_factor = 28, 10
-    config.train.update(steps=0, epochs=200.0)
+    config.model.depth = 28
+    config.model.width_factor = 10
+    config.train.steps = 0
+    config.train.epochs = 200.0
     return config

@@ -8,23 +8,22 @@ without a mistake. Both are bidirectional GRUs with the same widths; the fixed v
 from configs import translation
 from experiments.engine.experiment import Claim, Curves, Paper, Scale, experiment
 
-ATTENTION = {"attention": translation.ATTENTION["bahdanau"], "fixed_vector": translation.ATTENTION["fixed"]}
+KINDS = {"attention": translation.VARIANTS["bahdanau"], "fixed_vector": translation.VARIANTS["fixed"]}
 LENGTHS = {"-30": 30, "": 20, "-10": 10}  # of labels' ends; what takes longest begins first
 
 
 def get_config(arg: str = ""):
     """Returns the experiment, or one cell of it."""
-    kinds = {kind: {f"model.{key}": value for key, value in fields.items()} for kind, fields in ATTENTION.items()}
     return experiment(
         arg,
         metric="test/sequence_exact",
         rows={
             f"{kind}{end}": fields | {"data.name": f"string_reversal/{length}", "task.max_length": length + 2}
             for end, length in LENGTHS.items()
-            for kind, fields in kinds.items()
+            for kind, fields in KINDS.items()
         },
         scales={"cpu": Scale(base=reversal(1_500), minutes=10.0), "full": Scale(base=reversal(20_000))},
-        curves=Curves("letters at most", {f"{kind}{end}": (kind, n) for end, n in LENGTHS.items() for kind in kinds}),
+        curves=Curves("letters at most", {f"{kind}{end}": (kind, n) for end, n in LENGTHS.items() for kind in KINDS}),
         paper=Paper(
             title="Neural Machine Translation by Jointly Learning to Align and Translate",
             arxiv="1409.0473",
@@ -45,11 +44,20 @@ def reversal(steps: int):
     """Returns the recipe of translation for tokens, on a constant rate."""
     config = translation.get_config()
     config.data.splits.test = "test[:500]"
-    config.data.update(text=(), tokenizer="", buckets=0)
-    config.task.update(beams=1, label_smoothing=0.0)
-    config.model.update(widths=(64,), vocab_size=29, dropout=0.0)
-    config.optimizer.update(learning_rate=2e-3, warmup_steps=0)
-    config.train.update(steps=steps, epochs=0.0, batch_size=64)
-    config.eval.update(every=0, batch_size=250)
+    config.data.text = ()
+    config.data.tokenizer = ""
+    config.data.buckets = 0
+    config.task.beams = 1
+    config.task.label_smoothing = 0.0
+    config.model.widths = (64,)
+    config.model.vocab_size = 29
+    config.model.dropout = 0.0
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.warmup_steps = 0.0
+    config.train.epochs = 0.0
+    config.train.steps = steps
+    config.train.batch_size = 64
+    config.eval.every = 0.0
+    config.eval.batch_size = 250
     config.checkpoint.best = ""
     return config

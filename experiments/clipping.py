@@ -32,9 +32,14 @@ def tunes(steps: int):
     """Returns the recipe of the folk tunes with Elman's network and SGD; the last weights count."""
     config = music.get_config("jsb")
     config.data.name = "poly_music/nottingham"
-    config.model.cell, config.model.widths = "layers.recurrent.Elman", (100,)
-    config.optimizer.name, config.optimizer.schedule = "sgd", "constant"
-    config.optimizer.learning_rate = 5e-3  # of the base alone: each row has its own, tuned
-    config.train.steps, config.train.batch_size, config.train.patience = steps, 16, 0
-    config.eval.every, config.checkpoint.best, config.checkpoint.every = 0, "", steps // 2
+    config.model.cell = "layers.recurrent.Elman"
+    config.model.widths = (100,)
+    config.optimizer.name = "sgd"
+    config.optimizer.schedule = "constant"
+    config.train.steps = steps
+    config.train.batch_size = 16
+    config.train.patience = 0
+    config.eval.every = 0.0
+    config.checkpoint.best = ""
+    config.checkpoint.every = 0.5
     return config

@@ -45,7 +45,8 @@ def get_config(arg: str = ""):
 def mnist():
     """Returns the dense network on MNIST; the paper's own networks are convolutional, on ImageNet."""
     config = digits_mlp(steps=20_000, batch_size=128)
-    source = images.get_config("mnist")
-    config.data, config.checkpoint.every = source.data, 5_000
-    config.data.splits.update(train="train[:90%]", validation="train[90%:]")
+    config.data = images.get_config("mnist").data
+    config.data.splits.train = "train[:90%]"
+    config.data.splits.validation = "train[90%:]"
+    config.checkpoint.every = 0.25
     return config

@@ -50,6 +50,9 @@ def chorales(steps: int):
     config = music.get_config("jsb")
     config.data.buckets = 0
     config.optimizer.learning_rate = 1e-2
-    config.train.steps, config.train.patience = steps, 0
-    config.eval.every, config.checkpoint.best, config.checkpoint.every = 0, "", steps // 2
+    config.train.steps = steps
+    config.train.patience = 0
+    config.eval.every = 0.0
+    config.checkpoint.best = ""
+    config.checkpoint.every = 0.5
     return config

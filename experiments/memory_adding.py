@@ -53,5 +53,6 @@ def get_config(arg: str = ""):
 def base(steps: int):
     """Returns the recipe of the adding problem, evaluated at its end."""
     config = sequences.get_config("adding")
-    config.train.steps, config.eval.every = steps, 0
+    config.train.steps = steps
+    config.eval.every = 0.0
     return config

@@ -42,6 +42,8 @@ def small():
     """Returns the digits' recipe for narrow networks, without what would keep the best of several evaluations."""
     config = digits.get_config()
     config.model.width = 8
+    config.optimizer.warmup_steps = 20.0
     config.train.epochs = 12.0
-    config.eval.every, config.checkpoint.best = 0, ""
+    config.eval.every = 0.0
+    config.checkpoint.best = ""
     return config

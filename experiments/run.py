@@ -1,10 +1,13 @@
 """Run an experiment: python -m experiments.run --config=experiments/init_depth.py:cpu
 
-Every cell, a row with a seed, is a run in a folder of its own; the seeds of a row are trained together where that can
-be, else each by train.py. The same command goes on where it was stopped, and what is finished is not run again. At the
-end there are results.jsonl, table.md, table.png and, in the folder of each row, compare.html.
+Every cell, a row with a seed, is a run in a folder of its own. One process trains the seeds of a row together where
+their config allows that; else train.py trains each. The same command continues a stopped experiment and does not repeat
+finished cells. At the end it writes results.jsonl, table.md, table.png and, in the folder of each row, compare.html.
+
+The whole table with a change, in a folder of its own: --set optimizer.name=adamw
 """
 
+import dataclasses
 import shlex
 import signal
 import sys
@@ -18,13 +21,25 @@ from ml_collections import ConfigDict
 from core import cli
 from core.errors import Stopped, UserError, nearest
 from experiments.engine import cells, launch
-from experiments.engine.cells import Group, Outcome, Place
-from experiments.engine.experiment import Cell, cell_config, labels, load, source, with_sources
-from experiments.engine.progress import Show
+from experiments.engine.cells import CellFiles, Group, Outcome
+from experiments.engine.experiment import (
+    Cell,
+    Experiment,
+    cell_config,
+    changed,
+    equalised,
+    folder_name,
+    load,
+    source,
+    with_sources,
+)
+from experiments.engine.progress import Progress
+from training.overrides import override
 from training.workdir import check_path
 
 _CONFIG = flags.DEFINE_string("config", None, "Experiment, FILE.py or FILE.py:SCALE.")
-_OUTDIR = flags.DEFINE_string("outdir", None, "Folder of all runs (default: experiments/runs/NAME-SCALE).")
+_OUTDIR = flags.DEFINE_string("outdir", None, "Folder of all runs (default: experiments/runs/NAME-SCALE[-CHANGES]).")
+_SET = flags.DEFINE_multi_string("set", [], "KEY=VALUE, a key of every row's config; repeatable.")
 _WORKERS = flags.DEFINE_integer("workers", 0, "Cells at a time; 0 = one a GPU, else one a core, at most 8.", 0)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS data sets are or are prepared (default: TFDS's own).")
 _ROWS = flags.DEFINE_list("rows", [], "Only these rows.")
@@ -40,17 +55,17 @@ def main(argv: list[str]) -> None:
     if not _CONFIG.value:
         raise UserError("--config is missing: name an experiment, such as experiments/init_depth.py:cpu")
     if argv[1:]:
-        raise UserError(f"{argv[1]!r} is no flag: write --NAME=VALUE")
-    whole, recipe = load(_CONFIG.value)
+        raise UserError(f"unexpected argument {argv[1]!r}: write --NAME=VALUE")
+    experiment, recipe = load(_CONFIG.value)
     for row in _ROWS.value:
-        if row not in labels(whole):
-            raise UserError(f"--rows: there is no row {row!r}: {nearest(row, labels(whole))}")
-    outdir = Path(_OUTDIR.value or f"experiments/runs/{Path(recipe.partition(':')[0]).stem}-{whole.scale}").resolve()
+        if row not in experiment.rows:
+            raise UserError(f"--rows: unknown row {row!r}: {nearest(row, experiment.rows)}")
+    experiment = changed(experiment, _SET.value)
+    rows = {row: experiment.rows[row] for row in with_sources(experiment, _ROWS.value or list(experiment.rows))}
+    asked = dataclasses.replace(experiment, rows=rows, seeds=experiment.seeds[: _SEEDS.value or None])
+    check_changes(asked, named=bool(_ROWS.value))
+    outdir = Path(_OUTDIR.value or f"experiments/runs/{folder_name(recipe, experiment)}").resolve()
     check(outdir)
-    asked = whole.copy_and_resolve_references()
-    rows = with_sources(whole, _ROWS.value or labels(whole))
-    asked.rows = tuple(row for row in whole.rows if row[0] in rows)
-    asked.seeds = whole.seeds[: _SEEDS.value or None]
     runner = Runner(asked, recipe, outdir, _DATA_DIR.value, _launcher(outdir), _TOGETHER.value)
     signal.signal(signal.SIGTERM, _stopped)
     try:
@@ -65,12 +80,13 @@ def main(argv: list[str]) -> None:
 
     typed = ["--data_dir=DIR" if text.startswith("--data_dir=") else text for text in sys.argv[1:]]  # each has another
     command = shlex.join(["python", "-m", "experiments.run", *typed])
-    results.write(outdir, whole, recipe, command, runner.data_dir)
+    results.write(outdir, experiment, recipe, command, runner.data_dir)
     table.write(outdir)
-    for row in labels(whole):
+    for row in experiment.rows:
         runs = [path for cell in runner.outcomes if cell.row == row and (path := outdir / cell.folder).exists()]
         if len(runs) > 1:
-            compare.write(runs, outdir / row / "compare.html", title=f"{row}, {whole.paper.title}")
+            compare.write(runs, outdir / row / "compare.html", title=f"{row}, {experiment.paper.title}")
+    print(f"results: {outdir}/table.md, table.png, results.jsonl, ROW/compare.html", flush=True)
     failed = {cell: outcome for cell, outcome in runner.outcomes.items() if outcome.failed}
     for cell, outcome in failed.items():
         print(f"failed: {cell.folder}: {outcome.reason}", file=sys.stderr, flush=True)
@@ -84,6 +100,24 @@ def _launcher(outdir: Path) -> launch.Local | launch.Submitted:
     pairs = [option.partition("=") for option in _SLURM.value]
     options = {key: int(value) if value.isdecimal() else value for key, _, value in pairs}
     return launch.Submitted(_WORKERS.value, outdir, options)
+
+
+def check_changes(experiment: Experiment, named: bool) -> None:
+    """Prints what the changes replace in the config of the first row.
+
+    Raises UserError for a change of a key in which the rows differ, unless the rows are `named` by --rows.
+    """
+    if not experiment.changes:
+        return
+    if not named and (keys := equalised(experiment)):
+        raise UserError(
+            f"--set {' '.join(experiment.change_texts)}: the rows differ in {', '.join(keys)}, which it replaces: "
+            "name the rows to change by --rows"
+        )
+    row = Cell(next(iter(experiment.rows)))
+    _, note = override(cell_config(dataclasses.replace(experiment, changes={}), row), experiment.changes)
+    if note:
+        print(f"{row.row}: {note}", flush=True)
 
 
 def check(outdir: Path) -> None:
@@ -100,9 +134,21 @@ class Runner:
     """Runs cells until all that are wanted have an outcome."""
 
     def __init__(
-        self, whole: ConfigDict, recipe: str, outdir: Path, data_dir: str | None, launcher: Any, together: bool = True
+        self,
+        experiment: Experiment,
+        recipe: str,
+        outdir: Path,
+        data_dir: str | None,
+        launcher: Any,
+        together: bool = True,
     ):
-        self.whole, self.recipe, self.outdir, self.launcher, self.together = whole, recipe, outdir, launcher, together
+        self.experiment, self.recipe, self.outdir, self.launcher, self.together = (
+            experiment,
+            recipe,
+            outdir,
+            launcher,
+            together,
+        )
         self.data_dir = data_dir and str(Path(data_dir).resolve())
         self.outcomes: dict[Cell, Outcome] = {}
         self.groups: dict[Group, tuple[Any, float]] = {}  # that run: job, when it began
@@ -113,15 +159,17 @@ class Runner:
 
     def run(self) -> None:
         """Runs what is not finished. Raises UserError if a workdir is of another config."""
-        self.outcomes = cells.all_finished(self.whole, self.outdir)
-        with Show(self.whole, self.outcomes) as show:
-            while waiting := [cell for cell in cells.wanted(self.whole, self.outcomes) if cell not in self.outcomes]:
+        self.outcomes = cells.all_finished(self.experiment, self.outdir)
+        with Progress(self.experiment, self.outcomes) as show:
+            while waiting := [
+                cell for cell in cells.wanted(self.experiment, self.outcomes) if cell not in self.outcomes
+            ]:
                 self._start([cell for cell in waiting if cell not in self.running])
                 time.sleep(TICK_SECONDS)
                 for cell, outcome in self._ended():
                     self.outcomes[cell] = outcome
                     show.ended(cell, outcome, self.outcomes)
-                under_way = {cell: self._place(cell).progress() for cell in {*self.running, *self.busy}}
+                under_way = {cell: self._files(cell).progress() for cell in {*self.running, *self.busy}}
                 show.refresh(self.outcomes, under_way)
 
     def stop(self) -> None:
@@ -133,30 +181,30 @@ class Runner:
 
     def _config(self, cell: Cell) -> ConfigDict:
         if cell not in self.configs:
-            self.configs[cell] = cell_config(self.whole, cell, self.outdir)
+            self.configs[cell] = cell_config(self.experiment, cell, self.outdir)
         return self.configs[cell]
 
     def _being_prepared(self, cell: Cell) -> bool:
         """Whether a running cell may be preparing the data set of this one: two must not at once."""
         name = self._config(cell).data.name
         readers = [other for other in self.running if self._config(other).data.name == name]
-        if any(self._place(other).status() for other in readers):
+        if any(self._files(other).status() for other in readers):
             self.loaded.add(name)
         return bool(readers) and name not in self.loaded
 
-    def _place(self, cell: Cell) -> Place:
-        return Place(self.outdir / cell.folder)
+    def _files(self, cell: Cell) -> CellFiles:
+        return CellFiles(self.outdir / cell.folder)
 
     def _finished(self, cell: Cell) -> Outcome | None:
-        return cells.finished(self._place(cell), self._config(cell))
+        return cells.finished(self._files(cell), self._config(cell))
 
     def _may_go_together(self, cell: Cell) -> bool:
         from training.side_by_side import refusal  # jax with it: late, so that a slip is answered at once
 
         if cell not in self.in_company:
-            is_start = cell.row in dict(self.whole.starts).values()  # whose workdir is to hold its own checkpoint
-            tuning = cells.tuning(self.whole, cell)
-            tuned = [key.removeprefix("optimizer.") for key, _ in self.whole.tune] if tuning else []
+            is_start = cell.row in self.experiment.starts.values()  # whose workdir is to hold its own checkpoint
+            tuning = cells.tuning(self.experiment, cell)
+            tuned = [key.removeprefix("optimizer.") for key in self.experiment.tune] if tuning else []
             refused = any(refusal(self._config(other), tuned) for other in tuning or [cell])
             self.in_company[cell] = self.together and not is_start and not refused
         return self.in_company[cell]
@@ -169,24 +217,24 @@ class Runner:
                 self.busy.discard(cell)
                 self.outcomes[cell] = outcome
         ready = {None, *self.outcomes}
-        unfinished = [c for c in waiting if c not in self.outcomes and source(self.whole, c) in ready]
-        for group in cells.groups(self.whole, unfinished, self.outdir, self._may_go_together):
+        unfinished = [c for c in waiting if c not in self.outcomes and source(self.experiment, c) in ready]
+        for group in cells.groups(self.experiment, unfinished, self.outdir, self._may_go_together):
             if not self.launcher.free:
                 return
             if self._being_prepared(group.cells[0]):
                 continue
-            place = group.place(self.outdir)
+            files = group.files(self.outdir)
             try:
-                self.groups[group] = self.launcher.start(self._command(group, place), place), time.monotonic()
+                self.groups[group] = self.launcher.start(self._command(group, files), files), time.monotonic()
                 self.busy.difference_update(group.cells)
             except launch.Busy:
                 self.busy.update(group.cells)
 
-    def _command(self, group: Group, place: Place) -> list[str]:
-        cell = group.cells[0]
+    def _command(self, group: Group, files: CellFiles) -> list[str]:
+        cell, changes = group.cells[0], [f"--set={text}" for text in self.experiment.change_texts]
         if group.members:
-            return launch.together_command(self.recipe, group.members, self.outdir, self.data_dir)
-        command = launch.train_command(self.recipe, cell.argument, place, self.data_dir)
+            return launch.together_command(self.recipe, group.members, self.outdir, self.data_dir) + changes
+        command = launch.train_command(self.recipe, cell.argument, files, self.data_dir) + changes
         start = self._config(cell).init_from
         return command + ([f"--config.init_from={start}"] if start else [])
 
@@ -197,9 +245,9 @@ class Runner:
                 del self.groups[group]
                 self.launcher.ended(job)
                 for cell in group.cells:
-                    place = self._place(cell)
-                    place.add_seconds((time.monotonic() - began) / len(group.cells))
-                    result.append((cell, cells.ended(place, self._config(cell), code)))
+                    files = self._files(cell)
+                    files.add_seconds((time.monotonic() - began) / len(group.cells))
+                    result.append((cell, cells.ended(files, self._config(cell), code)))
         return result
 
 

@@ -9,19 +9,18 @@ import dataclasses
 import math
 import shutil
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from core import cli
 from experiments.engine import plot, results
 from experiments.engine import statistics as judge
-from experiments.engine.experiment import load
+from experiments.engine.experiment import Experiment, changed, folder_name, load
 from experiments.engine.statistics import NOT, REPRODUCED, UNDECIDED, Interval, Row, Verdict
 from training.workdir import write_whole
 
@@ -37,7 +36,7 @@ VERDICTS = (REPRODUCED, NOT, UNDECIDED)
 class Measured:
     """An experiment with its results."""
 
-    whole: ConfigDict
+    experiment: Experiment
     meta: dict[str, Any]
     records: list[results.Record]
     rows: list[Row]
@@ -47,27 +46,28 @@ class Measured:
     def of(cls, folder: Path) -> "Measured":
         """Reads a folder that `results.write` wrote. Raises UserError."""
         records, meta = results.read(folder)
-        whole, _ = load(meta["config"])
-        rows = judge.rows(whole, records)
-        return cls(whole, meta, records, rows, judge.verdicts(whole, rows))
+        experiment = changed(load(meta["config"])[0], meta.get("changes", ()))
+        rows = judge.rows(experiment, records)
+        return cls(experiment, meta, records, rows, judge.verdicts(experiment, rows))
 
     @property
     def heading(self) -> list[str]:
-        tuned = [key.rpartition(".")[2].replace("_", " ") for key, _ in self.whole.tune]
-        paper = [f"paper: {self.whole.paper.metric}"] if self.whole.paper["values"] else []
-        best = "lower is better" if self.whole.metric.startswith("-") else "higher is better"
-        return ["row", f"{self.whole.metric.lstrip('-')} ({best})", "seeds", *tuned, *COST, *paper]
+        tuned = [key.rpartition(".")[2].replace("_", " ") for key in self.experiment.tune]
+        paper = [f"paper: {self.experiment.paper.metric}"] if self.experiment.paper.values else []
+        best = "lower is better" if self.experiment.metric.startswith("-") else "higher is better"
+        return ["row", f"{self.experiment.metric.lstrip('-')} ({best})", "seeds", *tuned, *COST, *paper]
 
     @property
     def lines(self) -> list[list[str]]:
-        paper = {label: f"{value:g}{'' if checked else ' (unverified)'}" for label, value, checked in self._published}
+        published = self.experiment.paper
+        paper = {row: f"{x:g}{' (unverified)' * (row in published.recalled)}" for row, x in published.values.items()}
         lines = []
         for row in self.rows:
-            tuned = [f"{row.tuned[key]:g}" if key in row.tuned else "" for key, _ in self.whole.tune]
+            tuned = [f"{row.tuned[key]:g}" if key in row.tuned else "" for key in self.experiment.tune]
             value = spread(row.interval) if row.values else "diverged" if row.diverged else "not run"
             lost = f", {row.diverged} diverged" if row.diverged else ""
-            published = [paper.get(row.label, "")] if paper else []
-            lines.append([row.label, value, f"{len(row.values)}{lost}", *tuned, *self._cost(row.label), *published])
+            cells = [row.label, value, f"{len(row.values)}{lost}", *tuned, *self._cost(row.label)]
+            lines.append(cells + ([paper.get(row.label, "")] if paper else []))
         return lines
 
     def _cost(self, label: str) -> tuple[str, str]:
@@ -80,13 +80,15 @@ class Measured:
     @property
     def claims(self) -> list[list[str]]:
         return [
-            [each.sentence, f"{each.better} > {each.worse}", f"{each.least:g}", spread(each.difference), each.verdict]
-            for each in self.verdicts
+            [
+                claim.sentence,
+                f"{claim.better} > {claim.worse}",
+                f"{claim.least:g}",
+                spread(each.difference),
+                each.verdict,
+            ]
+            for each, claim in ((each, each.claim) for each in self.verdicts)
         ]
-
-    @property
-    def _published(self) -> Sequence[tuple]:
-        return self.whole.paper["values"]
 
 
 CLAIMS_HEADING = ["claim", "better > worse", "by more than", "difference", "verdict"]
@@ -95,33 +97,34 @@ CLAIMS_HEADING = ["claim", "better > worse", "by more than", "difference", "verd
 def write(folder: Path) -> None:
     """Writes table.md and the pictures beside a folder's results, and prints the table."""
     measured = Measured.of(folder)
-    plot.table(measured.whole, measured.rows, folder / "table.png")
-    plot.gradients(measured.whole, measured.records, folder / "gradients.png")
+    plot.table(measured.experiment, measured.rows, folder / "table.png")
+    plot.gradients(measured.experiment, measured.records, folder / "gradients.png")
     write_whole(folder / "table.md", f"# {title(measured)}\n\n{section(measured, folder, folder)}")
     show(measured)
 
 
 def title(measured: Measured) -> str:
-    """Returns "init_depth, cpu"."""
+    """Returns "init_depth, cpu", or "init_depth, cpu, optimizer.name=adamw" for a changed experiment."""
     path, _, scale = measured.meta["config"].partition(":")
-    return f"{Path(path).stem}, {scale}"
+    return ", ".join([Path(path).stem, scale, *measured.experiment.change_texts])
 
 
 def section(measured: Measured, folder: Path, beside: Path) -> str:
     """Returns the Markdown of an experiment, without a heading; pictures are linked from the folder `beside`."""
-    meta, paper = measured.meta, measured.whole.paper
+    meta, paper = measured.meta, measured.experiment.paper
     link = f" ([arXiv {paper.arxiv}](https://arxiv.org/abs/{paper.arxiv}))" if paper.arxiv else ""
-    changed = results.changes(meta, measured.whole)
+    otherwise, texts = results.changes(meta, measured.experiment), measured.experiment.change_texts
     seconds = sum(record.seconds for record in measured.records)
     versions = ", ".join(f"{name} {version}" for name, version in meta["versions"].items())
     parts = [
+        f"Changed in all rows: `{'`, `'.join(texts)}`." if texts else "",
         f"{paper.title}{link}{'. ' * bool(paper.table)}{paper.table}.",
         _markdown(measured.heading, measured.lines),
         _markdown(CLAIMS_HEADING, measured.claims) if measured.claims else "",
         *(f"![{name}]({(folder / name).relative_to(beside)})" for name in KEPT[2:] if (folder / name).exists()),
         f"`{meta['command']}`: {len(measured.records)} runs, {seconds / 60:.0f} minutes of processes in all; "
         f"{meta['hardware']}; {versions}.",
-        "**Declared otherwise since it was measured**: " + "; ".join(changed) + "." if changed else "",
+        "**Declared otherwise since it was measured**: " + "; ".join(otherwise) + "." if otherwise else "",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -162,7 +165,9 @@ def spread(interval: Interval) -> str:
 def show(measured: Measured) -> None:
     """Prints the table and the verdicts."""
     console = Console(highlight=False, soft_wrap=not Console().is_terminal)
-    table = Table(*measured.heading, title=measured.whole.paper.title, title_justify="left", box=box.SIMPLE_HEAD)
+    title, texts = measured.experiment.paper.title, measured.experiment.change_texts
+    title += f" (changed: {', '.join(texts)})" if texts else ""
+    table = Table(*measured.heading, title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
     for line in measured.lines:
         table.add_row(*line)
     console.print(table)
@@ -183,7 +188,7 @@ def _markdown(heading: list[str], lines: list[list[str]]) -> str:
 def main(argv: list[str]) -> None:
     for folder in map(Path, argv[1:]):
         measured = Measured.of(folder)
-        kept = RESULTS / title(measured).replace(", ", "-")
+        kept = RESULTS / folder_name(measured.meta["config"], measured.experiment)
         kept.mkdir(parents=True, exist_ok=True)
         for name in KEPT:
             if (folder / name).exists():

@@ -39,9 +39,13 @@ def get_config(arg: str = ""):
 def chorales(steps: int):
     """Returns the recipe of the chorales with a GRU; the best of the evaluations counts."""
     config = music.get_config("jsb")
-    config.model.cell, config.model.widths = "layers.recurrent.GRU", (46,)
+    config.model.cell = "layers.recurrent.GRU"
+    config.model.widths = (46,)
     config.data.buckets = 0  # ten pieces fill no batch of each length
     config.optimizer.learning_rate = 1e-2
-    config.train.update(steps=steps, batch_size=10, patience=0)
-    config.eval.every, config.checkpoint.every = steps // 12, steps // 2
+    config.train.steps = steps
+    config.train.batch_size = 10
+    config.train.patience = 0
+    config.eval.every = 1 / 12
+    config.checkpoint.every = 0.5
     return config

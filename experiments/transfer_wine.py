@@ -39,6 +39,9 @@ def red(steps: int):
     """Returns the recipe of the white wines for the red ones; the best of the evaluations counts."""
     config = tabular.get_config("wine_quality")
     config.data.name = "wine_quality/red"
-    config.train.update(epochs=0.0, steps=steps, batch_size=32)
-    config.eval.every, config.checkpoint.every = steps // 12, steps // 2
+    config.train.epochs = 0.0
+    config.train.steps = steps
+    config.train.batch_size = 32
+    config.eval.every = 1 / 12
+    config.checkpoint.every = 0.5
     return config

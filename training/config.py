@@ -60,7 +60,7 @@ def default() -> ConfigDict:
             "name": "adamw",  # any of optax or optax.contrib; further keys: its arguments
             "learning_rate": 1e-3,  # the schedule's peak
             "schedule": "cosine",  # constant, cosine, linear, rsqrt, step; with arguments: "cosine(final=0.1)"
-            "warmup_steps": 0,  # linear, from 0
+            "warmup_steps": 0.0,  # linear, from 0; below 1 a fraction of the run, as every `every`
             "weight_decay": 0.0,  # decoupled where the optimiser has it (adamw, lion), added to the gradient where not
             "decay": (".*kernel", ".*embedding"),  # regular expressions of parameter paths that decay
             "clip_norm": 0.0,  # of the global gradient; 0 = off
@@ -86,17 +86,22 @@ def default() -> ConfigDict:
             "sync_batchnorm": True,  # statistics of the global batch: exact, and microbatches are then held together
         }
     )
-    config.eval = ConfigDict({"every": 0, "batch_size": 0})  # steps (0 = at the end only); 0 = the training batch size
+    config.eval = ConfigDict(
+        {
+            "every": 0.0,  # steps, below 1 a fraction of the run; 0 = at the end only
+            "batch_size": 0,  # 0 = the training batch size
+        }
+    )
     config.checkpoint = ConfigDict(
         {
-            "every": 1000,  # steps; one is always kept of the last step
+            "every": 1000.0,  # steps, below 1 a fraction of the run; the last step is always saved
             "keep": 3,  # latest ones
             "best": "",  # metric of the best, "validation/accuracy" or "-validation/loss" (minus: lower is better)
         }
     )
     config.log = ConfigDict(
         {
-            "every": 50,  # steps; the only times at which the host waits for the device
+            "every": 0.02,  # steps, below 1 a fraction of the run; the host waits for the device at no other time
             "writers": (
                 "tensorboard",
             ),  # of training/writers.py, besides metrics.jsonl: "wandb(project='x')"; () = none
@@ -104,6 +109,11 @@ def default() -> ConfigDict:
         }
     )
     return config
+
+
+def steps_of(value: float, steps: int) -> int:
+    """Returns a number of steps: `value` from 1 on, below 1 that fraction of the run's `steps`, at least 1; 0 is 0."""
+    return max(1, round(value * steps if value < 1 else value)) if value else 0
 
 
 def leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -160,17 +170,18 @@ def _check_values(config: ConfigDict) -> None:
         )
     at_least = {
         "train.batch_size": 1, "train.accumulate": 1, "train.ema_decay": 0, "train.patience": 0, "train.steps": 0,
-        "train.epochs": 0, "eval.every": 0, "eval.batch_size": 0, "checkpoint.every": 1, "checkpoint.keep": 1,
-        "log.every": 1, "log.gradients": 0, "optimizer.learning_rate": 0, "optimizer.warmup_steps": 0,
-        "optimizer.clip_norm": 0,
+        "train.epochs": 0, "eval.every": 0, "eval.batch_size": 0, "checkpoint.keep": 1, "log.gradients": 0,
+        "optimizer.learning_rate": 0, "optimizer.warmup_steps": 0, "optimizer.clip_norm": 0,
         "optimizer.weight_decay": 0, "data.workers": 0, "data.buckets": 0, "data.memory_gb": 0, "parallel.hosts": 1,
-        "parallel.cpu_devices": 0,
-        "data.max_length": 0, "data.window": 0, "data.eval_window": 0, "data.horizon": 0,
+        "parallel.cpu_devices": 0, "data.max_length": 0, "data.window": 0, "data.eval_window": 0, "data.horizon": 0,
     }  # fmt: skip
     values = dict(leaves(config))
     for key, least in at_least.items():
         if not values[key] >= least:  # written so that NaN is refused too
             raise UserError(f"config.{key} must be at least {least}, not {values[key]}")
+    for key in ("checkpoint.every", "log.every"):
+        if not values[key] > 0:
+            raise UserError(f"config.{key} must be above 0, not {values[key]}: steps, or a fraction of the run")
     if train.ema_decay >= 1:
         raise UserError(f"config.train.ema_decay must be below 1, not {train.ema_decay}")
     if train.batch_size % train.accumulate:

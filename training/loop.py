@@ -72,6 +72,7 @@ class Trainer:
         Raises Diverged if all runs have, and Stopped after SIGTERM.
         """
         run, config, parallel = self.run, self.run.config, self.run.parallel
+        log_every, eval_every, save_every = map(run.every, ("log", "eval", "checkpoint"))
         state, start = self.restore()
         step_function = run.train_step()
         batches = _Timed(parallel.batches(*self._streams(start)))
@@ -87,17 +88,17 @@ class Trainer:
                 self.in_flight.append(metrics)
                 self.display.advance(step)
                 last, stopping = step == run.steps, stop.after(step)
-                if step % run.log_every == 0 or last:
+                if step % log_every == 0 or last:
                     self._read_metrics(step)
                     spent = time.monotonic() - clock
                     self._log(step, (step - logged) * config.train.batch_size / spent, batches.waited / spent)
                     clock, logged, batches.waited = time.monotonic(), step, 0.0
-                if run.eval_every and step % run.eval_every == 0:
+                if eval_every and step % eval_every == 0:
                     before = time.monotonic()
                     self._evaluate(state, step)
                     clock += time.monotonic() - before
                 over = last or not self.active
-                if step % config.checkpoint.every == 0 or over or stopping:
+                if step % save_every == 0 or over or stopping:
                     self.save(state, step, wait=over or stopping)
                 if over:
                     break

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from core import names
 from core.calls import Call, parse
 from core.errors import UserError, nearest
-from training.config import default
+from training.config import default, steps_of
 
 Number = float | Float[Array, ""]  # an array where runs with several numbers are one program
 OURS = frozenset(default().optimizer)  # keys of the group that are not the optimiser's own arguments
@@ -67,9 +67,10 @@ def schedule(config: ConfigDict, steps: int) -> optax.Schedule:
     tree = parse(config.schedule, where)
     name = tree.name
     _known_schedule(name, where)
-    warmup = config.warmup_steps
-    if warmup >= steps:
+    warmup = steps_of(config.warmup_steps, steps)
+    if warmup >= steps and config.warmup_steps >= 1:
         raise UserError(f"config.optimizer.warmup_steps {warmup} must be below the {steps} steps of the run")
+    warmup = min(warmup, steps - 1)
     args, kwargs = tree[1:] if isinstance(tree, Call) else ((), {})
     own = [p for p in inspect.signature(SCHEDULES[name]).parameters if p not in ("peak", "steps")]
     unknown = [key for key in kwargs if key not in own]

@@ -62,15 +62,9 @@ class Run:
     def eval_batch_size(self) -> int:
         return self.config.eval.batch_size or self.config.train.batch_size
 
-    @property
-    def log_every(self) -> int:
-        """Steps between two logs."""
-        return self.config.log.every
-
-    @property
-    def eval_every(self) -> int:
-        """Steps between two evaluations, 0 if there is only the final one."""
-        return self.config.eval.every
+    def every(self, group: str) -> int:
+        """Returns the steps between evaluations, checkpoints or lines of the log (`group`); 0 = never."""
+        return config_lib.steps_of(self.config[group].every, self.steps)
 
     def create_state(self, seed: int | Array | None = None) -> state_lib.State:
         """Returns the state of step 0, initialised from a seed, that of the config if there is none."""

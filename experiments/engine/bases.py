@@ -1,4 +1,4 @@
-"""Bases that several experiments share and that are no recipe to be run by itself."""
+"""Base configs that several experiments share."""
 
 from ml_collections import ConfigDict
 
@@ -10,11 +10,16 @@ def digits_mlp(**train) -> ConfigDict:
     config = digits.get_config()
     config.model = ConfigDict({"name": "mlp.MLP", "activation": "nn.relu"})
     config.augment.ops = ()
-    config.optimizer.update(
-        name="sgd", momentum=0.9, learning_rate=1e-3, schedule="constant", weight_decay=0.0, warmup_steps=0
-    )
-    config.train.update(epochs=0.0, **train)
-    config.eval.every, config.eval.batch_size = 0, 360
-    config.checkpoint.update(every=1000, best="")
-    config.log.every = 100
+    config.optimizer.name = "sgd"
+    config.optimizer.momentum = 0.9
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "constant"
+    config.optimizer.weight_decay = 0.0
+    config.optimizer.warmup_steps = 0.0
+    config.train.epochs = 0.0
+    config.train.update(**train)
+    config.eval.every = 0.0
+    config.eval.batch_size = 360
+    config.checkpoint.every = 1000.0
+    config.checkpoint.best = ""
     return config

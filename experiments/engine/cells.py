@@ -1,4 +1,4 @@
-"""What has become of an experiment's cells, read from their workdirs, and which cells are to be run next."""
+"""The outcomes of an experiment's cells, read from their workdirs, and the cells to run next."""
 
 import dataclasses
 import math
@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from core.errors import UserError
-from experiments.engine.experiment import Cell, Values, candidates, cell_config, labels
+from experiments.engine.experiment import Cell, Experiment, Values, candidates, cell_config
 from training import config as config_lib
 from training.workdir import from_json
 
@@ -31,20 +31,20 @@ class Outcome:
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-    """The files of a cell: its workdir and, beside it, what its process printed, and its lock.
+class CellFiles:
+    """The files of a cell: its workdir and, beside it, the output of its process, and its lock.
 
-    That of cells which one process trains together has theirs as `members`; in `workdir` is what they need to go on.
+    For cells that one process trains, `members` are their own files, and `workdir` holds the shared checkpoint.
     """
 
     workdir: Path
-    members: tuple["Place", ...] = ()
+    members: tuple["CellFiles", ...] = ()
 
     def beside(self, ending: str) -> Path:
         return self.workdir.with_name(f"{self.workdir.name}.{ending}")
 
     def share(self) -> None:
-        """Makes what the process prints be found beside each member, and nothing older."""
+        """Links the output of the process beside each member, and removes older output."""
         for ending in ("out", "err"):
             self.beside(ending).unlink(missing_ok=True)  # of a cell that was a member before
             for member in self.members:
@@ -90,28 +90,30 @@ class Group:
     cells: tuple[Cell, ...]
     members: tuple[Cell, ...] = ()
 
-    def place(self, outdir: Path) -> Place:
-        return together(outdir, self.members) if self.members else Place(outdir / self.cells[0].folder)
+    def files(self, outdir: Path) -> CellFiles:
+        return together(outdir, self.members) if self.members else CellFiles(outdir / self.cells[0].folder)
 
 
-def together(outdir: Path, members: Sequence[Cell]) -> Place:
-    """Returns the place of cells that are trained together; those that went on alone are no members of it."""
-    places = [Place(outdir / cell.folder) for cell in members]
-    folder = places[0].workdir.with_name(f"{TOGETHER}-{'-'.join(str(cell.seed) for cell in members)}")
+def together(outdir: Path, members: Sequence[Cell]) -> CellFiles:
+    """Returns the files of cells that are trained together; those that went on alone are no members of it."""
+    all_files = [CellFiles(outdir / cell.folder) for cell in members]
+    folder = all_files[0].workdir.with_name(f"{TOGETHER}-{'-'.join(str(cell.seed) for cell in members)}")
     if len({cell.values for cell in members}) > 1:
         folder = outdir / members[0].row / f"{TOGETHER}-tuning"
-    return Place(folder, tuple(place for place in places if not saved(place.workdir)))
+    return CellFiles(folder, tuple(files for files in all_files if not saved(files.workdir)))
 
 
-def groups(whole: ConfigDict, waiting: Iterable[Cell], outdir: Path, may: Callable[[Cell], bool]) -> list[Group]:
-    """Returns the waiting cells in groups. Cells that `may` are trained together as they were begun, if they were:
-    those of a tuning, and those of the further seeds.
+def groups(experiment: Experiment, waiting: Iterable[Cell], outdir: Path, may: Callable[[Cell], bool]) -> list[Group]:
+    """Returns the waiting cells in groups.
+
+    Cells that satisfy `may` share a process: the cells of a tuning grid, and the remaining seeds. A group that has
+    started keeps its members.
     """
     found: dict[Any, list[Cell]] = {}
     for cell in waiting:
         if not may(cell) or saved(outdir / cell.folder):
             found[cell] = [cell]
-        elif members := tuning(whole, cell):
+        elif members := tuning(experiment, cell):
             found.setdefault(tuple(members), []).append(cell)
         else:
             found.setdefault((cell.row, cell.values, _begun(outdir, cell)), []).append(cell)
@@ -127,10 +129,10 @@ def groups(whole: ConfigDict, waiting: Iterable[Cell], outdir: Path, may: Callab
     return result
 
 
-def tuning(whole: ConfigDict, cell: Cell) -> list[Cell]:
+def tuning(experiment: Experiment, cell: Cell) -> list[Cell]:
     """Returns the cells of a row among which its tuned values are chosen, if `cell` is one of them."""
-    grid = candidates(whole)
-    tried = [Cell(cell.row, whole.seeds[0], values) for values in grid] if len(grid) > 1 else []
+    grid = candidates(experiment)
+    tried = [Cell(cell.row, experiment.seeds[0], values) for values in grid] if len(grid) > 1 else []
     return tried if cell in tried else []
 
 
@@ -148,80 +150,80 @@ def saved(workdir: Path) -> bool:
     return any(path.name.isdecimal() for path in (workdir / "checkpoints").glob("*"))
 
 
-def finished(place: Place, config: ConfigDict) -> Outcome | None:
+def finished(files: CellFiles, config: ConfigDict) -> Outcome | None:
     """Returns how the run of `config` in a cell's workdir ended, None if it has not.
 
     Raises UserError for a workdir of another config.
     """
     try:
-        old = config_lib.from_json((place.workdir / "config.json").read_text())
+        old = config_lib.from_json((files.workdir / "config.json").read_text())
     except (OSError, ValueError):  # not begun, or what the trainer itself reports
         return None
     if changes := config_lib.difference(old, config):
         raise UserError(
-            f"{place.workdir} was run with another config ({'; '.join(changes)}): remove it, or name another --outdir"
+            f"{files.workdir} was run with another config ({'; '.join(changes)}): remove it, or name another --outdir"
         )
-    if (place.workdir / "results.json").exists():
-        results = from_json((place.workdir / "results.json").read_text())["results"]
+    if (files.workdir / "results.json").exists():
+        results = from_json((files.workdir / "results.json").read_text())["results"]
         return Outcome({f"{split}/{name}": x for split, metrics in results.items() for name, x in metrics.items()})
-    return Outcome(diverged=True) if place.status().get("state") == "diverged" else None
+    return Outcome(diverged=True) if files.status().get("state") == "diverged" else None
 
 
-def ended(place: Place, config: ConfigDict, code: int) -> Outcome:
+def ended(files: CellFiles, config: ConfigDict, code: int) -> Outcome:
     """Returns the outcome of a cell whose process has just ended with exit code `code`."""
-    outcome = finished(place, config) if code in (0, 1) else None
-    return outcome or Outcome(reason=place.status().get("error") or place.last_error() or f"exit code {code}")
+    outcome = finished(files, config) if code in (0, 1) else None
+    return outcome or Outcome(reason=files.status().get("error") or files.last_error() or f"exit code {code}")
 
 
-def all_finished(whole: ConfigDict, outdir: Path) -> dict[Cell, Outcome]:
+def all_finished(experiment: Experiment, outdir: Path) -> dict[Cell, Outcome]:
     """Returns the outcome of every cell under `outdir` that is finished. Raises UserError as `finished` does."""
     outcomes: dict[Cell, Outcome] = {}
     while True:  # tuning that is finished decides which further cells there are
-        new = [cell for cell in wanted(whole, outcomes) if cell not in outcomes]
-        found = {cell: finished(Place(outdir / cell.folder), cell_config(whole, cell, outdir)) for cell in new}
+        new = [cell for cell in wanted(experiment, outcomes) if cell not in outcomes]
+        found = {cell: finished(CellFiles(outdir / cell.folder), cell_config(experiment, cell, outdir)) for cell in new}
         found = {cell: outcome for cell, outcome in found.items() if outcome}
         if not found:
             return outcomes
         outcomes |= found
 
 
-def wanted(whole: ConfigDict, outcomes: Mapping[Cell, Outcome]) -> list[Cell]:
+def wanted(experiment: Experiment, outcomes: Mapping[Cell, Outcome]) -> list[Cell]:
     """Returns all cells that are known to be needed: of a row whose tuning is not over, only those of the tuning."""
     cells = []
-    for row in labels(whole):
-        first = Cell(row, whole.seeds[0], candidates(whole)[0])
-        values = choose(whole, row, outcomes)
-        rest = [Cell(row, seed, values) for seed in whole.seeds] if values is not None else []
-        cells += dict.fromkeys([*tuning(whole, first), *rest])
+    for row in experiment.rows:
+        first = Cell(row, experiment.seeds[0], candidates(experiment)[0])
+        values = choose(experiment, row, outcomes)
+        rest = [Cell(row, seed, values) for seed in experiment.seeds] if values is not None else []
+        cells += dict.fromkeys([*tuning(experiment, first), *rest])
     return cells
 
 
-def count(whole: ConfigDict) -> int:
+def count(experiment: Experiment) -> int:
     """Returns how many cells there are in all, tuning included."""
-    return len(whole.rows) * (len(candidates(whole)) + len(whole.seeds) - 1)
+    return len(experiment.rows) * (len(candidates(experiment)) + len(experiment.seeds) - 1)
 
 
-def choose(whole: ConfigDict, row: str, outcomes: Mapping[Cell, Outcome]) -> Values | None:
+def choose(experiment: Experiment, row: str, outcomes: Mapping[Cell, Outcome]) -> Values | None:
     """Returns the values of the tuned keys that are best for the row's first seed on the validation split.
 
     None while that is not known, or if a cell of the tuning failed. One that diverged is the worst.
     """
-    grid = candidates(whole)
+    grid = candidates(experiment)
     if len(grid) == 1:
         return grid[0]
-    tried = [outcomes.get(Cell(row, whole.seeds[0], values)) for values in grid]
+    tried = [outcomes.get(Cell(row, experiment.seeds[0], values)) for values in grid]
     if any(outcome is None or outcome.failed for outcome in tried):
         return None
-    scores = [score(whole, outcome, "validation") for outcome in tried]
+    scores = [score(experiment, outcome, "validation") for outcome in tried]
     return grid[max(range(len(grid)), key=scores.__getitem__)]
 
 
-def score(whole: ConfigDict, outcome: Outcome, split: str) -> float:
+def score(experiment: Experiment, outcome: Outcome, split: str) -> float:
     """Returns the experiment's metric on a split, the larger the better. Raises UserError if the run has none."""
-    name = f"{split}/{whole.metric.lstrip('-').partition('/')[2]}"
+    name = f"{split}/{experiment.metric.lstrip('-').partition('/')[2]}"
     if outcome.diverged:
         return -math.inf
     if name not in outcome.metrics:
         raise UserError(f"no {name!r} in the results: there are {', '.join(outcome.metrics)}")
-    value = outcome.metrics[name] * (-1 if whole.metric.startswith("-") else 1)
+    value = outcome.metrics[name] * (-1 if experiment.metric.startswith("-") else 1)
     return value if math.isfinite(value) else -math.inf

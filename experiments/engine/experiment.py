@@ -1,28 +1,28 @@
-"""What an experiment is: the table of a paper, its claims, and the runs by which they are tested, all plain data.
+"""Declaration of an experiment: the table of a paper, its claims, and the runs that test them.
 
-A file of this folder has one function, `get_config(arg)`, which returns `experiment(arg, ...)`. The argument is
+Each file of `experiments/` defines `get_config(arg)`, which returns `experiment(arg, ...)`. The argument is
 
-    ""  or  "cpu"  or  "full"             the whole experiment at a scale
-    "cpu,LABEL[,seed=3][,KEY=VALUE]..."   one cell's config, for train.py; KEY is one of the tuned keys
+    ""  or  "cpu"  or  "full"             an Experiment: all rows of a scale
+    "cpu,LABEL[,seed=3][,KEY=VALUE]..."   the config of one cell, for train.py; KEY is one of the tuned keys
 """
 
 import ast
 import dataclasses
-import importlib.util
-import inspect
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from core import recipes
 from core.errors import UserError, nearest
 from training import config as config_lib
+from training.overrides import assignments, override, to_text
 
 Values = tuple[tuple[str, Any], ...]  # (dotted key, value)
-LABEL = re.compile(r"[\w.+-]+")  # a folder's name, and without the comma and the = of an argument
+LABEL = re.compile(r"[\w.+-]+")  # is the name of a folder, and has no comma and no = (see `get_config`)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,9 +31,9 @@ class Scale:
 
     Attributes:
         base: the recipe that rows override.
-        seeds: 0 to seeds - 1, for every row.
-        minutes: the budget, of all cells together; 0 = not known.
-        rows: labels of those that are of this scale; () = all.
+        seeds: number of seeds of every row: 0 to seeds - 1.
+        minutes: time for all cells together; 0 = unknown.
+        rows: labels of the rows of this scale; () = all.
     """
 
     base: ConfigDict
@@ -44,13 +44,13 @@ class Scale:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Paper:
-    """Whose table it is.
+    """The paper and its published numbers.
 
     Attributes:
-        table: where in the paper the values are.
-        metric: what they are, with the data set where it is another one.
-        values: the number of each row that has one.
-        recalled: rows whose number was not checked against a copy; printed as unverified.
+        table: where the values are in the paper.
+        metric: unit of the values, with the data set where it differs from ours.
+        values: label of a row -> published value.
+        recalled: rows whose value was not checked against a copy; printed as unverified.
     """
 
     title: str
@@ -76,7 +76,7 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True)
 class Curves:
-    """Rows over a number: `points` has each row's (curve, x)."""
+    """Curves of the picture: `points` maps the label of a row to (name of its curve, x); `x` labels the axis."""
 
     x: str
     points: Mapping[str, tuple[str, float]]
@@ -85,7 +85,7 @@ class Curves:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One run: a row, a seed, and a value of each tuned key."""
+    """One run: a row, a seed, and a value for each tuned key."""
 
     row: str
     seed: int = 0
@@ -93,7 +93,7 @@ class Cell:
 
     @property
     def argument(self) -> str:
-        """What stands behind "FILE.py:SCALE,"."""
+        """The part of a recipe's name after "FILE.py:SCALE,"."""
         return ",".join([self.row, f"seed={self.seed}", *(f"{key}={value!r}" for key, value in self.values)])
 
     @property
@@ -102,6 +102,43 @@ class Cell:
         return "/".join(
             [self.row, *(f"{key.rpartition('.')[2]}={value!r}" for key, value in self.values), f"{self.seed}"]
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """An experiment at one scale, restricted to the rows of that scale.
+
+    Attributes:
+        scales: names of all scales.
+        metric: SPLIT/METRIC of results.json; with a minus where lower is better.
+        base: the recipe.
+        rows: label -> overrides of the recipe (dotted key -> value).
+        tune: dotted key -> candidate values; each row takes the one that is best for seed 0 on the validation split,
+            by the metric of the same name.
+        diverged: value of a run whose loss became infinite; None: a row with such a run has no result.
+        starts: row -> the row whose weights, of the same seed, initialise it (`config.init_from`).
+        changes: overrides of all rows that were asked for on the command line (`changed`).
+    """
+
+    scale: str
+    scales: tuple[str, ...]
+    metric: str
+    seeds: tuple[int, ...]
+    base: ConfigDict
+    rows: Mapping[str, Mapping[str, Any]]
+    paper: Paper
+    minutes: float = 0.0
+    claims: tuple[Claim, ...] = ()
+    tune: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
+    curves: Curves | None = None
+    diverged: float | None = None
+    starts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def change_texts(self) -> list[str]:
+        """Returns the changes as a command line has them, KEY=VALUE."""
+        return [to_text(key, value) for key, value in self.changes.items()]
 
 
 def experiment(
@@ -116,110 +153,101 @@ def experiment(
     curves: Curves | None = None,
     diverged: float | None = None,
     starts: Mapping[str, str] | None = None,
-) -> ConfigDict:
-    """Returns the whole experiment at a scale, or the complete training config of one cell, as `arg` says.
+) -> Experiment | ConfigDict:
+    """Returns the experiment at a scale, or the complete training config of one cell, as `arg` selects.
 
-    Args:
-        metric: SPLIT/METRIC of results.json; with a minus where lower is better.
-        rows: label -> dotted key -> value.
-        tune: dotted key -> values to choose from, for each row by itself: the one that is best for seed 0 on the
-            validation split, by the metric of the same name.
-        diverged: what a run counts as whose loss became infinite; None: its row has no result.
-        starts: row -> the row with whose weights, those of the same seed, it begins (`config.init_from`).
+    The arguments are those of `Experiment`, for all scales.
 
-    Raises:
-        UserError: an unknown scale, row or key; a claim, number, curve or start of a row that there is not; a start
-            that has one itself, or is tuned.
+    Raises UserError for an unknown scale, row or key; a claim, number, curve or start that names an unknown row; a
+    start row that has a start itself, or is tuned.
     """
     scale, *rest = (arg or next(iter(scales))).split(",")
     if scale not in scales:
-        raise UserError(f"there is no scale {scale!r}: {nearest(scale, scales)}")
-    chosen, groups = scales[scale], {"rows of the scale": scales[scale].rows, "curves": curves.points if curves else ()}
-    groups |= {"the paper's table": (*paper.values, *paper.recalled)}
-    groups |= {"claims": [label for claim in claims for label in (claim.better, claim.worse)]}
-    for group, named in groups.items():
-        for label in named:
-            _known(label, rows, f"{group}: there is")
-    for label in rows:
-        if not LABEL.fullmatch(label):
-            raise UserError(f"row {label!r}: a label consists of letters, digits and the characters _ . + -")
-    own = chosen.rows or tuple(rows)
-    starts = {label: source for label, source in (starts or {}).items() if label in own}
+        raise UserError(f"unknown scale {scale!r}: {nearest(scale, scales)}")
+    _check_labels(rows, scales[scale], paper, claims, curves)
+    own = scales[scale].rows or tuple(rows)
+    starts = {row: start for row, start in (starts or {}).items() if row in own}
     _check_starts(starts, own, tune)
-    points = {label: point for label, point in curves.points.items() if label in own} if curves else {}
-    whole = ConfigDict(
-        {
-            "scale": scale,
-            "scales": tuple(scales),
-            "metric": metric,
-            "seeds": tuple(range(chosen.seeds)),
-            "minutes": chosen.minutes,
-            "rows": tuple((label, tuple(rows[label].items())) for label in own),
-            "tune": tuple((tune or {}).items()),
-            "diverged": diverged,
-            "starts": tuple(starts.items()),
-            "paper": {
-                "title": paper.title,
-                "arxiv": paper.arxiv,
-                "table": paper.table,
-                "metric": paper.metric,
-                "values": tuple((k, v, k not in paper.recalled) for k, v in paper.values.items() if k in own),
-            },
-            "claims": tuple(
-                dataclasses.astuple(claim) for claim in claims if claim.better in own and claim.worse in own
-            ),
-            "curves": {
-                "x": curves.x if curves else "",
-                "log": curves.log if curves else False,
-                "points": tuple((label, *point) for label, point in points.items()),
-            },
-            "base": chosen.base,
-        }
+    result = Experiment(
+        scale=scale,
+        scales=tuple(scales),
+        metric=metric,
+        seeds=tuple(range(scales[scale].seeds)),
+        minutes=scales[scale].minutes,
+        base=scales[scale].base,
+        rows={label: rows[label] for label in own},
+        paper=dataclasses.replace(paper, values={label: x for label, x in paper.values.items() if label in own}),
+        claims=tuple(claim for claim in claims if claim.better in own and claim.worse in own),
+        tune=tune or {},
+        curves=curves and dataclasses.replace(curves, points={k: x for k, x in curves.points.items() if k in own}),
+        diverged=diverged,
+        starts=starts,
     )
-    return cell_config(whole, parse_cell(whole, rest)) if rest else whole
+    return cell_config(result, parse_cell(result, rest)) if rest else result
 
 
-def load(text: str) -> tuple[ConfigDict, str]:
-    """Returns the whole experiment of "FILE.py[:SCALE]", and the same with the scale named. Raises UserError."""
+def load(text: str) -> tuple[Experiment, str]:
+    """Returns the experiment of "FILE.py[:SCALE]", and its name with the scale. Raises UserError."""
     path, _, scale = text.partition(":")
     if "," in scale:
         raise UserError(f"--config {text} is one cell: run it by train.py, or name the scale alone")
-    spec = importlib.util.spec_from_file_location(f"experiments.{Path(path).stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    declares = inspect.signature(getattr(module, "get_config", load)).parameters.keys() == {"arg"}
-    whole = module.get_config(scale) if declares else {}
-    if "rows" not in whole:
-        raise UserError(f"--config {path} is no experiment: it declares no rows; see experiments/engine/experiment.py")
-    return whole, f"{path}:{whole.scale}"
+    found = recipes.load(text)
+    if not isinstance(found, Experiment):
+        raise UserError(
+            f"--config {path} is not an experiment: it declares no rows; see experiments/engine/experiment.py"
+        )
+    return found, f"{path}:{found.scale}"
 
 
-def candidates(whole: ConfigDict) -> list[Values]:
-    """Returns the values of the tuned keys to choose from; one that is empty if none is tuned."""
-    keys, grids = [key for key, _ in whole.tune], [grid for _, grid in whole.tune]
-    return [tuple(zip(keys, values, strict=True)) for values in itertools.product(*grids)]
+def changed(experiment: Experiment, texts: Iterable[str]) -> Experiment:
+    """Returns the experiment with the overrides KEY=VALUE of all its rows; a key that it tunes is no longer tuned.
+
+    Raises UserError for a malformed text, and for `seed`.
+    """
+    changes = assignments(texts)
+    if "seed" in changes:
+        raise UserError(f"--set seed={changes['seed']}: every row has several seeds; --seeds sets their number")
+    tune = {key: grid for key, grid in experiment.tune.items() if key not in changes}
+    return dataclasses.replace(experiment, changes=changes, tune=tune)
 
 
-def labels(whole: ConfigDict) -> list[str]:
-    return [label for label, _ in whole.rows]
+def folder_name(recipe: str, experiment: Experiment) -> str:
+    """Returns the name of the folder of an experiment FILE.py:SCALE, which its changes are part of."""
+    stem = Path(recipe.partition(":")[0]).stem
+    return re.sub(r"[^\w.=+-]+", "_", "-".join([stem, experiment.scale, *experiment.change_texts]))
 
 
-def parse_cell(whole: ConfigDict, parts: list[str]) -> Cell:
-    """Returns the cell of the parts of an argument behind the scale. Raises UserError."""
+def equalised(experiment: Experiment) -> list[str]:
+    """Returns the keys in which rows differ and that the experiment's changes replace."""
+    before, after = (
+        {row: dict(config_lib.leaves(cell_config(version, Cell(row)))) for row in experiment.rows}
+        for version in (dataclasses.replace(experiment, changes={}), experiment)
+    )
+    keys = dict.fromkeys(key for leaves in before.values() for key in leaves)
+    differ = [key for key in keys if len({repr(leaves.get(key)) for leaves in before.values()}) > 1]
+    return [key for key in differ if any(before[row].get(key) != after[row].get(key) for row in before)]
+
+
+def candidates(experiment: Experiment) -> list[Values]:
+    """Returns the combinations of values of the tuned keys; one empty combination if no key is tuned."""
+    return [tuple(zip(experiment.tune, values, strict=True)) for values in itertools.product(*experiment.tune.values())]
+
+
+def parse_cell(experiment: Experiment, parts: list[str]) -> Cell:
+    """Returns the cell that an argument names after the scale. Raises UserError."""
     row, *settings = parts
-    _known(row, labels(whole), f"scale {whole.scale!r} has")
+    _known(row, experiment.rows, f"scale {experiment.scale!r}")
     seed, values = 0, []
-    tuned = [key for key, _ in whole.tune]
     for setting in settings:
         key, _, text = setting.partition("=")
-        if key not in ("seed", *tuned):
-            raise UserError(f"{setting!r} is no setting of a cell: {nearest(key, ('seed', *tuned))}")
+        if key not in ("seed", *experiment.tune):
+            raise UserError(f"unknown setting {setting!r} of a cell: {nearest(key, ('seed', *experiment.tune))}")
         try:
             value = ast.literal_eval(text)
         except (ValueError, SyntaxError) as error:
             raise UserError(f"{setting!r}: write {key}=NUMBER") from error
         if key == "seed" and not (isinstance(value, int) and value >= 0):
-            raise UserError(f"{setting!r}: a seed is a number of 0 or more")
+            raise UserError(f"{setting!r}: a seed is an integer of at least 0")
         if key == "seed":
             seed = value
         else:
@@ -227,45 +255,37 @@ def parse_cell(whole: ConfigDict, parts: list[str]) -> Cell:
     return Cell(row, seed, tuple(values))
 
 
-def source(whole: ConfigDict, cell: Cell) -> Cell | None:
-    """Returns the cell with whose weights a cell begins, which is to be run before it; None if there is none."""
-    row = dict(whole.starts).get(cell.row)
+def source(experiment: Experiment, cell: Cell) -> Cell | None:
+    """Returns the cell whose final weights initialise `cell`, None without one; it must be run first."""
+    row = experiment.starts.get(cell.row)
     return row and Cell(row, cell.seed)
 
 
-def with_sources(whole: ConfigDict, rows: Sequence[str]) -> list[str]:
+def with_sources(experiment: Experiment, rows: Sequence[str]) -> list[str]:
     """Returns the labels of `rows` and of the rows that they start from, in the order of the experiment."""
-    wanted = {*rows, *(start for row, start in whole.starts if row in rows)}
-    return [label for label in labels(whole) if label in wanted]
+    wanted = {*rows, *(start for row, start in experiment.starts.items() if row in rows)}
+    return [label for label in experiment.rows if label in wanted]
 
 
-def cell_config(whole: ConfigDict, cell: Cell, outdir: Path = Path()) -> ConfigDict:
-    """Returns the complete training config of a cell. Raises UserError for an override of a key that there is not.
+def cell_config(experiment: Experiment, cell: Cell, outdir: Path = Path()) -> ConfigDict:
+    """Returns the complete training config of a cell: the recipe, its row, seed and tuned values, then the changes.
 
-    Args:
-        outdir: of the experiment, whose folders are the workdirs of cells: where the start of this one is found.
+    `outdir` is the folder of the experiment, which holds the workdirs: `init_from` of a row with a start is there.
+    Raises UserError for an override of an unknown key.
     """
-    config = whole.base.copy_and_resolve_references()
-    overrides = dict(whole.rows)[cell.row]
-    start = source(whole, cell)
-    overrides += (("init_from", str(outdir / start.folder)),) if start else ()
-    with config.unlocked(), config.ignore_type():
-        for dotted, value in (*overrides, *cell.values, ("seed", cell.seed)):
-            *path, last = dotted.split(".")
-            parent = config
-            for name in path:
-                if name not in parent:
-                    parent[name] = ConfigDict()  # of a group that there is not: validate says so
-                parent = parent[name]
-            parent[last] = value
+    fixed = {**dict(cell.values), "seed": cell.seed}
+    if start := source(experiment, cell):
+        fixed["init_from"] = str(outdir / start.folder)
+    config = experiment.base
+    for layer in (experiment.rows[cell.row], fixed, experiment.changes):
+        config, _ = override(config, layer)
     return config_lib.validate(config)
 
 
-def declared(whole: ConfigDict) -> dict[str, dict[str, Any]]:
-    """Returns what each row's configs set to another value than the default: what its results are of."""
+def declared(experiment: Experiment) -> dict[str, dict[str, Any]]:
+    """Returns, for each row, the keys whose values differ from the defaults: the setting that its results belong to."""
     plain = dict(config_lib.leaves(config_lib.default()))
-    configs = {label: cell_config(whole, Cell(label)) for label in labels(whole)}
-    return {label: dict(_unlike(plain, config)) for label, config in configs.items()}
+    return {label: dict(_unlike(plain, cell_config(experiment, Cell(label)))) for label in experiment.rows}
 
 
 def _unlike(plain: Mapping[str, Any], config: ConfigDict) -> Iterator[tuple[str, Any]]:
@@ -275,15 +295,32 @@ def _unlike(plain: Mapping[str, Any], config: ConfigDict) -> Iterator[tuple[str,
             yield key, value
 
 
+def _check_labels(
+    rows: Iterable[str], scale: Scale, paper: Paper, claims: Iterable[Claim], curves: Curves | None
+) -> None:
+    named = {
+        "the rows of the scale": scale.rows,
+        "the curves": curves.points if curves else (),
+        "the paper's values": (*paper.values, *paper.recalled),
+        "the claims": [label for claim in claims for label in (claim.better, claim.worse)],
+    }
+    for group, group_labels in named.items():
+        for label in group_labels:
+            _known(label, rows, group)
+    for label in rows:
+        if not LABEL.fullmatch(label):
+            raise UserError(f"row {label!r}: a label consists of letters, digits and the characters _ . + -")
+
+
 def _check_starts(starts: Mapping[str, str], own: Sequence[str], tune: Any) -> None:
     for row, start in starts.items():
-        _known(start, own, f"starts: row {row!r} starts from one of another scale or from none: there is")
+        _known(start, own, f"starts: row {row!r} starts from a row of this scale")
         if start in starts:
             raise UserError(f"starts: row {row!r} starts from {start!r}, which has a start itself")
     if starts and tune:
         raise UserError("starts and tune exclude each other: a row could start from any of several")
 
 
-def _known(label: str, known: Any, there_is: str) -> None:
+def _known(label: str, known: Iterable[str], where: str) -> None:
     if label not in known:
-        raise UserError(f"{there_is} no row {label!r}: {nearest(label, known)}")
+        raise UserError(f"{where}: unknown row {label!r}: {nearest(label, known)}")

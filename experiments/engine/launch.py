@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import Stopped, UserError
-from experiments.engine.cells import Place
+from experiments.engine.cells import CellFiles
 from experiments.engine.experiment import Cell
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,20 +35,20 @@ class Busy(Exception):
 class Command:
     """A command that runs in a cell's workdir, called where it runs; Slurm may preempt it and call it again."""
 
-    def __init__(self, command: list[str], place: Place, environment: dict[str, str]):
-        self.command, self.place, self.environment = command, place, environment
+    def __init__(self, command: list[str], files: CellFiles, environment: dict[str, str]):
+        self.command, self.files, self.environment = command, files, environment
 
     def start(self, wait: bool) -> subprocess.Popen:
         """Starts the process, holding the locks. Raises Busy if another one holds one, unless told to wait."""
-        paths = sorted(place.beside("lock") for place in (self.place, *self.place.members))  # as all do: no deadlock
+        paths = sorted(files.beside("lock") for files in (self.files, *self.files.members))  # as all do: no deadlock
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
         locks = [os.open(path, os.O_CREAT | os.O_RDWR) for path in paths]
         try:
             for lock in locks:
                 fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            self.place.share()
-            with self.place.beside("out").open("w") as out, self.place.beside("err").open("w") as err:
+            self.files.share()
+            with self.files.beside("out").open("w") as out, self.files.beside("err").open("w") as err:
                 return subprocess.Popen(
                     self.command,
                     cwd=ROOT,
@@ -110,11 +110,11 @@ class Local:
             self.environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # several on one GPU
         self.gpus = gpus
 
-    def start(self, command: list[str], place: Place) -> LocalJob:
+    def start(self, command: list[str], files: CellFiles) -> LocalJob:
         """Starts a command. Raises Busy."""
         slot = self.free[0]
         gpu = {"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]} if self.gpus else {}
-        job = LocalJob(Command(command, place, self.environment | gpu).start(wait=False), slot)
+        job = LocalJob(Command(command, files, self.environment | gpu).start(wait=False), slot)
         self.free.remove(slot)
         return job
 
@@ -212,14 +212,14 @@ class Submitted:
     def free(self) -> range:
         return range(self.workers - self.running if time.monotonic() >= self.retry else 0)
 
-    def start(self, command: list[str], place: Place) -> SubmittedJob:
+    def start(self, command: list[str], files: CellFiles) -> SubmittedJob:
         """Submits a command. Raises UserError if Slurm refuses it, Busy if it has taken others that still run."""
         from submitit.core.utils import FailedJobError
 
         # Slurm signals every process of a job; the one that submitit preempts by is for submitit alone.
         shielded = ["sh", "-c", 'trap "" USR2; exec "$@"', "sh", *command]
         try:
-            job = SubmittedJob(self.executor.submit(Command(shielded, place, {})), self.queue)
+            job = SubmittedJob(self.executor.submit(Command(shielded, files, {})), self.queue)
         except FailedJobError as error:
             if not self.running:
                 raise UserError(f"--launcher=slurm: {' '.join(str(error).split())}") from error
@@ -253,9 +253,9 @@ def visible_gpus() -> list[str]:
     return [str(number) for number, line in enumerate(listed.splitlines()) if line.startswith("GPU ")]
 
 
-def train_command(recipe: str, argument: str, place: Place, data_dir: str | None) -> list[str]:
+def train_command(recipe: str, argument: str, files: CellFiles, data_dir: str | None) -> list[str]:
     """Returns the command that trains a cell; `recipe` is FILE.py:SCALE."""
-    command = [sys.executable, "train.py", f"--config={recipe},{argument}", f"--workdir={place.workdir}"]
+    command = [sys.executable, "train.py", f"--config={recipe},{argument}", f"--workdir={files.workdir}"]
     return command + ([f"--data_dir={data_dir}"] if data_dir else [])
 
 

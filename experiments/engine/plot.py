@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
+from experiments.engine.experiment import Experiment
 from experiments.engine.results import Record
 from experiments.engine.statistics import Row
 from reporting.drawing import ACCENT, CYCLE, PLAIN, STYLE, canvas
@@ -18,32 +18,32 @@ INKS = dict.fromkeys([name for name, value in STYLE.items() if value == STYLE["t
 SETTINGS = STYLE | INKS | {"savefig.transparent": False, "savefig.facecolor": "white"}
 
 
-def table(whole: ConfigDict, rows: Sequence[Row], path: Path) -> None:
+def table(experiment: Experiment, rows: Sequence[Row], path: Path) -> None:
     """Draws the measured rows, as curves where the experiment declares them, and in a panel of their own the paper's
     numbers, which are of another unit or data set.
     """
-    curves, paper = bool(whole.curves.points), whole.paper["values"]
+    curves, paper = bool(experiment.curves), experiment.paper.values
     height = 3.6 if curves else 0.9 + 0.32 * len(rows)
     with _canvas(path, 9.6 if paper else 5.6, height, 1 + bool(paper)) as panels:
-        (_curves if curves else _points)(panels[0], whole, rows)
+        (_curves if curves else _points)(panels[0], experiment, rows)
         if paper:
-            numbers = {label: value for label, value, _ in paper}
-            shown = [row.label for row in rows if row.label in numbers or not curves]
-            places = [place for place, label in enumerate(shown) if label in numbers]
-            panels[1].plot([numbers[shown[place]] for place in places], places, "D", color="#5e6b7a")
+            shown = [row.label for row in rows if row.label in paper or not curves]
+            places = [place for place, label in enumerate(shown) if label in paper]
+            panels[1].plot([paper[shown[place]] for place in places], places, "D", color="#5e6b7a")
             _label_rows(panels[1], shown)
             panels[1].set(
-                xlabel=whole.paper.metric, title=f"arXiv {whole.paper.arxiv}" if whole.paper.arxiv else "paper"
+                xlabel=experiment.paper.metric,
+                title=f"arXiv {experiment.paper.arxiv}" if experiment.paper.arxiv else "paper",
             )
 
 
-def gradients(whole: ConfigDict, records: Sequence[Record], path: Path) -> None:
+def gradients(experiment: Experiment, records: Sequence[Record], path: Path) -> None:
     """Draws the norm of each layer's gradient at the first step, means over seeds; nothing if none was logged."""
     logged = [record for record in records if record.chosen and record.gradients]
     if not logged:
         return
     with _canvas(path, 7.2, 4.2, 1) as (axes,):
-        for number, (label, _) in enumerate(whole.rows):
+        for number, label in enumerate(experiment.rows):
             own = [record.gradients for record in logged if record.row == label]
             if own:
                 norms = [np.mean([norms[name] for norms in own]) for name in sorted(own[0], key=_natural)]
@@ -58,32 +58,35 @@ def gradients(whole: ConfigDict, records: Sequence[Record], path: Path) -> None:
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, handlelength=4)
 
 
-def _curves(axes: Any, whole: ConfigDict, rows: Sequence[Row]) -> None:
+def _curves(axes: Any, experiment: Experiment, rows: Sequence[Row]) -> None:
     measured = {row.label: row.interval for row in rows if row.values}
-    names = list(dict.fromkeys(name for _, name, _ in whole.curves.points))
+    curves = experiment.curves
+    names = list(dict.fromkeys(name for name, _ in curves.points.values()))
     for color, name in zip(CYCLE * len(names), names, strict=False):
-        points = [(x, measured[label]) for label, own, x in whole.curves.points if own == name and label in measured]
+        points = [
+            (x, measured[label]) for label, (own, x) in curves.points.items() if own == name and label in measured
+        ]
         if not points:
             continue
         x, intervals = zip(*sorted(points, key=lambda point: point[0]), strict=True)
         axes.errorbar(
             x, [each.mean for each in intervals], _errors(intervals), color=color, marker="o", label=name, capsize=3
         )
-    axes.set(xlabel=whole.curves.x, ylabel=whole.metric.lstrip("-"))
-    if whole.curves.log:
-        halved = all(math.frexp(x)[0] == 0.5 for _, _, x in whole.curves.points)  # powers of two
+    axes.set(xlabel=curves.x, ylabel=experiment.metric.lstrip("-"))
+    if curves.log:
+        halved = all(math.frexp(x)[0] == 0.5 for _, x in curves.points.values())  # powers of two
         axes.set_xscale("log", base=2 if halved else 10)
     axes.grid(True)
     axes.legend(loc="lower left", bbox_to_anchor=(-0.03, 1), ncols=3, fontsize=9)
 
 
-def _points(axes: Any, whole: ConfigDict, rows: Sequence[Row]) -> None:
+def _points(axes: Any, experiment: Experiment, rows: Sequence[Row]) -> None:
     for place, row in enumerate(rows):
         if row.values:
             axes.plot(list(row.values.values()), [place] * len(row.values), ".", color=ACCENT, alpha=0.4)
             axes.errorbar(row.interval.mean, place, xerr=_errors([row.interval]), color=ACCENT, marker="o", capsize=3)
     _label_rows(axes, [row.label for row in rows])
-    axes.set_xlabel(whole.metric.lstrip("-"))
+    axes.set_xlabel(experiment.metric.lstrip("-"))
     axes.grid(True, axis="x")
 
 

@@ -1,10 +1,9 @@
-"""What a person sees while an experiment runs: a live table on a terminal, a line for each cell that ends elsewhere."""
+"""The display of a running experiment: a live table on a terminal, elsewhere one line per finished cell."""
 
 import datetime
 import time
 from collections.abc import Mapping
 
-from ml_collections import ConfigDict
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -13,20 +12,20 @@ from rich.text import Text
 
 from experiments.engine import cells as cells_lib
 from experiments.engine.cells import Outcome
-from experiments.engine.experiment import Cell, labels
+from experiments.engine.experiment import Cell, Experiment
 
 
-class Show:
-    """Cells in `outcomes` at the start were finished before this session, and count for nothing in its pace."""
+class Progress:
+    """The display; cells in `outcomes` at the start do not count for the estimate of the time that is left."""
 
-    def __init__(self, whole: ConfigDict, outcomes: Mapping[Cell, Outcome]):
-        self.whole = whole
-        self.total, self.before = cells_lib.count(whole), len(outcomes)
+    def __init__(self, experiment: Experiment, outcomes: Mapping[Cell, Outcome]):
+        self.experiment = experiment
+        self.total, self.before = cells_lib.count(experiment), len(outcomes)
         self.began = time.monotonic()
         self.console = Console(soft_wrap=True, highlight=False)
         self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
 
-    def __enter__(self) -> "Show":
+    def __enter__(self) -> "Progress":
         if self.live:
             self.live.start()
         elif self.before:
@@ -41,16 +40,16 @@ class Show:
         self.console.print(text, markup=False)
 
     def ended(self, cell: Cell, outcome: Outcome, outcomes: Mapping[Cell, Outcome]) -> None:
-        """Reports a cell, in a line; a live table shows all but failures by itself."""
+        """Prints the line of a finished cell; a live table shows everything but failures itself."""
         if self.live and not outcome.failed:
             return
         name = ", ".join([f"{cell.row} seed {cell.seed}", *(f"{key} {value!r}" for key, value in cell.values)])
         result = outcome.reason and f"FAILED: {outcome.reason}"
-        result = result or f"{self.whole.metric.lstrip('-')} {self._number(outcome)}"
+        result = result or f"{self.experiment.metric.lstrip('-')} {self._number(outcome)}"
         self.say(f"[{len(outcomes)}/{self.total}] {name}: {result}  eta {self.eta(outcomes, 0.0)}")
 
     def eta(self, outcomes: Mapping[Cell, Outcome], under_way: float) -> str:
-        """Returns the time that is left at this session's pace; `under_way` is the cells' worth done of those begun."""
+        """Returns the time that is left at this session's pace; `under_way` is the sum of the running cells' shares."""
         done = len(outcomes) - self.before + under_way
         left = self.total - len(outcomes) - under_way
         if not done:
@@ -58,16 +57,16 @@ class Show:
         return str(datetime.timedelta(seconds=round((time.monotonic() - self.began) / done * left)))
 
     def refresh(self, outcomes: Mapping[Cell, Outcome], running: Mapping[Cell, float]) -> None:
-        """Draws the table; `running` has each running cell's share of steps that are done."""
+        """Draws the table; `running` maps each running cell to the share of its steps that are done."""
         if not self.live:
             return
-        table = Table("row", "runs", self.whole.metric.lstrip("-"), "", title_justify="left")
-        for row in labels(self.whole):
+        table = Table("row", "runs", self.experiment.metric.lstrip("-"), "", title_justify="left")
+        for row in self.experiment.rows:
             own = {cell: outcome for cell, outcome in outcomes.items() if cell.row == row}
             state = [f"seed {cell.seed} {share:.0%}" for cell, share in running.items() if cell.row == row]
             failed = sum(outcome.failed for outcome in own.values())
             state += [f"{failed} failed"] * bool(failed)
-            wanted = self.total // len(self.whole.rows)
+            wanted = self.total // len(self.experiment.rows)
             newest = self._number(list(own.values())[-1]) if own else ""
             table.add_row(row, f"{len(own)}/{wanted}", newest, ", ".join(state))
         share = sum(running.values())
@@ -78,4 +77,4 @@ class Show:
     def _number(self, outcome: Outcome) -> str:
         if outcome.failed or outcome.diverged:
             return "failed" if outcome.failed else "diverged"
-        return f"{outcome.metrics.get(self.whole.metric.lstrip('-'), float('nan')):.4g}"
+        return f"{outcome.metrics.get(self.experiment.metric.lstrip('-'), float('nan')):.4g}"

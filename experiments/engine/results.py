@@ -1,4 +1,4 @@
-"""What was measured: results.jsonl, a line a cell, and meta.json, on what and how. Tables are made of these alone."""
+"""Measured results: results.jsonl, one line per cell, and meta.json, the setting. Tables are made from these alone."""
 
 import dataclasses
 import json
@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 import data
 from core.errors import UserError
 from experiments.engine import cells
-from experiments.engine.cells import Place
-from experiments.engine.experiment import Cell, cell_config, declared, labels
+from experiments.engine.cells import CellFiles
+from experiments.engine.experiment import Cell, Experiment, cell_config, declared
 from training import build, environment
 from training.run import model_inputs
 from training.workdir import from_json, to_json, write_whole
@@ -43,7 +43,7 @@ class Record:
     parameters: int = 0
 
 
-def write(outdir: Path, whole: ConfigDict, recipe: str, command: str, data_dir: str | None = None) -> None:
+def write(outdir: Path, experiment: Experiment, recipe: str, command: str, data_dir: str | None = None) -> None:
     """Writes results.jsonl and meta.json of all finished cells under `outdir`, also of earlier sessions.
 
     Args:
@@ -51,25 +51,26 @@ def write(outdir: Path, whole: ConfigDict, recipe: str, command: str, data_dir: 
         command: as a person would type it again.
         data_dir: where its data sets are.
     """
-    outcomes = cells.all_finished(whole, outdir)
-    chosen = {row: cells.choose(whole, row, outcomes) for row in labels(whole)}
-    sizes = _parameters(whole, dict.fromkeys(cell.row for cell in outcomes), data_dir)
+    outcomes = cells.all_finished(experiment, outdir)
+    chosen = {row: cells.choose(experiment, row, outcomes) for row in experiment.rows}
+    sizes = _parameters(experiment, dict.fromkeys(cell.row for cell in outcomes), data_dir)
     records = []
     for cell, outcome in outcomes.items():
-        place = Place(outdir / cell.folder)
-        own = {"values": dict(cell.values), "chosen": cell.values == chosen[cell.row], "seconds": place.seconds()}
-        measured = {"metrics": dict(outcome.metrics), "gradients": _gradients(place), "diverged": outcome.diverged}
+        files = CellFiles(outdir / cell.folder)
+        own = {"values": dict(cell.values), "chosen": cell.values == chosen[cell.row], "seconds": files.seconds()}
+        measured = {"metrics": dict(outcome.metrics), "gradients": _gradients(files), "diverged": outcome.diverged}
         records.append(Record(row=cell.row, seed=cell.seed, parameters=sizes[cell.row], **own, **measured))
-    order = labels(whole)
+    order = list(experiment.rows)
     records.sort(key=lambda record: (order.index(record.row), tuple(record.values.items()), record.seed))
     outdir.mkdir(parents=True, exist_ok=True)
     write_whole(outdir / "results.jsonl", "".join(to_json(dataclasses.asdict(x)) + "\n" for x in records))
     meta = {
         "config": recipe,
         "command": command,
-        "hardware": _hardware([Place(outdir / cell.folder) for cell in outcomes]),
+        "hardware": _hardware([CellFiles(outdir / cell.folder) for cell in outcomes]),
         "versions": environment.versions(),
-        "rows": declared(whole),
+        "changes": experiment.change_texts,
+        "rows": declared(experiment),
     }
     write_whole(outdir / "meta.json", json.dumps(meta, indent=1) + "\n")
 
@@ -83,9 +84,9 @@ def read(folder: Path) -> tuple[list[Record], dict[str, Any]]:
         raise UserError(f"{folder} has no results of an experiment: {error}") from error
 
 
-def changes(meta: dict[str, Any], whole: ConfigDict) -> list[str]:
-    """Returns "ROW KEY: old -> new" for whatever the file declares otherwise than when it was measured."""
-    new = json.loads(json.dumps(declared(whole)))
+def changes(meta: dict[str, Any], experiment: Experiment) -> list[str]:
+    """Returns "ROW KEY: old -> new" for each value that the file now declares differently than when it was measured."""
+    new = json.loads(json.dumps(declared(experiment)))
     return [
         f"{row} {key}: {meta['rows'][row].get(key, 'default')!r} -> {new[row].get(key, 'default')!r}"
         for row in meta["rows"]
@@ -95,11 +96,11 @@ def changes(meta: dict[str, Any], whole: ConfigDict) -> list[str]:
     ]
 
 
-def _parameters(whole: ConfigDict, rows: Iterable[str], data_dir: str | None) -> dict[str, int]:
+def _parameters(experiment: Experiment, rows: Iterable[str], data_dir: str | None) -> dict[str, int]:
     """Returns row -> its model's parameters; rows that differ in other things only are counted once."""
     counts, result = {}, {}
     for row in rows:
-        config = cell_config(whole, Cell(row))
+        config = cell_config(experiment, Cell(row))
         decides = repr([config[group].to_dict() for group in ("model", "task", "data")])
         result[row] = counts[decides] = counts.get(decides) or _count(config, data_dir)
     return result
@@ -119,8 +120,8 @@ def _count(config: ConfigDict, data_dir: str | None) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 
-def _gradients(place: Place) -> dict[str, float]:
-    path = place.workdir / "metrics.jsonl"
+def _gradients(files: CellFiles) -> dict[str, float]:
+    path = files.workdir / "metrics.jsonl"
     for line in path.read_text().splitlines() if path.exists() else []:
         row = from_json(line)
         if row["split"] == "gradients":
@@ -128,7 +129,7 @@ def _gradients(place: Place) -> dict[str, float]:
     return {}
 
 
-def _hardware(places: list[Place]) -> str:
+def _hardware(all_files: list[CellFiles]) -> str:
     """Returns this machine's processor and cores, and the devices of the cells' status.json."""
-    devices = {status["devices"] for place in places if (status := place.status())}
+    devices = {status["devices"] for files in all_files if (status := files.status())}
     return "; ".join([environment.processor(), *sorted(devices)])

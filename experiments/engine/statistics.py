@@ -1,14 +1,13 @@
-"""Means, intervals and verdicts: what the numbers of a few seeds allow to say."""
+"""Means, intervals and verdicts over a few seeds."""
 
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from ml_collections import ConfigDict
 from scipy import stats
 
-from experiments.engine.experiment import labels
+from experiments.engine.experiment import Claim, Experiment
 from experiments.engine.results import Record
 
 CONFIDENCE = 0.95
@@ -54,43 +53,39 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """A claim judged; `difference` is of better minus worse, positive where the better one is."""
+    """A judged claim; `difference` is that of its rows, positive where `claim.better` is better."""
 
-    better: str
-    worse: str
-    sentence: str
-    least: float
+    claim: Claim
     difference: Interval
     seeds: int
     verdict: str
 
 
-def rows(whole: ConfigDict, records: Sequence[Record]) -> list[Row]:
+def rows(experiment: Experiment, records: Sequence[Record]) -> list[Row]:
     """Returns the rows in their order, those without results with no values.
 
     A diverged run has the value that the experiment declares; where it declares none, its row has no values.
     """
     result = []
-    for label in labels(whole):
+    for label in experiment.rows:
         own = [record for record in records if record.row == label and record.chosen]
         lost = [record for record in own if record.diverged]
-        unknown = lost and whole.diverged is None
-        values = {} if unknown else {record.seed: _value(whole, record) for record in own}
+        unknown = lost and experiment.diverged is None
+        values = {} if unknown else {record.seed: _value(experiment, record) for record in own}
         result.append(Row(label, values, own[0].values if own else {}, len(lost)))
     return result
 
 
-def verdicts(whole: ConfigDict, measured: Sequence[Row]) -> list[Verdict]:
+def verdicts(experiment: Experiment, measured: Sequence[Row]) -> list[Verdict]:
     """Returns the claims judged."""
     by_label = {row.label: row.values for row in measured}
-    sign = -1 if whole.metric.startswith("-") else 1
+    sign = -1 if experiment.metric.startswith("-") else 1
     result = []
-    for better, worse, sentence, least in whole.claims:
-        first, second = by_label[better], by_label[worse]
+    for claim in experiment.claims:
+        first, second = by_label[claim.better], by_label[claim.worse]
         differences = [sign * (first[seed] - second[seed]) for seed in sorted(first.keys() & second.keys())]
         interval = Interval.of(differences)
-        verdict = judge(interval, least)
-        result.append(Verdict(better, worse, sentence, least, interval, len(differences), verdict))
+        result.append(Verdict(claim, interval, len(differences), judge(interval, claim.least)))
     return result
 
 
@@ -101,5 +96,5 @@ def judge(difference: Interval, least: float) -> str:
     return NOT if difference.high < least else UNDECIDED
 
 
-def _value(whole: ConfigDict, record: Record) -> float:
-    return whole.diverged if record.diverged else record.metrics[whole.metric.lstrip("-")]
+def _value(experiment: Experiment, record: Record) -> float:
+    return experiment.diverged if record.diverged else record.metrics[experiment.metric.lstrip("-")]

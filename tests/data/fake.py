@@ -1,7 +1,9 @@
 """Data sets with made-up examples, prepared without TensorFlow or network and read as the real ones are."""
 
+import contextlib
 import io
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from unittest import mock
 
@@ -108,6 +110,10 @@ def _spoken(random: np.random.Generator) -> dict[str, Any]:
     return {"tokens": words, "pos": classes, "chunks": classes, "ner": classes}
 
 
+def _wine(random: np.random.Generator) -> dict[str, Any]:
+    return {"features": {"alcohol": random.normal(), "pH": random.normal()}, "quality": int(random.integers(10))}
+
+
 RAW = {
     "truecasing": _cased,
     "multi30k/de-en": _pair,
@@ -121,6 +127,7 @@ RAW = {
 }
 SPLITS = {"multi30k/de-en": {"train": 32, "validation": 16, "test_2016": 16}, "nlvr": {"train": 80, "test": 16}}
 SPLITS["conll2003"] = {"train": 32, "dev": 16, "test": 16}
+SPLITS["wine_quality/white"] = {"train": 64}
 SPLITS |= dict.fromkeys(("tiny_shakespeare", "ett/h1"), dict.fromkeys(SIZES, 1))
 TEXT, THREE = tfds.features.Text(), tfds.features.ClassLabel(num_classes=3)
 NAMES = tfds.features.ClassLabel(names=["O", "B-PER", "I-PER"])
@@ -131,34 +138,49 @@ STORED = {  # sets whose official builder is not asked once they are prepared
         {"text": TEXT, "intent": np.int32, "intent_name": TEXT, "domain": np.int32, "domain_name": TEXT},
         _intent,
     ),
+    "wine_quality/white": (
+        {
+            "features": tfds.features.FeaturesDict(dict.fromkeys(("alcohol", "pH"), np.float32)),
+            "quality": np.int32,
+        },
+        _wine,
+    ),
     "conll2003": (
         {"tokens": tfds.features.Sequence(TEXT), **{key: tfds.features.Sequence(of) for key, of in TAGGED.items()}},
         _spoken,
     ),
 }
-DRAWN = ("adding/200", "copy_memory/100", "temporal_order/6a")
 
 
-def prepare_recipes(data_dir: str) -> None:
-    """Prepares under `data_dir` a small set of the same keys and shapes for every set that a recipe of sequences names,
-    without any raw file.
-    """
+def prepare_recipes(data_dir: str, names: Iterable[str]) -> None:
+    """Prepares under `data_dir` a small set of the same keys and shapes for each named set, without any raw file."""
     tfds.disable_progress_bar()
-    prepare("imdb_reviews", data_dir, {"train": 80, "test": 16})
-    for name, (features, draw) in STORED.items():
-        fields = {"name": name, "FEATURES": features}
-        _make(type(name, (_Stored,), fields, skip_registration=True), name, draw, data_dir)
-    for name, draw in RAW.items():
-        _make(builders.BUILDERS[name.partition("/")[0]], name, draw, data_dir)
-    small = mock.patch.object
-    listops = builders.listops.ListOps
-    with small(builders.scenes, "SPLITS", SIZES), small(listops.builder_configs["small"], "sizes", SIZES):
-        Official("scenes", data_dir)
-        Official("listops/small", data_dir)
-    for name in DRAWN:
-        with small(builders.BUILDERS[name.partition("/")[0]], "SIZES", SIZES):
-            Official(name, data_dir)
+    for name in names:
+        base, _, config = name.partition("/")
+        builder = builders.BUILDERS.get(base)
+        if name in STORED:
+            features, draw = STORED[name]
+            configs = [tfds.core.BuilderConfig(name=config, version="1.0.0")] if config else []
+            fields = {"name": base, "FEATURES": features, "BUILDER_CONFIGS": configs}
+            _make(type(base, (_Stored,), fields, skip_registration=True), name, draw, data_dir)
+        elif name in RAW:
+            _make(builder, name, RAW[name], data_dir)
+        elif builder is None:
+            prepare(name, data_dir, {"train": 80, "test": 16})
+        else:
+            with _fewer_examples(builder, config):
+                Official(name, data_dir)
     tfds.enable_progress_bar()
+
+
+def _fewer_examples(builder: type, config: str) -> contextlib.AbstractContextManager:
+    """Makes a builder that draws its examples draw few of them."""
+    holders = [(builder, "SIZES"), (sys.modules[builder.__module__], "SPLITS")]
+    holders += [(found, "sizes") for found in builder.builder_configs.values() if found.name == config]
+    for holder, attribute in holders:
+        if hasattr(holder, attribute):
+            return mock.patch.object(holder, attribute, SIZES)
+    return contextlib.nullcontext()
 
 
 class _Stored(tfds.core.GeneratorBasedBuilder, skip_registration=True):

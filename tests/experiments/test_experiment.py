@@ -1,7 +1,6 @@
 """How an experiment is declared, and how a cell of it becomes a config."""
 
 import pytest
-from ml_collections import ConfigDict
 
 from core.errors import UserError
 from experiments.engine.bases import digits_mlp
@@ -14,8 +13,10 @@ from experiments.engine.experiment import (
     Scale,
     candidates,
     cell_config,
+    changed,
+    equalised,
     experiment,
-    labels,
+    folder_name,
     parse_cell,
     source,
     with_sources,
@@ -39,11 +40,11 @@ def declare(arg="", **changes):
 
 def test_a_scale_has_its_own_rows_claims_and_numbers():
     whole = declare()
-    assert whole == declare("cpu") and whole.seeds == (0, 1, 2) and labels(whole) == ["a", "b"]
-    assert whole.paper["values"] == (("a", 1.0, True), ("b", 2.0, False)) and len(whole.claims) == 1
+    assert whole == declare("cpu") and whole.seeds == (0, 1, 2) and list(whole.rows) == ["a", "b"]
+    assert whole.paper.values == {"a": 1.0, "b": 2.0} and len(whole.claims) == 1
     full = declare("full")
-    assert labels(full) == ["b"] and full.claims == () and [label for label, *_ in full.curves.points] == ["b"]
-    assert ConfigDict(full.to_dict()) == full and "momentum" in str(full)
+    assert list(full.rows) == ["b"] and full.claims == () and list(full.curves.points) == ["b"]
+    assert full.paper.values == {"b": 2.0} and full.scales == ("cpu", "full")
 
 
 def test_a_cell_is_the_base_with_the_rows_overrides():
@@ -63,7 +64,7 @@ def test_a_cell_is_the_base_with_the_rows_overrides():
     [
         ("cpuu", ["'cpuu'", "did you mean 'cpu'"]),
         ("cpu,c", ["'c'", "there are: a, b"]),
-        ("full,a", ["'full' has no row 'a'"]),
+        ("full,a", ["'full'", "unknown row 'a'"]),
         ("cpu,a,sed=1", ["'sed=1'", "did you mean 'seed'"]),
         ("cpu,a,seed=x", ["seed=NUMBER"]),
         ("cpu,a,seed=-1", ["'seed=-1'"]),
@@ -114,7 +115,7 @@ def test_a_row_starts_from_another_ones_weights_of_the_same_seed(tmp_path):
     assert config.init_from == str(tmp_path / Cell("b", 2).folder) and config.model.widths == (2,)
     assert cell_config(whole, Cell("b", 2), tmp_path).init_from == ""
     assert declare("cpu,a,seed=2", starts={"a": "b"}).init_from == "b/2"  # which train.py says is no run of its own
-    assert declare("full", starts={"a": "b"}).starts == ()
+    assert declare("full", starts={"a": "b"}).starts == {}
     with pytest.raises(UserError, match="starts: row 'b'"):
         declare("full", starts={"b": "a"})
 
@@ -139,3 +140,36 @@ def test_tuning_is_over_before_further_seeds_begin():
 def test_without_tuning_all_cells_are_known():
     whole = tiny.get_config()
     assert wanted(whole, {}) == [Cell("narrow", 0), Cell("wide", 0)] and count(whole) == 2
+
+
+def test_a_change_of_the_whole_table_wins_over_rows_and_recipe():
+    whole = changed(declare(), ["optimizer.name=adamw", "train.epochs=2"])
+    config = cell_config(whole, Cell("a", 1))
+    assert config.optimizer.name == "adamw" and "momentum" not in config.optimizer and config.model.widths == (2,)
+    assert (config.train.steps, config.train.epochs, config.seed) == (0, 2.0, 1)
+    assert whole.change_texts == ["optimizer.name=adamw", "train.epochs=2"]
+    assert folder_name("x/tiny.py:cpu", whole) == "tiny-cpu-optimizer.name=adamw-train.epochs=2"
+    assert folder_name("x/tiny.py:cpu", changed(declare(), ["model.widths=(1, 2)"])) == "tiny-cpu-model.widths=_1_2_"
+    tuned = changed(declare(tune={"optimizer.learning_rate": (1.0, 2.0)}), ["optimizer.learning_rate=0.5"])
+    assert candidates(tuned) == [()] and cell_config(tuned, Cell("a")).optimizer.learning_rate == 0.5
+    with pytest.raises(UserError, match="--seeds"):
+        changed(declare(), ["seed=1"])
+
+
+@pytest.mark.parametrize(
+    ("texts", "keys"),
+    [
+        (["train.steps=3"], []),
+        (["optimizer.name=adamw"], ["optimizer.momentum"]),  # which a row sets
+        (["model.widths=(2,)"], ["model.widths"]),
+        (["model.name=mlp.TabularResNet"], ["model.widths"]),
+    ],
+)
+def test_rows_that_a_change_makes_equal_are_seen(texts, keys):
+    assert equalised(changed(declare(), texts)) == keys
+
+
+def test_a_row_may_have_another_network():
+    whole = declare(rows={"a": {"model.name": "mlp.TabularResNet"}, "b": {"train.epochs": 1.0}})
+    assert cell_config(whole, Cell("a")).model.to_dict() == {"name": "mlp.TabularResNet"}
+    assert cell_config(whole, Cell("b")).train.steps == 0

@@ -1,11 +1,10 @@
 """Every experiment of the folder, found by itself: it declares what there is, and its cells can be run."""
 
 import pytest
-from ml_collections import ConfigDict
 
 from data.builders import BUILDERS, RAW
 from data.builders.sequences import Procedural
-from experiments.engine.experiment import Cell, cell_config, labels, load
+from experiments.engine.experiment import Cell, Experiment, cell_config, load
 from experiments.table import recipes
 from training import build
 from training.parallel import Parallel
@@ -34,11 +33,11 @@ def test_there_are_experiments():
 def test_an_experiment(path, scale, data_dir, monkeypatch):
     monkeypatch.setattr(Parallel, "check_batch_size", lambda *_: None)  # a cell has one device, tests have eight
     whole, _ = load(f"{path}:{scale}")
-    assert isinstance(whole, ConfigDict) and whole.paper.title and whole.scale == scale
+    assert isinstance(whole, Experiment) and whole.paper.title and whole.scale == scale
     assert len(whole.seeds) >= 3 and (scale != "cpu" or 0 < whole.minutes <= 10)
     splits = {name for name, split in whole.base.data.splits.items() if split}
     assert whole.metric.lstrip("-").partition("/")[0] in splits and (not whole.tune or "validation" in splits)
-    for label in labels(whole):
+    for label in whole.rows:
         config = cell_config(whole, Cell(label))
         name = config.data.name.partition("/")[0]
         if scale == "cpu" and name in BUILDERS and name not in NEED_FILES:

@@ -7,13 +7,13 @@ import pytest
 
 from core.errors import UserError
 from experiments.engine import cells, launch
-from experiments.engine.cells import Place
+from experiments.engine.cells import CellFiles
 from experiments.engine.experiment import Cell
 from tests.experiments.runs import locked, wait_until
 
 
 def test_a_lock_keeps_a_second_process_out(tmp_path):
-    place = Place(tmp_path / "a/0")
+    place = CellFiles(tmp_path / "a/0")
     first = launch.Command(["sleep", "60"], place, {}).start(wait=False)
     try:
         with pytest.raises(launch.Busy):
@@ -53,13 +53,14 @@ def test_a_group_locks_each_of_its_cells_and_tells_each_what_it_prints(member, t
 def test_workers_share_cores_and_gpus(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     local = launch.Local(0)
-    jobs = [local.start(["sh", "-c", "echo $CUDA_VISIBLE_DEVICES $NPROC"], Place(tmp_path / str(i))) for i in range(2)]
+    cells = [CellFiles(tmp_path / str(i)) for i in range(2)]
+    jobs = [local.start(["sh", "-c", "echo $CUDA_VISIBLE_DEVICES $NPROC"], files) for files in cells]
     assert local.free == []
     for job in jobs:
         job.process.wait()
         local.ended(job)
     cores = max(1, os.cpu_count() // 2)
-    assert [Place(tmp_path / str(i)).beside("out").read_text() for i in range(2)] == [f"2 {cores}\n", f"3 {cores}\n"]
+    assert [files.beside("out").read_text() for files in cells] == [f"2 {cores}\n", f"3 {cores}\n"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert launch.visible_gpus() == [] and sorted(local.free) == [0, 1]
 
@@ -67,7 +68,7 @@ def test_workers_share_cores_and_gpus(tmp_path, monkeypatch):
 def test_jobs_of_submitit(tmp_path):
     pytest.importorskip("submitit")
     launcher = launch.Submitted(2, tmp_path, {"timeout_min": 2}, cluster="local")
-    places = [Place(tmp_path / name) for name in ("good", "bad")]
+    places = [CellFiles(tmp_path / name) for name in ("good", "bad")]
     jobs = [
         launcher.start(["sh", "-c", f"echo here; exit {code}"], place)
         for code, place in zip((0, 3), places, strict=True)
@@ -87,7 +88,7 @@ def test_without_slurm_its_launcher_is_refused(tmp_path, monkeypatch):
 
 
 def test_progress_is_what_was_last_printed(tmp_path):
-    place = Place(tmp_path / "0")
+    place = CellFiles(tmp_path / "0")
     assert place.progress() == 0 and place.last_error() == ""
     place.beside("out").write_text("step 10/40  loss 1\nstep 20/40  loss 1\nstep 20  validation: loss 1\n")
     assert place.progress() == 0.5

@@ -10,15 +10,15 @@ from absl.testing import flagsaver
 from core.errors import Stopped, UserError
 from experiments import run
 from experiments.engine import cells
-from experiments.engine.cells import Outcome, Place
-from experiments.engine.experiment import Cell
+from experiments.engine.cells import CellFiles, Outcome
+from experiments.engine.experiment import Cell, changed
 from tests.experiments.runs import RECIPE, command, declared, locked, runner, steps, wait_until
 from tests.training import commands
 
 
 def test_two_cells_with_kills_in_between(tmp_path):
     outdir = tmp_path / "run"
-    narrow, wide = Place(outdir / "narrow/0"), Place(outdir / "wide/0")
+    narrow, wide = CellFiles(outdir / "narrow/0"), CellFiles(outdir / "wide/0")
     process = commands.start(*command(outdir), script="-mexperiments.run")
     wait_until(lambda: any((place.workdir / "checkpoints/20").exists() for place in (narrow, wide)), process)
     process.send_signal(signal.SIGTERM)
@@ -58,14 +58,16 @@ def test_two_cells_with_kills_in_between(tmp_path):
     [
         (("--config=tests/experiments/tiny.py:cpuu",), ["'cpuu'", "did you mean 'cpu'"]),
         (("--config=tests/experiments/tiny.py:cpu,wide",), ["one cell", "train.py"]),
-        (("--config=configs/digits.py",), ["no experiment"]),
+        (("--config=configs/digits.py",), ["not an experiment"]),
         (("--config=tests/experiments/tiny.py", "--rows=wid"), ["'wid'", "did you mean 'wide'"]),
         (("--config=tests/experiments/tiny.py", "--outdir=setup.cfg"), ["--outdir", "is a file"]),
         ((), ["--config is missing"]),
+        (("--config=tests/experiments/tiny.py", "--set=model.widths=(3,)"), ["model.widths", "--rows"]),
+        (("--config=tests/experiments/tiny.py", "--set=train.stps=3"), ["train.stps", "train.steps"]),
     ],
 )
 def test_slips(flags, words):
-    with flagsaver.flagsaver(config=None, outdir=None, rows=[]), pytest.raises(UserError) as refusal:
+    with flagsaver.flagsaver(config=None, outdir=None, rows=[], set=[], seeds=0), pytest.raises(UserError) as refusal:
         FLAGS(["run", *flags])
         run.main(["run"])
     assert all(word in str(refusal.value) for word in words), refusal.value
@@ -84,7 +86,7 @@ def test_a_failed_cell_stops_no_other_and_is_tried_again(tmp_path, capsys):
     assert one.outcomes[Cell("a", 1)].reason == "error: no such thing" and len(one.launcher.started) == 4
     assert "a seed 1: FAILED: error: no such thing" in capsys.readouterr().out
     again = runner(whole, tmp_path, lambda cell: 0.5)
-    place = Place(tmp_path / "a/1")
+    place = CellFiles(tmp_path / "a/1")
     place.beside("err").unlink()
     (place.workdir / "config.json").unlink()
     place.workdir.rmdir()
@@ -129,6 +131,14 @@ def test_one_cell_prepares_the_data_before_others_read_it(tmp_path):
     waiting = cells.wanted(whole, {})
     one._start(waiting)
     assert one.launcher.started == waiting[:1]
-    (one._place(waiting[0]).workdir / "status.json").write_text('{"state": "training"}')
+    (one._files(waiting[0]).workdir / "status.json").write_text('{"state": "training"}')
     one._start(waiting[1:])
     assert one.launcher.started == waiting
+
+
+def test_cells_of_a_changed_table_are_trained_with_the_change(tmp_path):
+    whole = changed(declared(), ["train.steps=7"])
+    one = runner(whole, tmp_path, lambda cell: 0.5)
+    assert "--set=train.steps=7" in one._command(cells.Group((Cell("a", 0),)), CellFiles(tmp_path / "a/0"))
+    one.run()  # whose launcher writes the configs that `cell_config` gives
+    assert not any(outcome.failed for outcome in one.outcomes.values())

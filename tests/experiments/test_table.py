@@ -1,5 +1,6 @@
 """Tables and verdicts, against hand-computed numbers; and the README of the results that are kept."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -12,8 +13,8 @@ from core.errors import UserError
 from experiments import table
 from experiments.engine import results
 from experiments.engine import statistics as judge
-from experiments.engine.cells import Place
-from experiments.engine.experiment import Cell, cell_config, declared, load
+from experiments.engine.cells import CellFiles
+from experiments.engine.experiment import Cell, Claim, cell_config, changed, declared, load
 from experiments.engine.results import Record
 from experiments.engine.statistics import Interval
 from tests.experiments import tiny
@@ -49,8 +50,7 @@ def test_the_interval_of_a_mean_is_students():
     ],
 )
 def test_verdicts(first, second, least, verdict):
-    whole = declare()
-    whole.claims = (("a", "b", "A is better.", least),)
+    whole = declare(claims=(Claim("a", "b", "A is better.", least),))
     measured = [record("a", i, x) for i, x in enumerate(first)] + [record("b", i, x) for i, x in enumerate(second)]
     (judged,) = judge.verdicts(whole, judge.rows(whole, measured))
     assert judged.verdict == verdict and judged.seeds == min(len(first), len(second))
@@ -84,7 +84,7 @@ def folder(tmp_path):
         (workdir / "results.json").write_text(json.dumps(results_of))
         rows = [{"step": 1, "split": "gradients", "layer/head": 2.0, "time/x": [1.0]}, {"step": 1, "split": "train"}]
         (workdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        Place(workdir).add_seconds(61.5)
+        CellFiles(workdir).add_seconds(61.5)
         (workdir / "status.json").write_text(json.dumps({"devices": "1 x abacus"}))
     results.write(tmp_path / "run", whole, recipe, "python -m experiments.run", str(tmp_path / "tfds"))
     return tmp_path / "run"
@@ -131,7 +131,8 @@ def test_data_that_are_gone_leave_parameters_unknown():
 
 def test_recalled_numbers_are_marked(folder):
     measured = table.Measured.of(folder)
-    measured.whole.paper["values"] = (("wide", 3.0, False),)
+    paper = dataclasses.replace(measured.experiment.paper, recalled=("wide",))
+    measured = dataclasses.replace(measured, experiment=dataclasses.replace(measured.experiment, paper=paper))
     assert measured.lines[1][-1] == "3 (unverified)"
 
 
@@ -140,6 +141,17 @@ def test_what_the_file_declares_otherwise_by_now_is_said(folder):
     assert results.changes(meta, tiny.get_config()) == []
     meta["rows"]["wide"]["model.widths"] = [32]
     assert results.changes(meta, tiny.get_config()) == ["wide model.widths: [32] -> [16]"]
+
+
+def test_a_changed_table_names_the_change(folder):
+    meta = json.loads((folder / "meta.json").read_text())
+    whole = changed(tiny.get_config(), ["train.steps=7"])
+    meta |= {"changes": whole.change_texts, "rows": json.loads(json.dumps(declared(whole)))}
+    (folder / "meta.json").write_text(json.dumps(meta))
+    table.write(folder)
+    text = (folder / "table.md").read_text()
+    assert text.startswith("# tiny, cpu, train.steps=7\n\nChanged in all rows: `train.steps=7`.")
+    assert "Declared otherwise" not in text
 
 
 def test_results_that_are_kept_are_in_the_readme(folder, tmp_path, monkeypatch):

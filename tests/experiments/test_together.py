@@ -7,7 +7,7 @@ import pytest
 
 from experiments.engine import cells, together
 from experiments.engine.bases import digits_mlp
-from experiments.engine.cells import Group, Outcome, Place
+from experiments.engine.cells import CellFiles, Group, Outcome
 from experiments.engine.experiment import Cell, Scale, cell_config
 from tests.experiments import tiny
 from tests.experiments.runs import RECIPE, declared, runner, steps, wait_until
@@ -39,10 +39,10 @@ def test_seeds_killed_together_go_on_bit_for_bit(tmp_path):
     rest = f"--config={RECIPE}:full", data_dir, f"--outdir={killed}"
     code, out, err = commands.run(*rest, script="-mexperiments.run")
     assert code == 0 and "2/2" in out, err
-    assert "continuing from step" in Place(killed / "wide/1").beside("out").read_text()
+    assert "continuing from step" in CellFiles(killed / "wide/1").beside("out").read_text()
     for seed in "01":
         assert left(whole / "wide" / seed) == left(killed / "wide" / seed)
-        assert Place(killed / "wide" / seed).seconds() > 0 and (whole / "wide" / seed / "checkpoints/300").is_dir()
+        assert CellFiles(killed / "wide" / seed).seconds() > 0 and (whole / "wide" / seed / "checkpoints/300").is_dir()
     assert not (killed / "wide/together-0-1").exists() and "seed=1" in (killed / "wide/compare.html").read_text()
     records = [json.loads(line) for line in (killed / "results.jsonl").read_text().splitlines()]
     assert [record["seed"] for record in records] == [0, 1] and all(record["gradients"] for record in records)
@@ -74,7 +74,7 @@ def test_the_seeds_of_a_row_are_one_job_where_its_config_allows_that(tmp_path):
     one.run()
     expected = [[Cell("a", 0), Cell("a", 1)], [Cell("alone", 0)], [Cell("alone", 1)], [Cell("b", 0), Cell("b", 1)]]
     assert one.launcher.jobs == expected and not any(outcome.failed for outcome in one.outcomes.values())
-    seconds = [Place(tmp_path / f"b/{seed}").beside("seconds").read_text() for seed in (0, 1)]
+    seconds = [CellFiles(tmp_path / f"b/{seed}").beside("seconds").read_text() for seed in (0, 1)]
     assert seconds[0] == seconds[1] and len(one.outcomes) == 6
     again = runner(whole, tmp_path / "again", lambda cell: 0.5)
     again.run()
@@ -112,8 +112,8 @@ def test_what_was_begun_alone_or_together_goes_on_so(tmp_path):
     (tmp_path / "a/together-0-4/checkpoints/7.orbax-checkpoint-tmp").mkdir(parents=True)  # not whole
     groups = cells.groups(declared(), [each[0], each[1], each[3]], tmp_path, lambda cell: True)
     assert groups == [Group((each[0],)), Group((each[1],)), Group((each[3],), tuple(each[1:4]))]
-    place = groups[-1].place(tmp_path)
-    assert place == Place(tmp_path / "a/together-1-2-3", (Place(tmp_path / "a/2"), Place(tmp_path / "a/3")))
+    place = groups[-1].files(tmp_path)
+    assert place == CellFiles(tmp_path / "a/together-1-2-3", (CellFiles(tmp_path / "a/2"), CellFiles(tmp_path / "a/3")))
     groups = cells.groups(declared(), [each[0], each[2], each[4]], tmp_path, lambda cell: True)
     assert groups == [Group((each[0], each[4]), (each[0], each[4])), Group((each[2],), tuple(each[1:4]))]
 

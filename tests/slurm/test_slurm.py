@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import Stopped
-from experiments.engine.cells import Place
+from experiments.engine.cells import CellFiles
 from tests.slurm.cluster import Cluster, program
 from tests.slurm.slow import STEPS
 from tests.training import commands
@@ -35,7 +35,7 @@ class Run:
 
     def __init__(self, slurm, outdir, recipe="tests/slurm/slow.py", partition="low"):
         self.slurm, self.outdir = slurm, outdir
-        self.place = Place(outdir / "only/0")
+        self.place = CellFiles(outdir / "only/0")
         self.flags = (
             f"--config={recipe}",
             f"--outdir={outdir}",

@@ -1,62 +1,62 @@
-"""The recipes of sequences, made small: seconds each, on data of the same keys and shapes (`tests.data.fake`)."""
+"""Every recipe of `configs/`, found by itself and made small: seconds each, on data of the same keys and shapes."""
 
 import dataclasses
+import importlib
 from pathlib import Path
+from types import ModuleType
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from configs import captions, music, sequences, series, speech, text, translation
 from training import config as config_lib
 from training import main
 from training import run as run_lib
 from training.config import default, leaves, validate
 from training.loop import Results, Trainer
 
-ALL = [
-    *((text, name) for name, (_, data, *_) in text.SETS.items() if data),
-    *((translation, name) for name in translation.ATTENTION),
-    *((speech, name) for name in speech.SPLITS),
-    *((captions, name) for name in captions.SETS),
-    *((music, name) for name in music.SETS),
-    *((series, horizon) for horizon in ("24", "48")),
-    *((sequences, name) for name in sequences.SETS),
-]
-TRAINED = [  # one of each model, task and kind of data; the others differ from these in data, attention or length
-    *((text, name) for name in ("shakespeare", "clinc_oos", "truecasing", "conll2003_names")),
-    (translation, "bahdanau"),
-    (speech, "random"),
-    (captions, "scenes"),
-    (music, "jsb"),
-    (series, "24"),
-    *((sequences, name) for name in ("adding", "copy_memory", "listops")),
-]
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+MODULES = [importlib.import_module(f"configs.{path.stem}") for path in sorted(CONFIGS.glob("[!_]*.py"))]
+EVERY = [(module, name) for module in MODULES for name in getattr(module, "VARIANTS", ("",))]
+STEPS = {"transcription.Transcription": 30, "generation.Generation": 10}  # by the task, so that outputs differ
+
+
+def get(recipe: ModuleType, name: str) -> ConfigDict:
+    return recipe.get_config(name) if name else recipe.get_config()
+
+
+def kind(recipe: ModuleType, name: str) -> tuple:
+    """Returns what the recipes of a file have in common that train in the same way; others differ in data or sizes."""
+    config = get(recipe, name)
+    return recipe.__name__, config.model.name, config.task.name, len(config.task.get("inputs", ()))
+
+
+ALL = [(recipe, name) for recipe, name in EVERY if get(recipe, name).data.name]  # the others need a file of one's own
+TRAINED = list({kind(*one): one for one in reversed(ALL)}.values())[::-1]  # the first of each kind
 
 
 def ids(some: list) -> list[str]:
-    """Returns what pytest shows of recipes."""
-    return [f"{recipe.__name__.rpartition('.')[2]}-{name}" for recipe, name in some]
+    """Returns the names of recipes that pytest shows."""
+    return ["-".join(filter(None, (recipe.__name__.rpartition(".")[2], name))) for recipe, name in some]
 
 
-STEPS = {(speech, "random"): 30, (captions, "scenes"): 10, (translation, "bahdanau"): 10}  # so that outputs differ
-
-
-def small(recipe, name: str) -> ConfigDict:
+def small(recipe: ModuleType, name: str) -> ConfigDict:
     """Returns the recipe's config, narrow and short."""
-    steps = STEPS.get((recipe, name), 2)
-    config = recipe.get_config(name)
+    config = get(recipe, name)
+    steps = STEPS.get(config.task.name, 2)
     config.train.update(steps=steps, epochs=0.0, batch_size=8)
-    config.optimizer.warmup_steps, config.data.workers = 1, 0
-    config.eval.update(every=steps, batch_size=8)
+    config.optimizer.warmup_steps, config.data.workers = 1.0, 0
+    config.eval.update(every=float(steps), batch_size=8)
     config.data.buckets = min(config.data.buckets, 2)
-    config.checkpoint.every = config.log.every = steps
+    config.checkpoint.every = config.log.every = float(steps)
+    for key, value in {"width": 12, "embedding_width": 12, "depth": 8}.items():
+        if key in config.model:
+            config.model[key] = value
     if "widths" in config.model:
         config.model.widths = (12,) * len(config.model.widths)
-    if "width" in config.model:
-        config.model.width = config.model.embedding_width = 12
     if config.data.window:
         config.data.window, config.data.eval_window = 10, 0 if config.data.horizon else 20
+    config.data.horizon = min(config.data.horizon, 48)
     if config.task.name == "generation.Generation":
         config.task.max_length = 8
     return config

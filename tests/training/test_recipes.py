@@ -1,4 +1,4 @@
-"""Every recipe of sequences fits data of its keys and shapes; one of each kind trains and is evaluated on such data."""
+"""Every recipe fits data of its keys and shapes; one of each kind trains and is evaluated on such data."""
 
 import functools
 import math
@@ -12,6 +12,7 @@ import pytest
 
 from arch.layers.attention import General
 from arch.seq2seq import Seq2Seq
+from configs import music, text
 from data.augment.transform import Transform
 from tasks.generation import Generation
 from tests.data.infos import class_names
@@ -50,7 +51,7 @@ def test_recipes_for_ones_own_texts(name, column, tmp_path):
     rows = 10 * [("the dog runs", "x", "DET NOUN VERB"), ("no", "y", "INTJ")]
     frame = pd.DataFrame(rows, columns=["words" if name == "tags" else "text", "topic", "tags"])
     frame.to_csv(tmp_path / "own.csv", index=False)
-    config = recipes.text.get_config(name)
+    config = text.get_config(name)
     config.data.name = f"csv:{tmp_path}/own.csv"
     if name == "class":
         config.data.target = column
@@ -62,7 +63,7 @@ def test_recipes_for_ones_own_texts(name, column, tmp_path):
 
 
 def test_piano_rolls_stay_bytes_until_the_model_reads_them(trained):
-    one = trained(recipes.music, "jsb")
+    one = trained(music, "jsb")
     batch = one.run.splits["test"].batch(np.arange(4))
     assert batch["notes"].dtype == np.uint8 and batch["notes"].max() == 1
     notes, lengths = jnp.asarray(batch["notes"]), jnp.asarray(batch["notes_lengths"])
