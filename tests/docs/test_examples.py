@@ -11,7 +11,8 @@ import arch
 import configs
 import tasks
 from training import main
-from training.config import default, override
+from training.config import default
+from training.overrides import override
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
