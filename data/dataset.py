@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
@@ -102,6 +103,7 @@ def load(config: ConfigDict, data_dir: str | None = None) -> tuple[dict[str, Spl
     """
     recipe = _check(config)
     kind, _, path = config.name.partition(":")
+    _check_name(config.name)
     source = OWN_FILES[kind](path) if kind in OWN_FILES and path else Official(config.name, data_dir)
     specs = {name: spec for name, spec in config.splits.items() if spec}
     if "train" not in specs:
@@ -117,6 +119,14 @@ def load(config: ConfigDict, data_dir: str | None = None) -> tuple[dict[str, Spl
     if config.target:
         raise UserError(f"data.target={config.target!r}, but {config.name} is not a table: leave it empty")
     return _load_examples(config, source, specs)
+
+
+def _check_name(name: str) -> None:
+    """Raises UserError for the path of a file or folder without its kind; no TFDS set has such a name."""
+    kind = "folder" if name.startswith((".", "/", "~")) or name.endswith("/") else ""
+    kind = Path(name).suffix.lstrip(".") or kind
+    if kind in OWN_FILES and ":" not in name:
+        raise UserError(f"data.name {name!r} is a path: write '{kind}:{name}'")
 
 
 def _check(config: ConfigDict) -> Fit | None:

@@ -69,6 +69,8 @@ def _masked(names: list[str], batch: dict[str, np.ndarray]) -> Inputs:
 
 def _check_file(text: str) -> None:
     path = Path(text)
+    if path.is_dir():
+        raise UserError(f"{text} is a folder: name its files, such as {path}/*.png")
     if not path.is_file():
         beside = [str(found) for found in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(f"there is no file {text}: {nearest(text, beside)}")

@@ -1,20 +1,30 @@
-"""TFDS builders of our own, prepared on first use without TensorFlow: sets that ship inside scikit-learn, sets that are
-drawn, and, from a download or the user's disk, sets of raw files."""
+"""TFDS builders of this project, prepared on first use without TensorFlow: sets that ship inside scikit-learn, sets that
+are drawn, and sets made of raw files from a download or the user's disk. A new file with a builder is found by itself.
+"""
 
-from data.builders.casing import Truecasing
-from data.builders.digits import Digits
-from data.builders.listops import ListOps
-from data.builders.music import PolyMusic
-from data.builders.news import AGNewsTopics
-from data.builders.nlvr import NLVR
-from data.builders.scenes import Scenes
-from data.builders.sequences import Adding, CopyMemory, StringReversal, TemporalOrder
-from data.builders.series import ETT
-from data.builders.speech import JoinedDigits
-from data.builders.tables import BreastCancer, Diabetes, Iris, Wine
-from data.builders.translation import Multi30k
+import importlib
+import inspect
+import pkgutil
+from types import ModuleType
 
-TABLES = (BreastCancer, Diabetes, Iris, Wine)
-SEQUENCES = (Adding, CopyMemory, TemporalOrder, StringReversal, ListOps)
-RAW = (Multi30k, AGNewsTopics, ETT, PolyMusic, JoinedDigits, NLVR, Truecasing)  # all others need no file
-BUILDERS = {builder.name: builder for builder in (Digits, *TABLES, *SEQUENCES, Scenes, *RAW)}
+import tensorflow_datasets as tfds
+
+
+def _builders(module: ModuleType) -> dict[str, type[tfds.core.GeneratorBasedBuilder]]:
+    """Returns the public, complete builders that a module defines, by the names of their sets."""
+    return {
+        thing.name: thing
+        for name, thing in vars(module).items()
+        if inspect.isclass(thing)
+        and issubclass(thing, tfds.core.GeneratorBasedBuilder)
+        and thing.__module__ == module.__name__
+        and not name.startswith("_")
+        and not inspect.isabstract(thing)
+    }
+
+
+BUILDERS = {
+    name: builder
+    for entry in pkgutil.iter_modules(__path__, f"{__name__}.")
+    for name, builder in _builders(importlib.import_module(entry.name)).items()
+}

@@ -59,13 +59,24 @@ def resolve(spec: str, splits: Mapping[str, tfds.core.SplitInfo]) -> list[tuple[
     except (ValueError, NotImplementedError) as error:
         names = [part.split("[")[0].strip() for part in spec.split("+")]
         unknown = [name for name in names if name not in splits]
-        hint = f"; {nearest(unknown[0], splits)}" if unknown else ""
+        hint = f"; {_advice(unknown[0], splits)}" if unknown else ""
         reason = f"no split {unknown[0]!r}" if unknown else str(error).strip().splitlines()[-1]
         raise UserError(f"data.splits: {spec!r}: {reason}; there are: {there}{hint}") from error
     parts = [(a.splitname, a.from_ or 0, splits[a.splitname].num_examples if a.to is None else a.to) for a in absolute]
     if not any(stop > start for _, start, stop in parts):
         raise UserError(f"data.splits: {spec!r} selects no example; there are: {there}")
     return parts
+
+
+def _advice(unknown: str, splits: Mapping[str, Any]) -> str:
+    """Returns what to write instead of an unknown split: the nearest, or a part of another where it is not a typo."""
+    if unknown not in ("validation", "test"):
+        return nearest(unknown, splits)
+    first = next(iter(splits))
+    return (
+        f"cut one into parts (--config.data.splits.train='{first}[:80%]' --config.data.splits.{unknown}="
+        f"'{first}[80%:]'), or use none (--config.data.splits.{unknown}=)"
+    )
 
 
 def shuffled(size: int) -> np.ndarray:

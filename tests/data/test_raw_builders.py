@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.io import wavfile
 
 from core.errors import UserError
-from data.builders import RAW, casing, music, news, nlvr, series, speech, translation
+from data.builders import casing, music, news, nlvr, series, speech, translation
 from data.preprocess.windows import ForecastSplit
 from data.sources.tfds import Official
 
@@ -128,8 +128,6 @@ def test_addresses_do_not_change():
         assert any(len(part) == 40 or part.startswith("v1.0.9") for part in address.split("/"))  # a commit or a tag
     for value in [*translation.SHA256.values(), *series.SHA256.values(), nlvr.PICTURES_SHA256]:
         assert len(value) == 64 and int(value, 16)
-    for builder in RAW:
-        assert "Source:" in builder.__doc__ and "Licence:" in builder.__doc__
 
 
 def test_news_topics(place, load, monkeypatch):

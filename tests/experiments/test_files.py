@@ -2,7 +2,8 @@
 
 import pytest
 
-from data.builders import BUILDERS, RAW
+from data.builders import BUILDERS
+from data.builders.raw import FromFiles
 from data.builders.sequences import Procedural
 from experiments.engine.experiment import Cell, Experiment, cell_config, load
 from experiments.table import recipes
@@ -11,7 +12,7 @@ from training.parallel import Parallel
 from training.run import build_run
 
 SCALES = [(path, scale) for path in recipes() for scale in load(str(path))[0].scales]
-NEED_FILES = {builder.name for builder in RAW}
+NEED_FILES = {name for name, builder in BUILDERS.items() if issubclass(builder, FromFiles)}
 
 
 @pytest.fixture(scope="module")

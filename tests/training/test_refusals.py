@@ -80,6 +80,8 @@ COMMAND_LINES = [
     (["--config=configs/digits.py", "--config.train.batch_size=many"], ["batch_size"]),
     (["--config=configs/digits.py", "--confg.seed=1"], ["confg"]),
     (["--config=configs/digits.py", "extra"], ["extra"]),
+    (["--config=configs/digits.py:foo"], ["takes no argument"]),
+    (["--config=experiments/init_depth.py:cpu"], ["experiments.run"]),
     ([], ["config.json"]),
     (["--eval_only"], ["config.json"]),
 ]
@@ -122,6 +124,11 @@ def test_a_workdir_that_orbax_takes_for_a_pattern(folder, tmp_path, monkeypatch)
 def test_a_workdir_that_cannot_be_written():
     with pytest.raises(UserError, match=r"--workdir /proc/a/run: /proc cannot be written"):
         Workdir("/proc/a/run").check(small.get_config())
+
+
+def test_help_is_no_failure():
+    code, out, _ = commands.run("--help")
+    assert code == 0 and "--workdir" in out and "--set" in out
 
 
 def test_a_missing_workdir_flag():
