@@ -38,7 +38,7 @@ def over_image(
     height, width = image.shape[:2]
     grid = _grid(weights.shape[1], height / width)
     smooth = {"extent": (-0.5, width - 0.5, height - 0.5, -0.5), "interpolation": "bicubic"}
-    with canvas(2 * columns, (2 * height / width + 0.3) * rows, {}) as figure:
+    with canvas(2.0 * columns, (2 * height / width + 0.3) * rows, {}) as figure:
         for axes in (places := figure.subplots(rows, columns, squeeze=False).ravel()):
             axes.axis("off")
         places[0].imshow(image.squeeze(), cmap="gray", **smooth)

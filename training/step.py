@@ -214,7 +214,7 @@ def eval_step(
     return sums, arrays
 
 
-def mean_metrics(task: Task, sums: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+def mean_metrics(task: Task, sums: Mapping[str, tuple[Any, Any]]) -> dict[str, float]:
     """Returns sum / weight of every metric, and the loss, given the sums over steps or a whole split."""
     means = {name: float(total / weight) for name, (total, weight) in sums.items()}
     return {**means, "loss": float(task.total(means))}

@@ -1,6 +1,7 @@
 """The outcomes of an experiment's cells, read from their workdirs, and the cells to run next."""
 
 import dataclasses
+import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -87,7 +87,7 @@ def test_calls_nest():
     assert fields["activation"] is nn.gelu and fields["rates"] == (1.0, 0.5)
     outer = names.resolve(f"shown.Model(mixer={text})", "arch", "x", nn.Module)
     assert isinstance(outer, Model) and outer.mixer.keywords["heads"] == 8
-    assert names.resolve("layers.recurrent.LSTM(zoneout=0)", "arch", "x").func is recurrent.LSTM
+    assert names.resolve("layers.recurrent.LSTM(forget_bias=0)", "arch", "x").func is recurrent.LSTM
 
 
 @pytest.mark.parametrize(

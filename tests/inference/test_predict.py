@@ -69,7 +69,7 @@ def test_a_table_of_ones_own_from_training_to_prediction(tmp_path):
     config = tabular.get_config("number")
     config.data.name, config.data.target = f"csv:{tmp_path / 'houses.csv'}", "price"
     config.train.epochs, config.train.batch_size = 40.0, 16
-    results = train(config, str(tmp_path / "run"), None, "")
+    results = train(config, str(tmp_path / "run"), None).results
     assert results["test"]["r2"] > 0.7
     known = frame.dropna(subset=["size"]).head(20)
     known.drop(columns="price").to_csv(tmp_path / "new.csv", index=False)

@@ -8,11 +8,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from core.info import Info, Key
+from core.vocabulary import Vocabulary
 from reporting import curves
 from reporting.drawing import INK, fit, number, pixels, shorten
 from reporting.figures import confusion_matrix, forecasts, image_mistakes, predicted_against_true, text_mistakes
 from reporting.figures.run import augmented_batch, gradient_norms
 from reporting.shown import Shown
+from tasks.classification import Classification
+from tasks.forecasting import Forecasting
+from tasks.regression import Regression
 
 CLASSES = ["cat", "dog & <fox>", "owl"]
 HISTORY = [
@@ -24,16 +29,22 @@ HISTORY = [
 ]
 
 
+class Letters(Vocabulary):
+    """Every id is a code point."""
+
+    def text(self, ids):
+        return "".join(map(chr, ids))
+
+
 def classifier(labels, predictions, classes=CLASSES, losses=None, **batch):
     """Returns a classifier's predictions, of images or of texts as in `batch`."""
     labels, predictions = np.array(labels, int), np.array(predictions, int)
     arrays = {"label": labels, "prediction": predictions}
     arrays |= {"loss": np.zeros(len(labels)) if losses is None else np.asarray(losses, float)}
     arrays |= {"probability": np.full((len(labels), len(classes)), 1 / len(classes))}
-    task = SimpleNamespace(inputs=tuple(batch))
-    info = SimpleNamespace(
-        classes=classes, tokenizers={"text"} & set(batch), detokenize=lambda key: lambda ids: "".join(map(chr, ids))
-    )
+    task = Classification(inputs=tuple(batch), classes=tuple(classes))
+    keys = {key: Key((), "int32", {"text": "tokens", "image": "image"}[key], vocabulary=Letters(128)) for key in batch}
+    info = Info("made up", {}, keys)
     return Shown(task, info, lambda indices: {key: values[indices] for key, values in batch.items()}, arrays)
 
 
@@ -91,8 +102,12 @@ def test_pooling_keeps_the_greatest_share():
 
 
 def regression(target, prediction):
-    task = SimpleNamespace(inputs=("features",))
-    return Shown(task, None, dict, {"target": np.array(target, np.float32), "prediction": np.array(prediction)})
+    return Shown(
+        Regression(),
+        Info("made up", {}, {}),
+        dict,
+        {"target": np.array(target, np.float32), "prediction": np.array(prediction)},
+    )
 
 
 def test_predicted_against_true_leaves_out_what_is_not_finite():
@@ -141,8 +156,12 @@ def forecaster(channels, past_channels, horizon=3, count=6):
     rng = np.random.default_rng(0)
     past, future = rng.random((count, 20, past_channels)), rng.random((count, horizon, channels))
     arrays = {"prediction": future.reshape(count, -1) + np.arange(count)[:, None], "loss": np.arange(count) ** 2.0}
-    task = SimpleNamespace(inputs=("past",), target="future")
-    return Shown(task, None, lambda indices: {"past": past[indices], "future": future[indices]}, arrays)
+    return Shown(
+        Forecasting(),
+        Info("made up", {}, {}),
+        lambda indices: {"past": past[indices], "future": future[indices]},
+        arrays,
+    )
 
 
 def test_forecasts_show_typical_and_worst_windows():
@@ -234,7 +253,7 @@ def test_gradient_norms_are_drawn_by_layer_and_by_time():
     rows = [
         {"step": step, "split": "gradients", "layer/a": 1.0, "layer/b": 2.0, "time/x": [1.0, 2.0]} for step in (1, 9)
     ]
-    drawn = gradient_norms.draw(Shown(None, None, dict, {}, rows))
+    drawn = gradient_norms.draw(Shown(Regression(), Info("made up", {}, {}), dict, {}, rows))
     assert [each.title for each in drawn] == ["Gradient norm by layer", "Gradient norm by time step, x"]
     assert "2 times and 2 times" in drawn[0].caption and "1 at the first position, 2 at the last" in drawn[1].caption
     assert all(map(size_of, drawn)) and gradient_norms.draw(classifier([0], [0])) == []

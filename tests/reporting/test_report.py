@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from core.info import Info, Key
 from reporting import page, report
 from reporting.drawing import Figure
+from tasks.classification import Classification
 from tests.reporting.pages import check
 from training.main import Finished
 
@@ -29,8 +31,8 @@ def finished(tmp_path):
     config = {"seed": 0, "model": {"name": "mlp.MLP"}, "augment": {"ops": ()}}
     images, labels = np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 2, 1])
     split = SimpleNamespace(batch=lambda indices: {"image": images[indices]})
-    info = SimpleNamespace(name="<animals>", classes=("cat", "dog & <fox>", "owl"), tokenizers={})
-    task = SimpleNamespace(inputs=("image",), figures=("confusion_matrix", "image_mistakes", "text_mistakes"))
+    info = Info("<animals>", {}, {"image": Key((8, 8, 1), "uint8", "image")})
+    task = Classification(classes=("cat", "dog & <fox>", "owl"))
     run = SimpleNamespace(config=ConfigDict(config), info=info, task=task, splits={"test": split})
     arrays = {"label": labels, "prediction": np.array([0, 2, 2, 1]), "loss": np.array([1.0, np.nan, 3.0, 4.0])}
     results = {"test": {"accuracy": 0.75, "loss": float("nan")}, "validation": {"accuracy": 0.8}}

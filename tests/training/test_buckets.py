@@ -133,10 +133,11 @@ def test_evaluation_is_the_same_as_without_buckets(recipe, strategy, monkeypatch
         return evaluate(run, run.eval_step(), variables, run.splits["test"])[0]
 
     def with_arrays(task, outputs, batch):
-        return metrics_of(task, outputs, batch) | {"number": batch["number"], "labels": batch["labels"]}
+        score = score_of(task, outputs, batch)
+        return score._replace(arrays={**score.arrays, "number": batch["number"], "labels": batch["labels"]})
 
-    metrics_of = TokenClassification.metrics
-    monkeypatch.setattr(TokenClassification, "metrics", with_arrays)
+    score_of = TokenClassification.score
+    monkeypatch.setattr(TokenClassification, "score", with_arrays)
 
     (metrics, arrays), (plain_metrics, plain_arrays) = run_evaluation(BUCKETS), run_evaluation(0)
     np.testing.assert_array_equal(arrays["number"], np.arange(COUNTS["test"]))

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import pytest
 
 from core.errors import Stopped, UserError
+from core.info import Info, Key
+from core.vocabulary import Vocabulary
 from tests.training.commands import ROOT
 from training.checkpoint import Checkpoints, read_arrays, steps_in
 from training.run import Run
@@ -68,21 +70,26 @@ def test_a_meta_is_checked_before_the_arrays(tmp_path):
 
 
 def test_other_data_are_refused_with_the_difference():
-    statistics = {"x": {"mean": 0.1 + 0.2}}
-    info = Info("t", {"train": 9}, {"x": ((2,), "float32")}, ("a", "b"), statistics, None, {"y": "T"})
-    assert info.difference(dataclasses.replace(info, statistics={"x": {"mean": 0.3}})) == []  # rounding
-    changed = {
-        "sizes": {"train": 8},
-        "classes": ("a", "z"),
-        "statistics": {"x": {"mean": 0.4}},
-        "tokenizers": {"y": "U"},
+    key = Key(
+        (2,), "float32", classes=("a", "b"), vocabulary=Vocabulary(3, tokenizer="T"), statistics={"mean": 0.1 + 0.2}
+    )
+    info = Info("t", {"train": 9}, {"x": key})
+
+    def changed(**changes):
+        return dataclasses.replace(info, keys={"x": dataclasses.replace(key, **changes)})
+
+    assert info.difference(changed(statistics={"mean": 0.3})) == []  # rounding
+    others = {
+        "sizes.train": dataclasses.replace(info, sizes={"train": 8}),
+        "keys.x.classes": changed(classes=("a", "z")),
+        "keys.x.statistics.mean": changed(statistics={"mean": 0.4}),
+        "keys.x.vocabulary.tokenizer": changed(vocabulary=Vocabulary(3, tokenizer="U")),
     }
-    for field, value in changed.items():
-        (difference,) = info.difference(dataclasses.replace(info, **{field: value}))
-        assert difference.startswith(f"{field}: ")
-        run = types.SimpleNamespace(info=dataclasses.replace(info, **{field: value}))
-        with pytest.raises(UserError, match=rf"the data have changed .*{field}"):
-            Run.check_data(run, {"info": info.to_json()})
+    for path, other in others.items():
+        (difference,) = info.difference(other)
+        assert difference.startswith(f"{path}: ")
+        with pytest.raises(UserError, match=rf"the data have changed .*{path}"):
+            Run.check_data(types.SimpleNamespace(info=other), {"info": info.to_json()})
 
 
 def test_when_none_can_be_read(tmp_path):

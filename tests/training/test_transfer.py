@@ -1,6 +1,5 @@
 """init_from: what matches is loaded, the rest is reported, the head is new where the classes are."""
 
-import dataclasses
 import shutil
 
 import jax
@@ -10,6 +9,8 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from core.errors import UserError
+from core.info import Info, Key
+from core.vocabulary import Vocabulary
 from inference.predict import load
 from tests.training import small
 from training import transfer
@@ -81,12 +82,15 @@ def test_another_vocabulary_of_the_same_size():
     state = State(0, {"embedding": {"embedding": jnp.zeros((5, 2))}, "head": {"kernel": jnp.zeros((2, 5))},
                       "cell": {"kernel": jnp.zeros((2, 2))}}, {}, (), None, jax.random.key(0))  # fmt: skip
     saved = {"params": jax.tree.map(lambda x: np.asarray(x) + 1, state.params), "mutable": {}}
-    info = Info("texts", {}, {}, tokenizers={"tokens": "a tokenizer"})
+
+    def info(tokenizer, key="tokens"):
+        return Info("texts", {}, {key: Key((7,), "int32", "tokens", vocabulary=Vocabulary(5, tokenizer=tokenizer))})
+
     for other, new in (("a tokenizer", []), ("another", ["embedding/embedding", "head/kernel"])):
-        meta = {"info": dataclasses.replace(info, tokenizers={"text": other}).to_json()}
+        meta = {"info": info(other, "text").to_json()}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(transfer, "find_checkpoint", lambda *_, meta=meta: ("there", saved, meta))
-            after, said = init_from("there", state, info)
+            after, said = init_from("there", state, info("a tokenizer"))
         assert said[1:] == [f"  {name}: new, the vocabularies differ" for name in new]
         loaded = flatten_dict(after.params, sep="/")
         assert {name for name, x in loaded.items() if not x.any()} == set(new)
