@@ -102,9 +102,7 @@ def default() -> ConfigDict:
     config.log = ConfigDict(
         {
             "every": 0.02,  # steps, below 1 a fraction of the run; the host waits for the device at no other time
-            "writers": (
-                "tensorboard",
-            ),  # of training/writers.py, besides metrics.jsonl: "wandb(project='x')"; () = none
+            "writers": ("tensorboard",),  # besides metrics.jsonl, of training/writers.py, such as "wandb(project='x')"
             "gradients": 0,  # steps between norms of the gradient by layer and time step; 0 = off
         }
     )

@@ -8,6 +8,7 @@ same update. Only this file and `training.parallel` know about more than one dev
 import functools
 import zlib
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
