@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import jax.numpy as jnp
 import jiwer
@@ -20,13 +20,20 @@ from tasks.task import Score, Task, check_rank
 IMPOSSIBLE = -1e30  # log probability; optax's default of -1e5 can be reached by a long recording
 
 
+class Frames(TypedDict):
+    """The model's outputs: logits of every frame, and the number of real frames of each utterance."""
+
+    logits: Float[Array, "b t k"]
+    lengths: Int[Array, " b"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Transcription(Task):
     """Connectionist temporal classification (Graves 2006, "Connectionist Temporal Classification: Labelling Unsegmented
     Sequence Data with Recurrent Neural Networks"), whose blank is the vocabulary's padding token.
 
     `target` [b, n] has token ids, begin and end included, and `<target>_lengths` their number; neither begin nor end is
-    transcribed. The model returns `logits` [b, t, k] and `lengths` [b], the number of real frames.
+    transcribed.
 
     The loss is -log p(text | frames) per utterance, averaged over utterances (Graves 2006, section 4.2), so that long
     ones weigh more. A text that needs more frames than there are (one per token, and a blank between two equal ones)
@@ -70,9 +77,7 @@ class Transcription(Task):
         labels = jnp.asarray(batch[self.target])[:, 1:]
         return jnp.where(jnp.arange(labels.shape[1]) < count[:, None], labels, self.blank), count
 
-    def example_loss(
-        self, outputs: Mapping[str, Array], batch: Mapping
-    ) -> tuple[Float[Array, " b"], Bool[Array, " b"]]:
+    def example_loss(self, outputs: Frames, batch: Mapping) -> tuple[Float[Array, " b"], Bool[Array, " b"]]:
         """Returns the loss of each example in nats, and whether its text has no alignment; the loss is 0 there."""
         labels, count = self.labels(batch)
         logits, lengths = outputs["logits"].astype(jnp.float32), outputs["lengths"]
@@ -89,7 +94,7 @@ class Transcription(Task):
         """Returns the number of utterances."""
         return {"loss": jnp.sum(jnp.asarray(batch["mask"], jnp.float32))}
 
-    def score(self, outputs: Mapping[str, Array], batch: Mapping) -> Score:
+    def score(self, outputs: Frames, batch: Mapping) -> Score:
         """Returns the loss and the share of unalignable texts; per example loss, transcription and reference."""
         nats, unalignable = self.example_loss(outputs, batch)
         mask = jnp.asarray(batch["mask"], jnp.float32)
@@ -99,7 +104,7 @@ class Transcription(Task):
             arrays={"loss": nats, "reference": self.labels(batch)[0], **self.predict(outputs)},
         )
 
-    def predict(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
+    def predict(self, outputs: Frames) -> dict[str, Array]:
         """Returns the tokens of the best path [b, t] (Graves 2006, section 3.2): repeated ones are merged, blanks move
         to the end.
         """

@@ -1,0 +1,223 @@
+"""Conformance of tasks: every class of tasks/ that derives from `Task` is found here and fulfils the contract."""
+
+import dataclasses
+import functools
+import importlib
+import json
+import pkgutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import tasks
+from reporting import figures
+from reporting.drawing import Figure
+from reporting.shown import Shown
+from tasks.task import Task
+from tests.tasks import made_up
+from tests.tasks.made_up import EXAMPLES, Case
+from training.parallel import Parallel
+from training.step import eval_step, mean_metrics
+
+ANY_LABEL = (255, -1, -100)  # values of labels that do not count
+HIGHER = ("accuracy", "auc", "bleu", "chrf", "exact", "f1", "precision", "recall", "r2")  # parts of metrics' names
+LOWER = ("bits", "cer", "error", "loss", "mae", "mse", "nll", "perplexity", "wer")
+
+
+def found() -> list[type[Task]]:
+    modules = [importlib.import_module(f"tasks.{entry.name}") for entry in pkgutil.iter_modules(tasks.__path__)]
+    classes = [value for module in modules for value in vars(module).values() if isinstance(value, type)]
+    return [cls for cls in dict.fromkeys(classes) if issubclass(cls, Task) and cls is not Task]
+
+
+pytestmark = pytest.mark.usefixtures("compile_fast")
+every_task = pytest.mark.parametrize("cls", found(), ids=lambda cls: cls.__name__)
+
+
+@functools.cache
+def case(cls) -> Case:
+    return made_up.make(cls)
+
+
+@functools.cache
+def perfect(cls):
+    """Returns the outputs of least loss, found by gradient descent from random ones."""
+    made = case(cls)
+    optimizer, steps = optax.adam(optax.cosine_decay_schedule(0.3, 300)), 300
+    fixed, outputs = _separated(made.outputs)
+
+    @jax.jit
+    def descend(outputs):
+        def step(_, carry):
+            outputs, state = carry
+            updates, state = optimizer.update(jax.grad(loss)(outputs), state)
+            return optax.apply_updates(outputs, updates), state
+
+        def loss(outputs):
+            return total(made.task, _joined(fixed, outputs), made.batch)
+
+        return jax.lax.fori_loop(0, steps, step, (outputs, optimizer.init(outputs)))[0]
+
+    return _joined(fixed, descend(outputs))
+
+
+def _separated(outputs):
+    """Separates integers, such as lengths, from outputs with a gradient."""
+    if not isinstance(outputs, dict):
+        return {}, outputs
+    integers = {name: x for name, x in outputs.items() if x.dtype.kind == "i"}
+    return integers, {name: x for name, x in outputs.items() if name not in integers}
+
+
+def _joined(fixed, outputs):
+    return {**fixed, **outputs} if fixed else outputs
+
+
+def total(task, outputs, batch):
+    """Returns the loss."""
+    score, weights = task.score(outputs, batch), task.weights(batch)
+    return task.total({term: loss / weights[term] for term, loss in score.losses.items()})
+
+
+def sums(task, outputs, batch) -> dict[str, tuple]:
+    """Returns (sum, weight) of every loss term and metric."""
+    (losses, metrics, _), weights = task.score(outputs, batch), task.weights(batch)
+    return {term: (losses[term], weights[term]) for term in losses} | metrics
+
+
+def metrics_of(task, outputs, batch) -> dict[str, float]:
+    """Returns what evaluation reports, generated sequences included: those of the target's words."""
+    arrays = task.score(outputs, batch).arrays
+    if task.generates:
+        tokens = jnp.argmax(outputs, -1)[:, : outputs.shape[1] - task.shift]  # output i is the token i + shift
+        lengths = jnp.argmax(tokens == task.vocabulary.eos, 1) + 1
+        arrays = arrays | task.generated(tokens, lengths, batch)
+    arrays = jax.tree.map(np.asarray, dict(arrays))
+    return mean_metrics(task, sums(task, outputs, batch)) | task.summary(arrays, None)
+
+
+def rows(tree, places):
+    return jax.tree.map(lambda x: np.asarray(x)[places], tree)
+
+
+def close(actual, expected, tolerance=1e-5):
+    assert actual.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_allclose(actual[name], expected[name], rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+def test_tasks_are_found():
+    assert len(found()) >= 8
+
+
+@every_task
+def test_terms_and_names(cls):
+    made = case(cls)
+    score, terms = made.task.score(made.outputs, made.batch), made.task.coefficients.keys()
+    assert score.losses.keys() == made.task.weights(made.batch).keys() == terms
+    assert "loss" not in terms or len(terms) == 1
+    assert not terms & score.metrics.keys()
+    assert metrics_of(made.task, made.outputs, made.batch).keys() <= made.task.metric_names
+    assert made.task.generated_metrics <= made.task.metric_names
+    assert made.task.generates == bool(made.task.generated_metrics)
+    assert all(len(x) == EXAMPLES for x in score.arrays.values())
+    assert made.task.bind(made.info) == made.task
+
+
+@every_task
+@pytest.mark.parametrize("label", ANY_LABEL)
+def test_padding_changes_no_sum_and_has_no_gradient(cls, label):
+    """Padded examples and positions hold `label` and finite rubbish."""
+    made = case(cls)
+    places = np.r_[np.arange(EXAMPLES), 0, 1]
+    batch, outputs = rows(made.batch, places), rows(made.outputs, places)
+    batch["mask"][EXAMPLES:] = 0
+    for key in set(made.task.keys) & made.info.keys.keys():
+        if batch[key].dtype.kind == "i" and not key.endswith("_lengths"):
+            real = batch.get(f"{key}_mask", np.ones(batch[key].shape)) * _expanded(batch["mask"], batch[key])
+            batch[key] = np.where(real > 0, batch[key], label)
+    close(sums(made.task, outputs, batch), sums(made.task, made.outputs, made.batch))
+    fixed, varied = _separated(outputs)
+    gradient = jax.grad(lambda x: total(made.task, _joined(fixed, x), batch))(varied)
+    for leaf in jax.tree.leaves(gradient):
+        assert np.isfinite(leaf).all() and np.any(leaf[:EXAMPLES] != 0) and not np.any(leaf[EXAMPLES:])
+
+
+def _expanded(mask, like):
+    return np.expand_dims(mask, tuple(range(1, like.ndim)))
+
+
+@every_task
+def test_order_changes_no_sum(cls):
+    made, order = case(cls), np.random.default_rng(1).permutation(EXAMPLES)
+    outputs, batch = rows(made.outputs, order), rows(made.batch, order)
+    close(sums(made.task, outputs, batch), sums(made.task, made.outputs, made.batch))
+    arrays = made.task.score(made.outputs, made.batch).arrays
+    close(dict(made.task.score(outputs, batch).arrays), rows(dict(arrays), order))
+
+
+@every_task
+def test_microbatches_change_no_sum(cls):
+    made = case(cls)
+    halves = [(rows(made.outputs, part), rows(made.batch, part)) for part in (slice(0, 3), slice(3, None))]
+    parts = [sums(made.task, *half) for half in halves]
+    added = jax.tree.map(jnp.add, *parts)
+    close(added, sums(made.task, made.outputs, made.batch))
+
+
+class Identity:
+    """In place of a model: returns the last input."""
+
+    def apply(self, variables, *inputs, train):
+        return inputs[-1]
+
+
+@every_task
+def test_devices_change_no_sum(cls):
+    made, parallel = case(cls), Parallel("pmap")
+    task = dataclasses.replace(made.task, inputs=(*made.task.inputs, "outputs"))
+    step = functools.partial(eval_step, model=Identity(), task=task, axis_name=parallel.axis_name)
+    tree = {name: jnp.asarray(x) for name, x in made.batch.items()} | {"outputs": made.outputs}
+    split = jax.tree.map(lambda x: x.reshape(jax.device_count(), -1, *x.shape[1:]), tree)
+    on_devices, arrays = jax.tree.map(lambda x: np.asarray(x[0]), parallel.compile_eval(step)({}, split))
+    close(on_devices, sums(made.task, made.outputs, made.batch))
+    close(arrays, {**made.task.score(made.outputs, made.batch).arrays, "mask": made.batch["mask"]})
+
+
+@every_task
+def test_a_perfect_output_has_the_best_metrics(cls):
+    made = case(cls)
+    best, random = (metrics_of(made.task, outputs, made.batch) for outputs in (perfect(cls), made.outputs))
+    assert best["loss"] < random["loss"]
+    directions = {name: 1 for name in best if any(part in name for part in HIGHER)}
+    directions |= {name: -1 for name in best if any(part in name for part in LOWER)}
+    for name, sign in directions.items():
+        assert sign * best[name] >= sign * random.get(name, best[name]), name
+    for name in directions.keys() & {"accuracy", "sequence_accuracy", "macro_f1", "f1", "sequence_exact"}:
+        assert best[name] == 1, name
+    for name in directions.keys() & {"mae", "mse", "rmse", "wer", "cer"}:
+        assert best[name] == pytest.approx(0, abs=1e-2), name
+
+
+@every_task
+def test_rows_are_readable(cls):
+    made = case(cls)
+    outputs = perfect(cls)
+    prediction = {"prediction": made.batch[made.task.target]} if made.task.generates else made.task.predict(outputs)
+    for i in range(EXAMPLES):
+        row = made.task.row(rows(made.batch, i), rows(prediction, i), made.info)
+        assert "prediction" in json.loads(json.dumps(row))
+        assert sum(row.get("probability", {"": 1.0}).values()) == pytest.approx(1, abs=1e-4)
+
+
+@every_task
+def test_figures_are_drawn(cls):
+    made = case(cls)
+    arrays = jax.tree.map(np.asarray, dict(made.task.score(made.outputs, made.batch).arrays))
+    shown = Shown(made.task, made.info, lambda places: rows(made.batch, places), arrays)
+    for name in made.task.figures:
+        drawn = importlib.import_module(f"{figures.__name__}.{name}").draw(shown)
+        assert all(isinstance(figure, Figure) for figure in (drawn if isinstance(drawn, list) else [drawn]) if figure)
