@@ -102,12 +102,9 @@ def test_pooling_keeps_the_greatest_share():
 
 
 def regression(target, prediction):
-    return Shown(
-        Regression(),
-        Info("made up", {}, {}),
-        dict,
-        {"target": np.array(target, np.float32), "prediction": np.array(prediction)},
-    )
+    info = Info("made up", {}, {"features": Key((1,), "float32", "features"), "target": Key((), "float32", "target")})
+    arrays = {"target": np.array(target, np.float32), "prediction": np.array(prediction)}
+    return Shown(Regression(), info, dict, arrays)
 
 
 def test_predicted_against_true_leaves_out_what_is_not_finite():

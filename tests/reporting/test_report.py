@@ -1,8 +1,10 @@
 """The page of a run: complete, escaped, and without anything to load."""
 
+import importlib
 import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,9 +12,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from core.info import Info, Key
-from reporting import page, report
+from core.names import available
+from reporting import figures, page, report
 from reporting.drawing import Figure
 from tasks.classification import Classification
+from tasks.task import Task
 from tests.reporting.pages import check
 from training.main import Finished
 
@@ -69,10 +73,20 @@ def test_report_of_a_run_without_evaluation(finished):
     assert "Learning curves" not in text and "Results" not in text and "Confusion" not in text and "Command" in text
 
 
-def test_an_unknown_figure_is_named(finished):
-    finished.run.task.figures = ("confusion_matrixx",)
+def test_an_unknown_figure_is_named(finished, monkeypatch):
+    monkeypatch.setattr(type(finished.run.task), "figures", ("confusion_matrixx",))
     with pytest.raises(ValueError, match=r"figures: 'confusion_matrixx' does not exist: did you mean 'confusion_matr"):
         write(finished)
+
+
+def test_every_figure_that_a_task_names_exists():
+    folder, tasks = Path(figures.__file__).parent, [Task]
+    for file, _ in available("tasks"):
+        importlib.import_module(f"tasks.{file}")
+    for task in tasks:
+        tasks += task.__subclasses__()
+        assert all((folder / f"{name}.py").exists() for name in task.figures), task
+    assert len(tasks) > 5
 
 
 def test_pictures_are_part_of_the_page():
