@@ -88,6 +88,7 @@ class Cell(nn.Module):
         """Shape of the recurrent kernel."""
         return self.units, len(self.gates) * self.units
 
+    @nn.nowrap
     def step(self, length: int, batch: int, train: bool) -> tuple[Step, dict[str, Array], dict[str, Array]]:
         """Returns the step of the scan, its masks [t, ...] and its constants (see `recurrence`)."""
 

@@ -90,6 +90,7 @@ class Regularised(Cell):
         x, u = pre
         return (normalise(x, params["input_gain"]) + normalise(u, params["recurrent_gain"]) + params["bias"],)
 
+    @nn.nowrap
     def step(self, length, batch, train):
         masks, constants = {}, {}
         zoneouts = {name: rate for name, rate in self.zoneouts.items() if rate}
