@@ -1,1 +1,1 @@
-"""Architectures: one file a family, pure Flax linen modules. `layers/` holds what two or more families share."""
+"""Architectures: one file per family, pure Flax linen modules. `layers/` holds what several families share."""

@@ -19,22 +19,23 @@ from arch.layers.recurrent_variants import VariantLSTM
 
 
 class Frames(TypedDict):
-    """Outputs: float32 logits, class 0 the blank, and how many of them are real. Those behind it mean nothing."""
+    """Outputs: float32 logits, where class 0 is the blank, and the number of valid ones; later ones are meaningless."""
 
     logits: Float[Array, "batch out_length classes"]
     lengths: Int[Array, " batch"]
 
 
 class CTCEncoder(nn.Module):
-    """Convolutions over time, which may subsample, recurrent layers, head (Graves et al. 2006, ICML, sec. 5: without
-    convolutions, `widths=(100,)`, LSTMs with peepholes; with: Amodei et al. 2016, arXiv 1512.02595, sec. 3).
+    """Convolutions over time, which may subsample, then recurrent layers and a head.
+
+    Graves et al. (2006, ICML, sec. 5) have no convolutions (variant "TIMIT"); Amodei et al. (2016, arXiv 1512.02595,
+    sec. 3) do.
 
     Attributes:
         num_classes: labels and the blank.
-        convolutions: (features, kernel, stride) of each; kernels are odd. A sequence of n frames leaves one of stride r
-            with ceil(n / r).
-        activation: behind each convolution.
-        widths, bidirectional, dropout: as in `layers.recurrent_stack.Recurrent`; dropout also before the head.
+        convolutions: (features, kernel, stride) of each; kernels are odd. Stride r turns n frames into ceil(n / r).
+        activation: follows each convolution.
+        widths, bidirectional, dropout: as in `layers.recurrent_stack.Recurrent`; dropout also precedes the head.
     """
 
     num_classes: int = 29
@@ -54,7 +55,7 @@ class CTCEncoder(nn.Module):
     PUBLISHED_SIZES: ClassVar[dict[str, int]] = {"features": 26}
 
     def output_lengths(self, lengths: Int[Array, " batch"]) -> Int[Array, " batch"]:
-        """Returns how many outputs inputs of these lengths have."""
+        """Returns the number of outputs for inputs of these lengths."""
         for _, _, stride in self.convolutions:
             lengths = -(-lengths // stride)
         return lengths
@@ -63,7 +64,7 @@ class CTCEncoder(nn.Module):
     def __call__(
         self, frames: Float[Array, "batch length features"], frames_lengths: Int[Array, " batch"], *, train: bool
     ) -> Frames:
-        """Returns logits and their lengths. Padding changes nothing, whatever stands in it.
+        """Returns logits and their lengths. The values of padding do not matter.
 
         Raises:
             ValueError: an even kernel.
@@ -75,7 +76,7 @@ class CTCEncoder(nn.Module):
         x, lengths = without_padding(frames, frames_lengths), frames_lengths
         for features, kernel, stride in self.convolutions:
             if kernel % 2 == 0:
-                raise ValueError(f"convolutions: a kernel of {kernel} has no middle; take {kernel - 1} or {kernel + 1}")
+                raise ValueError(f"convolutions: a kernel of {kernel} is even; use {kernel - 1} or {kernel + 1}")
             x = Conv(features, (kernel,), stride, padding=kernel // 2, dtype=self.dtype)(x)
             lengths = -(-lengths // stride)
             x = without_padding(self.activation(x), lengths)

@@ -16,7 +16,7 @@ from arch.layers.norm import Norm, batch_norm, identity
 
 
 class MLP(nn.Module):
-    """The multi-layer perceptron: hidden layers `dropout(activation(norm(linear(x))))`, then a linear head.
+    """Multi-layer perceptron: hidden layers `dropout(activation(norm(linear(x))))`, then a linear head.
 
     Any input is flattened to `[batch, features]`. `residual` adds a hidden layer's input to its output where their
     widths agree. `num_classes=1` is a regression. The output is float32 whatever `dtype`, the compute type, is.

@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from arch.layers.norm import statistics_over
-from arch.layers.watch import WATCHED
+from arch.layers.tap import TAPS
 from data.augment.transform import Transform
 from tasks.task import Task
 from training.state import State
@@ -32,9 +32,9 @@ def gradient_norms(
 ) -> dict[str, Float[Array, "*t"]]:
     """Returns norms of the gradient of the mean loss that this step is going to descend.
 
-    "layer/PATH" is of a module's own parameters; "time/PATH" [t] of what a module marked by `arch.layers.watch`, the
-    input of a recurrent layer, at each position, over all examples. The step's own keys draw augmentation and dropout,
-    as of one microbatch.
+    "layer/PATH" is the norm for a module's own parameters. "time/PATH" [t] is the norm, at each position and over all
+    examples, for an activation marked by `arch.layers.tap`: the input of a recurrent layer. Augmentation and dropout
+    use the step's own keys, as for one microbatch.
     """
     device = lax.axis_index(axis_name) if axis_name else 0
     batch = transform(stream_key(state.rng, state.step, "augment", device), batch)
@@ -51,12 +51,12 @@ def gradient_norms(
         losses = task.score(apply(variables, list(state.mutable))[0], batch).losses
         return task.total({term: total / jnp.maximum(weights[term], 1e-8) for term, total in losses.items()})
 
-    _, changed = jax.eval_shape(lambda: apply({"params": state.params}, [*state.mutable, WATCHED]))
-    watched = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), changed.get(WATCHED, {}))
-    grads = jax.grad(loss)({"params": state.params} | ({WATCHED: watched} if watched else {}))
+    _, changed = jax.eval_shape(lambda: apply({"params": state.params}, [*state.mutable, TAPS]))
+    tapped = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), changed.get(TAPS, {}))
+    grads = jax.grad(loss)({"params": state.params} | ({TAPS: tapped} if tapped else {}))
     squares = {
         TIME + "/".join(path): jnp.sum(jnp.square(x), axis=(0, *range(2, x.ndim)))
-        for path, x in flatten_dict(grads.get(WATCHED, {})).items()
+        for path, x in flatten_dict(grads.get(TAPS, {})).items()
     }
     params = grads["params"]
     if axis_name:

@@ -1,8 +1,7 @@
-"""Attention of recurrent decoders: how well each position of a memory answers a query, and the mean of its values.
+"""Attention of recurrent decoders: a score of each position of a memory for a query, and the weighted mean of values.
 
-A score is a module with two parts, so that what does not depend on the query is computed once a sequence: `keys` from
-the values, and `scores` of all queries. In a config it is named with its fields: `attention="layers.attention.Additive
-(units=1000)"`.
+A score is a module with two parts: `keys`, computed from the values once per sequence, and `scores` for all queries. In
+a config it is named with its fields: `attention="layers.attention.Additive(units=1000)"`.
 """
 
 import flax.linen as nn
@@ -12,21 +11,21 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Bool, Float
 
-# Shapes: b batch, t queries, s positions of the memory, q width of a query, c of a value, k of a key.
+# Shapes: b batch, t queries, s positions of the memory; widths: q of a query, c of a value, k of a key.
 
 
 class Attention(nn.Module):
-    """What all scores share: the softmax over the real positions, and the mean of the values.
+    """Base class of scores, with the softmax over the real positions and the weighted mean of the values.
 
     Attributes:
-        query_width: q, which the decoder fills in.
+        query_width: q; the decoder sets it.
     """
 
     query_width: int
     dtype: DTypeLike | None = None
 
     def keys(self, values: Float[Array, "b s c"]) -> Float[Array, "b s k"]:
-        """Returns what the scores are computed from."""
+        """Returns the keys, from which `scores` are computed."""
         raise NotImplementedError
 
     def scores(self, queries: Float[Array, "b t q"], keys: Float[Array, "b s k"]) -> Float[Array, "b t s"]:
@@ -39,9 +38,9 @@ class Attention(nn.Module):
         values: Float[Array, "b s c"],
         mask: Bool[Array, "b s"],
     ) -> tuple[Float[Array, "b t c"], Float[Array, "b t s"]]:
-        """Returns each query's context and its weights (float32); those of padding, where `mask` is false, are 0."""
+        """Returns each query's context and its weights (float32), which are 0 where `mask` is false (padding)."""
         scores = self.scores(queries, keys).astype(jnp.float32)
-        # A finite number: a memory without a real position gets weights 0, not NaN.
+        # Finite, so that a memory without real positions gets weights 0, not NaN.
         weights = jax.nn.softmax(jnp.where(mask[:, None], scores, -1e30)) * mask[:, None]
         return jnp.einsum("bts,bsc->btc", weights.astype(values.dtype), values), weights
 
@@ -70,11 +69,11 @@ class Additive(Attention):
         return additive_scores(self.query(queries), keys, self.vector)
 
 
-@jax.checkpoint  # of all steps of a decoder, [b, t, s, k] is more memory than computing it again takes time
+@jax.checkpoint  # [b, t, s, k] for all steps of a decoder costs more memory than recomputing it costs time
 def additive_scores(
     queries: Float[Array, "b t k"], keys: Float[Array, "b s k"], vector: Float[Array, " k"]
 ) -> Float[Array, "b t s"]:
-    """Returns `v^T tanh(query + key)` of all pairs."""
+    """Returns `v^T tanh(query + key)` for all pairs."""
     hidden = jnp.tanh(queries[:, :, None] + keys[:, None])
     return hidden @ vector.astype(hidden.dtype)
 
@@ -93,15 +92,15 @@ class General(Attention):
 
 
 class Dot(Attention):
-    """`query^T value` (Luong et al. 2015, eq. 8), of equal widths.
+    """`query^T value` (Luong et al. 2015, eq. 8); both have the same width.
 
     Raises:
-        ValueError: the widths differ, as those of a decoder and a bidirectional encoder.
+        ValueError: the widths differ, for example with a bidirectional encoder.
     """
 
     def keys(self, values):
         if values.shape[-1] != self.query_width:
-            raise ValueError(f"Dot: values are {values.shape[-1]} wide and queries {self.query_width}: take General")
+            raise ValueError(f"Dot: values are {values.shape[-1]} wide and queries {self.query_width}: use General")
         return values
 
     def scores(self, queries, keys):

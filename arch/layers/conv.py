@@ -1,8 +1,8 @@
-"""Convolution whose weight gradient is fast on a CPU too; parameters and results are those of `flax.linen.Conv`.
+"""Convolution whose weight gradient is also fast on a CPU; parameters and results are those of `flax.linen.Conv`.
 
-For the weight gradient XLA transposes the input from [b, h, w, c] to [c, h, w, b]. On a CPU it fuses into that
-transpose whatever made the input, normalisation and activation, and computes it again in a badly strided loop: a third
-of the step of a ResNet. Such a fusion does not cross a conditional (`optimization_barrier` is gone by then).
+For the weight gradient XLA transposes the input from [b, h, w, c] to [c, h, w, b]. On a CPU it fuses the preceding
+normalisation and activation into that transpose, and computes them again in a badly strided loop, which takes a third
+of a ResNet's step. Fusion stops at a conditional (at an `optimization_barrier` it does not: XLA removes it before).
 """
 
 import functools
@@ -36,7 +36,7 @@ _conv.defvjp(_forward, _backward)
 
 
 def _unfused(x: Array, kernel: Array) -> Array:
-    """Returns x, behind a condition that the compiler cannot decide: it holds unless the kernel has become NaN."""
+    """Returns x from a conditional that the compiler cannot remove: its condition holds unless the kernel is NaN."""
     one = kernel.ravel()[0]
     return lax.cond(one == one, lambda x: x, lambda x: x * one, x)
 

@@ -1,9 +1,8 @@
-"""tanh and the sigmoid of recurrent cells, in a form whose loop XLA divides among a CPU's cores.
+"""tanh and the sigmoid of recurrent cells, in a form that XLA runs on all cores of a CPU.
 
-XLA runs an elementwise loop on several cores if its operations outweigh the bytes it touches, and counts tanh as no
-more than one. Left on one core, the gates of each time step take so long that the other cores fall asleep, and the next
-matrix product has to wake them. Spelled out, as a quotient of polynomials, the work is counted. Other platforms use
-XLA's own tanh.
+XLA runs an elementwise loop on several cores if it has enough operations per byte, and counts tanh as one operation.
+On one core, the gates of each time step take so long that the other cores fall asleep, and the next matrix product has
+to wake them. A quotient of polynomials has enough operations. Other platforms use XLA's own tanh.
 """
 
 import functools
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
-# tanh(x) is x P(x^2) / Q(x^2) on [-7.9, 7.9]: the fit whose largest relative error, 2.5e-8 before rounding, is least.
+# tanh(x) is x P(x^2) / Q(x^2) on [-7.9, 7.9]: the minimax fit, of relative error 2.5e-8 before rounding.
 LIMIT = 7.9
 P = (5.24113563e-11, -5.27457074e-08, -5.77279532e-06, 2.21286992e-03, 1.23628524e-01, 9.99999976e-01)
 Q = (-1.09798862e-06, 1.00752014e-04, 2.12005931e-02, 4.56961572e-01, 1.0)

@@ -1,11 +1,11 @@
 """The scan of recurrent layers, with a backward pass of its own; `benchmarks.step` compares it with PyTorch's layers.
 
-A step is two matrix products, of input and state, and elementwise work on what they give, the pre-activations; where
-only their sum matters it is one product, of both side by side. Automatic differentiation of a scan adds up the kernels'
-gradients step by step and saves every intermediate value. Here only states and pre-activations are saved; the
-elementwise work is computed again on the way back, the gradients of the pre-activations are written over them, and each
-kernel's gradient is one product over all steps and examples. Inputs are projected inside the loop: on a CPU the traffic
-of [t, b, k] costs more than one large product gains.
+A step is two matrix products, for input and state, and elementwise work on their results, the pre-activations. If only
+the sum of the two is needed, they are one product of the concatenated operands. Automatic differentiation of a scan
+adds up the kernels' gradients step by step and saves every intermediate value. Here only states and pre-activations are
+saved. The backward pass repeats the elementwise work, writes the gradients of the pre-activations over them, and
+computes each kernel's gradient as one product over all steps and examples. Inputs are projected inside the loop: on a
+CPU the memory traffic of [t, b, k] costs more than one large product saves.
 """
 
 import functools
@@ -17,19 +17,20 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
-# Shapes: t steps, b batch, f input features, n units, m what the recurrent product is of, k and r the products' widths.
+# Shapes: t steps, b batch, f input features, n units, m input width of the recurrent kernel, k and r output widths of
+# the input and the recurrent kernel.
 
-State = dict[str, Float[Array, "b _"]]  # [b, n]: "h", the output, and whatever else the cell remembers
+State = dict[str, Float[Array, "b _"]]  # [b, n]: "h", the output, and the other parts of the cell's memory
 
 
 class Step(NamedTuple):
     """A cell's step, as pure functions.
 
     Attributes:
-        product_input: (state, constants) -> [b, m], of which the recurrent product is made.
+        product_input: (state, constants) -> [b, m], the input of the recurrent product.
         update: (params, pre, state, masks) -> state. `pre` is `(x + u,)` if `additive`, else `(x, u)`, where x [b, k]
             is the projected input and u [b, r] the recurrent product.
-        additive: whether only the sum of the two matters.
+        additive: whether `update` needs only the sum x + u.
     """
 
     product_input: Callable[[State, Any], Array]
@@ -64,8 +65,8 @@ def recurrence(
     Args:
         params: other parameters of `update` (peepholes, gains): their gradients are added up step by step.
         state: before the first step.
-        masks: arrays [t, ...]; `update` is given each step's. Not differentiated.
-        constants: arrays that `product_input` is given at every step (dropout masks). Not differentiated.
+        masks: arrays [t, ...], of which `update` gets one step. Not differentiated.
+        constants: arrays that `product_input` gets at every step (dropout masks). Not differentiated.
     """
     return _forward(step, weights, params, state, x, masks, constants)[0]
 

@@ -16,7 +16,7 @@ from arch.layers.decoder import Cache
 from arch.layers.recurrence import State
 from arch.layers.recurrent import LSTM
 from arch.layers.recurrent_stack import Recurrent
-from arch.layers.watch import WATCHED
+from arch.layers.tap import TAPS
 
 # Shapes: b batch, t positions of the output, s of the memory, f input features, n units of the last layer, c width of
 # the memory.
@@ -124,7 +124,7 @@ class RecurrentDecoder(nn.Module):
         loop = nn.scan(
             body,
             variable_broadcast="params",
-            variable_axes={WATCHED: 1},
+            variable_axes={TAPS: 1},
             split_rngs={"params": False, "dropout": True},
             in_axes=1,
             out_axes=1,

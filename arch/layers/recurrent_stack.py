@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from arch.layers.recurrence import State
 from arch.layers.recurrent import LSTM
-from arch.layers.watch import watch
+from arch.layers.tap import tap
 
 # Shapes: b batch, t time, f input features, y output features.
 
@@ -28,7 +28,7 @@ class Recurrent(nn.Module):
     """A stack of recurrent layers, `widths` units each.
 
     Attributes:
-        cell: makes a layer: `LSTM`, `GRU`, `Elman`, `IRNN`, or one of these with some fields set.
+        cell: makes a layer: a `Cell` of `layers.recurrent` or `layers.recurrent_variants`, or one with fields set.
         bidirectional: each layer is two layers, one of which reads backwards; their outputs are concatenated, which
             doubles the width.
         residual: adds a layer's input to its output where the widths agree.
@@ -78,7 +78,7 @@ class Recurrent(nn.Module):
         for number, directions in enumerate(self.layers, start=1):
             if number > 1 or self.variational:
                 x = self.drop(x, deterministic=not train)
-            x = rearrange(watch(self, f"layer{number}", rearrange(x, "t b f -> b t f")), "b t f -> t b f")
+            x = rearrange(tap(self, f"layer{number}", rearrange(x, "t b f -> b t f")), "b t f -> t b f")
             outputs = []
             for layer, backward in zip(directions, (False, True), strict=False):
                 y, state = layer(reverse(x, lengths) if backward else x, next(before), mask, train=train)

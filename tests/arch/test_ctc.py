@@ -17,7 +17,7 @@ LENGTHS = jnp.array([7, 11, 1])
 @pytest.mark.parametrize("convolutions", [(), ((6, 3, 2),), ((6, 5, 1), (5, 3, 2), (5, 1, 3))])
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_padding_changes_nothing(convolutions, bidirectional):
-    """Whatever stands in it, even no number: the real outputs are those of each sequence alone."""
+    """Even NaN in the padding changes nothing: the real outputs are those of each sequence alone."""
     model = CTCEncoder(num_classes=5, convolutions=convolutions, widths=(6, 6), bidirectional=bidirectional)
     padding = (jnp.arange(11) >= LENGTHS[:, None])[..., None]
     variables = jax.jit(functools.partial(model.init, train=False))(KEY, FRAMES, LENGTHS)
@@ -50,5 +50,5 @@ def test_a_convolution_is_centred():
 
 
 def test_even_kernels_are_refused():
-    with pytest.raises(ValueError, match="a kernel of 4 has no middle; take 3 or 5"):
+    with pytest.raises(ValueError, match="a kernel of 4 is even; use 3 or 5"):
         CTCEncoder(convolutions=((2, 4, 1),)).init(KEY, FRAMES, LENGTHS, train=False)

@@ -206,7 +206,7 @@ def test_half_precision_decodes(name):
         ({"query": "next"}, "must be 'previous' or 'current'"),
         ({"input_feeding": True}, "input_feeding"),
         ({"input_feeding": True, "query": "current", "deep_output": 3}, "input_feeding"),
-        ({"attention": Dot}, "take General"),
+        ({"attention": Dot}, "use General"),
     ],
 )
 def test_contradictions_are_refused(fields, words):

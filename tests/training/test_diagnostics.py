@@ -89,7 +89,7 @@ def test_synchronised_batch_norm_gives_the_norms_of_one_device(batch):
     assert abs(apart["layer/head"] / expected["layer/head"] - 1) > 1e-3
 
 
-def test_watching_costs_no_variable_and_changes_no_output(batch):
+def test_a_tap_costs_no_variable_and_changes_no_output(batch):
     inputs = jnp.asarray(batch["inputs"])
     variables = MODEL.init(jax.random.key(0), inputs, train=False)
     assert set(variables) == {"params"}

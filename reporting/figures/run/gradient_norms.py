@@ -11,7 +11,7 @@ from training.diagnostics import LAYER, TIME
 
 
 def draw(shown: Shown) -> list[Figure]:
-    """Draws the norm of each layer's gradient, and of each watched input's gradient at each time step."""
+    """Draws the norm of each layer's gradient, and of each marked activation's gradient at each time step."""
     rows = [row for row in shown.history if row["split"] == "gradients"]
     if not rows:
         return []

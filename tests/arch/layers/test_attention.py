@@ -61,5 +61,5 @@ def test_an_empty_memory_is_not_attended_to():
 
 
 def test_dot_refuses_other_widths():
-    with pytest.raises(ValueError, match="values are 5 wide and queries 6: take General"):
+    with pytest.raises(ValueError, match="values are 5 wide and queries 6: use General"):
         Dot(query_width=6).init(KEY, QUERIES, VALUES, MASK, method=attend)
