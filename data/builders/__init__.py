@@ -1,5 +1,5 @@
-"""TFDS builders of this project, prepared on first use without TensorFlow: sets that ship with scikit-learn, drawn sets,
-and sets made of raw files from a download or the user's disk. A new file with a builder is found by itself.
+"""TFDS builders of this project, prepared on first use without TensorFlow: sets that ship with scikit-learn, drawn
+sets, and sets made of raw files from a download or the user's disk. A new file with a builder is found by itself.
 """
 
 import importlib
