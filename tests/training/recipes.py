@@ -104,9 +104,9 @@ def train_small(config: ConfigDict, workdir: Path, data_dir: str, patch) -> Trai
     evaluate = Trainer.evaluate
 
     def keep(trainer, *args, **kwargs):
-        results, arrays = evaluate(trainer, *args, **kwargs)
-        kept.update(run=trainer.run, arrays=arrays)
-        return results, arrays
+        found = evaluate(trainer, *args, **kwargs)
+        kept.update(run=trainer.run, arrays=found[0][1])
+        return found
 
     patch.setattr(config_lib, "validate", lambda _: recorded)
     jax.config.update("jax_disable_most_optimizations", True)  # compilation is most of the time
