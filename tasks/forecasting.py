@@ -54,7 +54,7 @@ class Forecasting(Task):
 
     def score(self, outputs: Outputs, batch: Mapping) -> Score:
         """Returns squared and absolute error, and the squared error of a forecast that repeats the last value of the
-        past, where past and future have the same channels; per example the mean squared error.
+        past, where past and future have the same channels; per example the forecast and its mean squared error.
         """
         errors, numbers = self.errors(outputs, batch), self.weights(batch)["loss"]
         metrics = {"mse": (jnp.sum(errors**2), numbers), "mae": (jnp.sum(jnp.abs(errors)), numbers)}
@@ -62,7 +62,8 @@ class Forecasting(Task):
         if last.shape[2:] == batch[self.target].shape[2:]:
             repeated = self.errors(jnp.broadcast_to(last, batch[self.target].shape), batch)
             metrics["persistence_mse"] = (jnp.sum(repeated**2), numbers)
-        return Score({"loss": jnp.sum(errors**2)}, metrics, {"loss": reduce(errors**2, "b h c -> b", "mean")})
+        arrays = {"loss": reduce(errors**2, "b h c -> b", "mean"), **self.predict(outputs)}
+        return Score({"loss": jnp.sum(errors**2)}, metrics, arrays)
 
     def predict(self, outputs: Outputs) -> dict[str, Array]:
         """Returns the forecast, in the model's shape."""

@@ -37,7 +37,8 @@ def test_errors(vector):
         np.testing.assert_allclose(metrics[name], (value * 36, 36), rtol=1e-5, err_msg=name)
     np.testing.assert_allclose((losses["loss"], Forecasting().weights(batch)["loss"]), metrics["mse"])
     np.testing.assert_allclose(arrays["loss"].mean() * 5 / 3, expected["mse"], rtol=1e-5)
-    assert Forecasting().predict(given)["prediction"].shape == given.shape
+    np.testing.assert_array_equal(arrays["prediction"], given)
+    np.testing.assert_array_equal(Forecasting().predict(given)["prediction"], given)
 
 
 def test_one_channel_of_many_has_no_persistence():
