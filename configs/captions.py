@@ -1,13 +1,13 @@
 """Captions of pictures: python train.py --config=configs/captions.py --workdir=runs/captions
 
-Show, Attend and Tell (Xu 2015, arXiv 1502.03044) on `scenes`, drawn pictures of shapes whose test has combinations of
-colour and shape that training lacks; `nlvr` (--data_dir=DIR) has a thousand pictures, half of them for training, with
-sentences of people. Use:
+Show, Attend and Tell (Xu 2015, arXiv 1502.03044) on `scenes`, drawn pictures of shapes; its test split has combinations
+of colour and shape that the training split lacks. `nlvr` (--data_dir=DIR) has a thousand pictures with sentences
+written by people; half of the pictures are for training. Caption pictures with
     python predict.py --workdir=runs/captions --attention=attention.png PICTURE.png
 
-scenes: BLEU 69.0 with three references (validation, whose combinations are known: 89.9), seed 0, in 15 min; one CPU
-core, another recipe on the other, jax 0.10.2. nlvr: BLEU 16.6 (15.6-17.1 over seeds 0 to 2) with
-one reference, in 9 min.
+scenes: BLEU 69.0 with three references (validation, with combinations seen in training: 89.9), seed 0, in 15 min; one
+CPU core, another recipe on the other, jax 0.10.2. nlvr: BLEU 16.6 (15.6-17.1 over seeds 0 to 2) with one reference, in
+9 min.
 """
 
 from training.config import default

@@ -1,14 +1,14 @@
-"""Polyphonic music, which of 88 keys sound next:
+"""Polyphonic music, predicting which of 88 keys sound next:
     python train.py --config=configs/music.py:jsb --workdir=runs/jsb --data_dir=DIR
 
-jsb (Bach's chorales), nottingham (folk tunes): negative log-likelihood a time step. jsb has the LSTM of 36 units of
-Chung 2014 (arXiv 1412.3555, table 1); others of that size are GRU with 46 units and Elman (tanh) with 100:
+jsb (Bach's chorales), nottingham (folk tunes): negative log-likelihood per time step. jsb has the LSTM with 36 units of
+Chung 2014 (arXiv 1412.3555, table 1); a GRU with 46 units and an Elman network (tanh) with 100 have the same size:
     --config.model.cell=layers.recurrent.GRU "--config.model.widths=(46,)"
-nottingham has an LSTM of a million parameters, as Bai 2018 (arXiv 1803.01271, table 1).
+nottingham has an LSTM with a million parameters, as in Bai 2018 (arXiv 1803.01271, table 1).
 
 jsb, test, mean of seeds 0 to 2: LSTM 8.61, GRU 8.68, Elman 8.66, each in under 1 min on one core (Chung 2014, table 2:
-8.67, 8.54, 9.10); keys that depend on their own last value alone: 10.49 (benchmarks.baselines).
-nottingham, test, seeds 0 and 1: 3.21, 3.20, in 17 min on one core (Bai 2018: 3.29); own last value alone: 5.15. With 36
+8.67, 8.54, 9.10); a baseline in which each key depends on its own last value: 10.49 (benchmarks.baselines).
+nottingham, test, seeds 0 and 1: 3.21, 3.20, in 17 min on one core (Bai 2018: 3.29); the same baseline: 5.15. With 36
 units, seeds 0 to 2, 3.93 (3.92 to 3.94) in 4 min, where Chung 2014 has 3.20: **not reached**
     "--config.model.widths=(36,)" --config.model.dropout=0.0 --config.optimizer.learning_rate=5e-3
     --config.train.steps=20000 --config.eval.every=500

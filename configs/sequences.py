@@ -1,20 +1,20 @@
-"""Procedural tests of memory by one recurrent layer:
+"""Memory of one recurrent layer, tested on generated data:
     python train.py --config=configs/sequences.py:adding --workdir=runs/adding
 
 adding (T = 200), copy_memory (T = 100), temporal_order (6a), listops (small). Another length, another cell:
     --config.data.name=adding/600 --config.model.cell=layers.recurrent.GRU
 
-Copy memory by RMSprop at 5e-4, as the code of Bai 2018 (arXiv 1803.01271), the others by Adam at 2e-3 (its adding: 4e-3
-for the TCN); gradients clipped to 1, batches of 32.
+copy_memory is trained by RMSprop at 5e-4, as in the code of Bai 2018 (arXiv 1803.01271), the others by Adam at 2e-3
+(Bai 2018 on adding: 4e-3 for the TCN); gradients are clipped to 1; batches of 32.
 
 Test split, one seed, two CPU cores shared with other work:
-    adding          LSTM   mean squared error 0.010 (4 min; it breaks through between steps 3,000 and 4,000)
+    adding          LSTM   mean squared error 0.010 (4 min; the error falls between steps 3,000 and 4,000)
                     GRU    0.0007 after 4,000 of the 8,000 steps (96 s)
-                    Elman  0.169: nothing learnt, as always answering 1 (0.167) (2 min)
-    copy_memory     LSTM, GRU, Elman: recall 0.12 and loss 0.1735, the guess's 0.125 and 0.1733 (1 min): as published,
-                    recurrent nets fail here
+                    Elman  0.169: it learns nothing; always predicting 1 has 0.167 (2 min)
+    copy_memory     LSTM, GRU, Elman: recall 0.12 and loss 0.1735; guessing has 0.125 and 0.1733 (1 min): recurrent
+                    networks fail here, as published
     temporal_order  LSTM   accuracy 1.000 (86 s)
-    listops         LSTM   accuracy 0.541 (0.538-0.544, seeds 0 to 2; 2 min); the commonest value alone has 0.153
+    listops         LSTM   accuracy 0.541 (0.538-0.544, seeds 0 to 2; 2 min); the most common value has 0.153
 """
 
 from training.config import default

@@ -1,7 +1,8 @@
 """Spoken digits, 3 to 5 joined: python train.py --config=configs/speech.py:random --workdir=runs/digits --data_dir=DIR
 
-A bidirectional LSTM over log-mel frames, trained by connectionist temporal classification (Graves 2006). `random` tests
-combinations of digits and recordings that were not trained on, `by_speaker` also a speaker who was not. Transcribe with
+A bidirectional LSTM over log-mel frames, trained by connectionist temporal classification (Graves 2006). The test split
+of `random` has combinations of digits and recordings that the training split lacks, that of `by_speaker` also a new
+speaker. Transcribe with
     python predict.py --workdir=runs/digits SOUND.wav
 
 random: word error rate 1.4%, seed 0, in 23 min; one CPU core shared with other work, jax 0.10.2.

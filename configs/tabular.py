@@ -1,12 +1,12 @@
 """Tables by the tabular ResNet of Gorishniy 2021: python train.py --config=configs/tabular.py:wine --workdir=runs/wine
 
 Built in: breast_cancer, wine, iris, diabetes (scikit-learn). From TFDS, with --data_dir: wine_quality (white).
-One's own, with a target of classes (`number` instead of `class` for a regression):
+Your own table, with classes as the target (`number` instead of `class` for a regression):
 
     python train.py --config=configs/tabular.py:class --workdir=runs/mine \\
         --config.data.name=csv:FILE.csv --config.data.target=COLUMN
 
-Test split, mean (range) over seeds 0, 1, 2, seconds a run, two CPU cores, jax 0.10.2:
+Test split, mean (range) over seeds 0, 1, 2, seconds per run, two CPU cores, jax 0.10.2:
     breast_cancer  accuracy 97.4% (all three), 7 s       diabetes      RMSE 57.7 (57.3-58.2), 6 s
     wine           accuracy 100% (all three), 6 s        wine_quality  RMSE 0.648 (0.641-0.653), 15 s
     iris           accuracy 98.9% (96.7-100), 6 s

@@ -2,24 +2,24 @@
     python train.py --config=configs/text.py:shakespeare --workdir=runs/shakespeare --data_dir=DIR
 
 shakespeare: characters of tiny_shakespeare, truncated back-propagation with the state carried from window to window;
-write with `python predict.py --workdir=runs/shakespeare --prompt="ROMEO:" --temperature=0.7`.
-clinc_oos (150 intents and out of scope), ag_news (4 topics), imdb (sentiment): words, a bidirectional network, the mean
-of its outputs. truecasing (capitals to put back), conll2003 (parts of speech), conll2003_names (persons, places and
-others, scored by the F1 of whole names): a class for every word, a bidirectional network over byte pairs. Another cell:
---config.model.cell=layers.recurrent.GRU
+generate with `python predict.py --workdir=runs/shakespeare --prompt="ROMEO:" --temperature=0.7`.
+clinc_oos (150 intents and out of scope), ag_news (4 topics), imdb (sentiment): the mean of a bidirectional network's
+outputs over words. truecasing (restoring capitals), conll2003 (parts of speech), conll2003_names (persons, places and
+others, scored by the F1 of whole names): a class for every word, by a bidirectional network over byte pairs. Another
+cell: --config.model.cell=layers.recurrent.GRU
 
-One's own, in a table with a column `text` and a target, or `words` ("the dog runs") and `tags` ("DET NOUN VERB"):
+Your own table, with a column `text` and a target, or `words` ("the dog runs") and `tags` ("DET NOUN VERB"):
     python train.py --config=configs/text.py:class --workdir=runs/mine --config.data.name=csv:F --config.data.target=C
     python train.py --config=configs/text.py:tags --workdir=runs/mine --config.data.name=csv:F
-    (where tags are of spans, "O B-PER I-PER": --config.task.name=tagging.SpanTagging)
+    (for tags of spans, "O B-PER I-PER": --config.task.name=tagging.SpanTagging)
 
 Test split, seed 0 or mean (range) of seeds 0 to 2, one CPU core, another recipe on the other, jax 0.10.2:
-    shakespeare  2.27 bits a character (validation 2.09), 18 min; Kneser-Ney 7-grams 2.28 (benchmarks.baselines)
+    shakespeare  2.27 bits per character (validation 2.09), 18 min; Kneser-Ney 7-grams 2.28 (benchmarks.baselines)
         GRU      2.26 bits (validation 2.07), 17 min
-    truecasing   accuracy of words 93.6% (93.6-93.7), 2 min; the commonest case of each word 88.2%
+    truecasing   accuracy of words 93.6% (93.6-93.7), 2 min; the most common case of each word 88.2%
     ag_news      accuracy 86.3% (85.8-86.7), 2 min; TF-IDF and logistic regression 87.8%
     clinc_oos    accuracy 90.5% (90.3-90.9), 2 min; TF-IDF and logistic regression 91.1%
-    imdb, conll2003, conll2003_names: not run here, only on generated data of their shape.
+    imdb, conll2003, conll2003_names: tested on generated data of their shape only.
 """
 
 from training.config import default

@@ -1,7 +1,7 @@
 """German to English, Multi30k: python train.py --config=configs/translation.py --workdir=runs/multi30k --data_dir=DIR
 
 A bidirectional GRU and a decoder with additive attention (Bahdanau 2014, arXiv 1409.0473), on byte pairs. Arguments:
-bahdanau, luong (general attention, arXiv 1508.04025), fixed (no attention: the last state is all the decoder gets).
+bahdanau, luong (general attention, arXiv 1508.04025), fixed (no attention: the decoder gets only the last state).
 Another pair: --config.data.name=multi30k/en-de. Translate with
     python predict.py --workdir=runs/multi30k --attention=attention.png < LINES
 

@@ -62,10 +62,10 @@ def default() -> ConfigDict:
             "schedule": "cosine",  # constant, cosine, linear, rsqrt, step; with arguments: "cosine(final=0.1)"
             "warmup_steps": 0.0,  # linear, from 0; below 1 a fraction of the run, as every `every`
             "weight_decay": 0.0,  # decoupled where the optimiser has it (adamw, lion), added to the gradient where not
-            "decay": (".*kernel", ".*embedding"),  # regular expressions of parameter paths that decay
+            "decay_mask": (".*kernel", ".*embedding"),  # regular expressions of parameter paths that decay
             "clip_norm": 0.0,  # of the global gradient; 0 = off
             "frozen": (),  # regular expressions of parameter paths that keep their start
-            "slower": (),  # pairs (regular expression, factor on the learning rate)
+            "lr_multipliers": (),  # pairs (regular expression of parameter paths, factor of their learning rate)
         }
     )
     config.train = ConfigDict(

@@ -1,5 +1,5 @@
-"""The optimiser of a config: any of optax by its own name, a schedule with warm-up, clipping, decay masks, frozen
-and slower parts.
+"""The optimizer of a config: any of optax by its own name, a schedule with warm-up, clipping, a decay mask, frozen
+parameters and factors of the learning rate.
 """
 
 import inspect
@@ -104,10 +104,10 @@ def create(config: ConfigDict, steps: int, params: PyTree) -> optax.GradientTran
                 f"config.optimizer.{key} is no argument of optax.{config.name}: {nearest(key, {*accepted, *OURS})}"
             )
     paths = parameter_paths(params)
-    select(config.decay, paths, "decay")
+    select(config.decay_mask, paths, "decay_mask")
 
     def decayed(tree: PyTree) -> PyTree:
-        return select(config.decay, parameter_paths(tree), "decay")
+        return select(config.decay_mask, parameter_paths(tree), "decay_mask")
 
     decays = decayed if _is_on(config.weight_decay) else None
     chain = [optax.clip_by_global_norm(config.clip_norm)] if _is_on(config.clip_norm) else []
@@ -129,10 +129,10 @@ def create(config: ConfigDict, steps: int, params: PyTree) -> optax.GradientTran
     if config.frozen:
         labels = jax.tree.map(lambda on: "frozen" if on else "trained", select(config.frozen, paths, "frozen"))
         optimizer = optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
-    for pattern, factor in config.slower:
-        factors = jax.tree.map(lambda on, f=factor: f if on else 1.0, select((pattern,), paths, "slower"))
-        slower = optax.stateless(lambda updates, _, f=factors: jax.tree.map(jax.numpy.multiply, updates, f))
-        optimizer = optax.chain(optimizer, slower)
+    for pattern, factor in config.lr_multipliers:
+        factors = jax.tree.map(lambda on, f=factor: f if on else 1.0, select((pattern,), paths, "lr_multipliers"))
+        scale = optax.stateless(lambda updates, _, f=factors: jax.tree.map(jax.numpy.multiply, updates, f))
+        optimizer = optax.chain(optimizer, scale)
     _check(config.name, optimizer, params)
     return optimizer
 
@@ -140,14 +140,14 @@ def create(config: ConfigDict, steps: int, params: PyTree) -> optax.GradientTran
 def _mask(config: ConfigDict, accepted: Mapping, paths: PyTree, decayed: Callable[[PyTree], PyTree]) -> dict[str, Any]:
     """Returns the argument that tells an optimiser which parameters decay.
 
-    Raises UserError if it has no such argument and `config.decay` excludes a parameter.
+    Raises UserError if it has no such argument and `config.decay_mask` excludes a parameter.
     """
     for key in ("mask", "weight_decay_mask"):
         if key in accepted:
             return {key: decayed}
-    if not all(jax.tree.leaves(select(config.decay, paths, "decay"))):
+    if not all(jax.tree.leaves(select(config.decay_mask, paths, "decay_mask"))):
         raise UserError(
-            f"config.optimizer.decay: optax.{config.name} decays all parameters or none: set it to ('.*',), or "
+            f"config.optimizer.decay_mask: optax.{config.name} decays all parameters or none: set it to ('.*',), or "
             "config.optimizer.weight_decay to 0"
         )
     return {}
@@ -198,7 +198,7 @@ def select(patterns: tuple[str, ...], paths: PyTree, key: str) -> PyTree:
     """Returns the tree of booleans: which paths match one of the regular expressions as a whole.
 
     Raises UserError for a pattern that is no regular expression. One that matches nothing is refused for `frozen` and
-    `slower`, where it must be a slip; `decay` has patterns that not every model has.
+    `lr_multipliers`, where it must be a slip; `decay_mask` has patterns that not every model has.
     """
     names = jax.tree.leaves(paths)
     for pattern in patterns:
@@ -206,6 +206,6 @@ def select(patterns: tuple[str, ...], paths: PyTree, key: str) -> PyTree:
             found = any(re.fullmatch(pattern, name) for name in names)
         except re.error as error:
             raise UserError(f"config.optimizer.{key} {pattern!r} is no regular expression: {error}") from error
-        if not found and key != "decay":
+        if not found and key != "decay_mask":
             raise UserError(f"config.optimizer.{key} {pattern!r} matches no parameter: {nearest(pattern, names)}")
     return jax.tree.map(lambda name: any(re.fullmatch(pattern, name) for pattern in patterns), paths)

@@ -122,7 +122,7 @@ def refusal(config: ConfigDict, tuned: Sequence[str] = ()) -> str:
 
 def _takes_arrays(config: ConfigDict, keys: Sequence[str]) -> bool:
     """Whether the optimizer of a group can be compiled with arrays in place of these numbers; needs no device."""
-    anywhere = {**config.to_dict(), "frozen": (), "slower": ()}  # patterns would have to fit `params`
+    anywhere = {**config.to_dict(), "frozen": (), "lr_multipliers": ()}  # patterns would have to fit `params`
     number, params = jax.ShapeDtypeStruct((), np.float32), {"kernel": jax.ShapeDtypeStruct((2, 2), np.float32)}
 
     def update(numbers, params):

@@ -50,6 +50,10 @@ def test_split_syntax(spec, parts):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
+        (
+            "validation",
+            r"splits.train='train\[:80%\]' --config.data.splits.validation=",
+        ),
         ("tran", r"'tran': no split 'tran'; there are: train \(100\), test \(10\); did you mean 'train'"),
         ("train[90%:", r"Unrecognized split format.*there are: train \(100\), test \(10\)"),
         ("train[200:]", r"incompatible with 100 examples"),

@@ -181,3 +181,12 @@ def test_an_answer_with_an_axis_too_many_is_refused(config, tmp_path, key):
     np.savez(path, image=np.zeros((4, 5, 5), np.uint8), **{key: np.zeros((4, 1), np.int64)})
     with pytest.raises(UserError, match=rf"'{key}' has the shape \(\d, 1\)"):
         data.load(config(f"npz:{path}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [("mine.csv", "csv:mine.csv"), ("../a/b.parquet", "parquet:../a/b.parquet"), ("./photos/", "folder:./photos/")],
+)
+def test_a_path_without_its_kind_is_answered_with_it(name, written, config):
+    with pytest.raises(UserError, match=f"is a path: write '{written}'"):
+        data.load(config(name), "/nowhere")

@@ -11,6 +11,7 @@ from PIL import Image
 import data
 from configs import tabular
 from core.errors import UserError
+from inference import inputs
 from inference.predict import predict
 from tests.training import commands, small
 from training.main import train
@@ -101,3 +102,8 @@ def test_slips(arguments, words, digits_run, images):
 def test_a_workdir_without_a_run(tmp_path):
     with pytest.raises(UserError, match=r"config\.json"):
         predict(str(tmp_path), ["image.png"])
+
+
+def test_a_folder_is_answered_with_its_files(tmp_path):
+    with pytest.raises(UserError, match=r"is a folder: name its files, such as .*/\*\.png"):
+        inputs._check_file(str(tmp_path))

@@ -63,7 +63,7 @@ def test_slips_are_refused_in_one_line_with_the_key(change, words):
 
 
 def test_json_round_trip_keeps_tuples_and_finds_differences():
-    config = validate(complete(augment__ops=("flip()",), optimizer__slower=(("stem/.*", 0.1),)))
+    config = validate(complete(augment__ops=("flip()",), optimizer__lr_multipliers=(("stem/.*", 0.1),)))
     again = validate(from_json(to_json(config)))
     assert difference(config, again) == []
     again.optimizer.learning_rate = 0.5

@@ -1,4 +1,4 @@
-"""Any optimiser of optax, its schedule, decay mask, and frozen or slower parts."""
+"""Any optimiser of optax, its schedule, decay mask, frozen parts and factors of the learning rate."""
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +65,7 @@ def test_only_kernels_decay_where_the_decay_is_rescaled(name):
 
 
 def test_an_optimiser_without_a_mask_decays_all_or_nothing():
-    everything = config(name="novograd", weight_decay=0.5, decay=(".*",))
+    everything = config(name="novograd", weight_decay=0.5, decay_mask=(".*",))
     updates = first_update(everything, jax.tree.map(jnp.zeros_like, GRADS))
     assert all(bool((x < 0).all()) for x in jax.tree.leaves(updates))
     first_update(config(name="novograd"))
@@ -76,8 +76,8 @@ def test_no_decay_unless_asked():
     assert max(float(abs(x).max()) for x in jax.tree.leaves(updates)) == 0
 
 
-def test_frozen_and_slower_parts():
-    updates = first_update(config(name="sgd", frozen=("stem/.*",), slower=(("head/.*", 0.1),)))
+def test_frozen_parts_and_factors_of_the_learning_rate():
+    updates = first_update(config(name="sgd", frozen=("stem/.*",), lr_multipliers=(("head/.*", 0.1),)))
     assert float(abs(updates["stem"]["kernel"]).max()) == 0
     assert float(updates["head"]["kernel"][0, 0]) == pytest.approx(-0.01)
 
@@ -120,14 +120,14 @@ def test_warm_up_is_linear_and_the_schedule_follows():
         ({"schedule": "cosine(1)"}, ["schedule"]),
         ({"warmup_steps": 100}, ["warmup_steps", "100"]),
         ({"frozen": ("stm/.*",)}, ["frozen", "stm/.*"]),
-        ({"name": "novograd", "weight_decay": 0.1}, ["config.optimizer.decay", "novograd"]),
+        ({"name": "novograd", "weight_decay": 0.1}, ["config.optimizer.decay_mask", "novograd"]),
         ({"name": "lbfgs"}, ["config.optimizer.name", "lbfgs", "value"]),
         ({"name": "rprop"}, ["config.optimizer.name", "rprop"]),
         ({"name": "sophia"}, ["config.optimizer.name", "sophia", "obj_fn"]),
         ({"name": "momo"}, ["config.optimizer.name", "momo", "value"]),
         ({"name": "schedule_free_sgd"}, ["schedule_free_sgd", "other weights"]),
         ({"schedule": "cosine(final='a')"}, ["config.optimizer.schedule", "final", "float"]),
-        ({"weight_decay": 0.1, "decay": ("(",)}, ["decay", "regular expression"]),
+        ({"weight_decay": 0.1, "decay_mask": ("(",)}, ["decay_mask", "regular expression"]),
     ],
     ids=str,
 )

@@ -43,7 +43,7 @@ def test_notes_name_what_was_dropped_and_kept():
     old = recipes.get(recipes.importlib.import_module("configs.images"), "cifar10")
     _, note = override(old, {"optimizer.name": "adamw", "train.epochs": 2.0})
     assert note == (
-        "optimizer.name=adamw: dropped momentum; kept decay=('.*',), learning_rate=0.1, "
+        "optimizer.name=adamw: dropped momentum; kept decay_mask=('.*',), learning_rate=0.1, "
         "schedule='step(boundaries=(0.5, 0.75), factor=0.1)', weight_decay=0.0001; "
         "train.epochs=2.0 replaces train.steps=64000"
     )

@@ -105,6 +105,9 @@ def test_the_finished_command_and_eval_only_repeat_the_numbers(uninterrupted, da
     code, _, err = commands.run(*command(uninterrupted, data_dir))
     assert code == 0, err
     assert results(uninterrupted) == before and rows(uninterrupted) == lines
+    other = ("--config=tests/training/small.py", "--config.seed=7")
+    code, _, err = commands.run(f"--workdir={uninterrupted}", f"--data_dir={data_dir}", "--eval_only", *other)
+    assert code == 2 and "was started with another config" in err and "seed: 0 -> 7" in err
     code, out, err = commands.run(f"--workdir={uninterrupted}", f"--data_dir={data_dir}", "--eval_only")
     assert code == 0, err
     for metrics in before["results"].values():
