@@ -180,6 +180,8 @@ def _check_values(config: ConfigDict) -> None:
     for key in ("checkpoint.every", "log.every"):
         if not values[key] > 0:
             raise UserError(f"config.{key} must be above 0, not {values[key]}: steps, or a fraction of the run")
+    if not 0 <= config.seed < 2**32:  # jax.random.key keeps 32 bits
+        raise UserError(f"config.seed must be from 0 to {2**32 - 1}, not {config.seed}")
     if train.ema_decay >= 1:
         raise UserError(f"config.train.ema_decay must be below 1, not {train.ema_decay}")
     if train.batch_size % train.accumulate:

@@ -44,6 +44,8 @@ def test_missing_keys_get_defaults_and_ints_become_floats():
         ({"train__batch_size": 0}, ["train.batch_size", "at least 1"]),
         ({"train__accumulate": 3}, ["128", "accumulate 3"]),
         ({"train__ema_decay": 1.0}, ["ema_decay", "below 1"]),
+        ({"seed": 2**32}, ["config.seed", "from 0 to 4294967295"]),
+        ({"seed": -1}, ["config.seed", "from 0 to 4294967295"]),
         ({"optimizer__learning_rate": float("nan")}, ["learning_rate"]),
         ({"optimizer__clip_norm": -1.0}, ["clip_norm", "-1"]),
         ({"data__target_type": "clas"}, ["data.target_type", "'class'"]),
