@@ -1,8 +1,8 @@
-"""Where batches come from: data set -> random access -> batches (a pure function of seed and step)."""
+"""Data sets, read by random access, and their batches, which are a pure function of seed and step."""
 
 
 def load(config, data_dir=None):
-    """`data.dataset.load`, imported late: a slip in a flag need not wait a second for the libraries that read data."""
+    """Calls `data.dataset.load`, imported late so that a typo in a flag is reported before slow libraries load."""
     from data import dataset
 
     return dataset.load(config, data_dir)

@@ -37,17 +37,17 @@ def _drawn(
 
 
 def continuous(seed: int, step: int, batch_size: int, num_examples: int) -> Int64[np.ndarray, "b"]:
-    """Returns the examples of the global batch `step` where examples follow one another, as windows of a text do.
+    """Returns the examples of the global batch `step` where consecutive examples belong together, as text windows do.
 
-    Each row reads the ring of all examples in order, from a place of its own, so that it goes on where it was one batch
-    before; rows begin evenly spaced.
+    Each row reads the ring of all examples in order from its own start, so that it continues its previous batch; the
+    starts are evenly spaced.
     """
     start = np.random.default_rng(seed % 2**64).integers(num_examples)
     rows = np.arange(batch_size) * num_examples // batch_size
     return (start + rows + step) % num_examples
 
 
-@functools.lru_cache(maxsize=32)  # a batch needs the epoch it is in, and maybe the next; seeds may take turns
+@functools.lru_cache(maxsize=32)  # a batch spans one epoch or two; several seeds may alternate
 def _permutation(seed: int, epoch: int, num_examples: int) -> Int64[np.ndarray, "n"]:
     return np.random.default_rng((seed % 2**64, epoch)).permutation(num_examples)
 
@@ -56,12 +56,12 @@ ORDERS = {"shuffled": shuffled, "continuous": continuous}
 
 
 class Bucketed:
-    """Order of a split in buckets: called with a step, returns the examples of its global batch, all of one bucket.
+    """Order of a bucketed split: called with a step, returns the examples of its global batch, all from one bucket.
 
-    Batches come in cycles of about an epoch. Of cycle c, bucket i with n_i examples has the turns
-    floor(c n_i / b), ..., floor((c + 1) n_i / b) - 1, so that in the long run every bucket is visited in proportion to
-    its size; the turns of a cycle are in an order f(seed, c). Turn k of a bucket is batch k of its own endless
-    sequence of epochs, as in `shuffled`. No turn depends on the ones before.
+    Batches come in cycles of about an epoch. In cycle c, bucket i with n_i examples has the turns
+    floor(c n_i / b), ..., floor((c + 1) n_i / b) - 1, so that buckets are visited in proportion to their size in the
+    long run; the turns of a cycle are in an order f(seed, c). Turn k of a bucket is batch k of its own endless
+    sequence of epochs, as in `shuffled`. A turn does not depend on earlier turns.
     """
 
     def __init__(self, seed: int, batch_size: int, members: Sequence[Int[np.ndarray, "_"]]):
@@ -71,7 +71,7 @@ class Bucketed:
         self._epoch = functools.lru_cache(2 * len(members))(self._shuffled_bucket)
 
     def __call__(self, step: int) -> Int64[np.ndarray, "b"]:
-        # floors make a cycle start up to a turn a bucket before the step at which all sizes together say it does
+        # floors start a cycle up to one turn per bucket before the step that the total size implies
         count = int(self.sizes.sum())
         first, last = (turn * self.batch_size // count for turn in (step, step + len(self.members) + 1))
         cycles = range(first, last + 2)
@@ -86,7 +86,7 @@ class Bucketed:
         return cycle * self.sizes // self.batch_size
 
     def _turns(self, cycle: int) -> tuple[Int64[np.ndarray, "t"], Int64[np.ndarray, "t"]]:
-        """Returns the bucket of every turn of the cycle, and which turn of that bucket it is."""
+        """Returns the bucket of every turn of the cycle, and the number of the turn within that bucket."""
         before, after = self._turns_before(cycle), self._turns_before(cycle + 1)
         buckets = np.repeat(np.arange(len(self.sizes)), after - before)
         buckets = np.random.default_rng((self.seed, cycle)).permutation(buckets)
@@ -96,7 +96,7 @@ class Bucketed:
         return buckets, turns
 
     def _shuffled_bucket(self, bucket: int, epoch: int) -> Int64[np.ndarray, "i"]:
-        return np.random.default_rng((self.seed, epoch, 1 + bucket)).permutation(self.sizes[bucket])  # 0 is the cycles'
+        return np.random.default_rng((self.seed, epoch, 1 + bucket)).permutation(self.sizes[bucket])  # 0: the cycles
 
 
 def train_batches(
@@ -113,12 +113,12 @@ def train_batches(
 ) -> Iterator[Batch]:
     """Yields this host's slice of the global batches start, ..., stop - 1, with a `mask` of ones.
 
-    Batch k is the same bit for bit whatever `start`, `stop` and `workers`. `workers` processes decode a streamed split;
-    a split in memory needs none. `order` is one of `ORDERS`; a split in buckets has the order `Bucketed`.
+    Batch k is bitwise the same for every `start`, `stop` and `workers`. `workers` processes decode a streamed split; a
+    split in memory needs none. `order` is one of `ORDERS`; a bucketed split has the order `Bucketed`.
 
     Raises:
         ValueError: `batch_size` does not divide among the hosts.
-        UserError: a split in buckets cannot be read in another order than "shuffled".
+        UserError: a bucketed split supports the order "shuffled" only.
     """
     host = _host_slice(batch_size, process_index, process_count)
     if not isinstance(split, BucketedSplit):
@@ -126,7 +126,7 @@ def train_batches(
     elif order == "shuffled":
         draw = Bucketed(seed, batch_size, split.members)
     else:
-        raise UserError(f"config.data.buckets sorts examples by length, config.data.order {order!r} does not: choose")
+        raise UserError(f"config.data.buckets needs config.data.order 'shuffled', not {order!r}: set one of them only")
     return _read(functools.partial(_train_batch, split, draw, host), start, stop, _workers(split, workers))
 
 
@@ -138,11 +138,10 @@ def _train_batch(split: Split, draw: Callable[[int], Int64[np.ndarray, "b"]], ho
 def eval_batches(
     split: Split, *, batch_size: int, process_index: int = 0, process_count: int = 1, workers: int = 0
 ) -> Iterator[Batch]:
-    """Yields this host's slice of the split's global batches, in `eval_order`; what is missing in the last one is
-    padding.
+    """Yields this host's slice of the split's global batches, in `eval_order`; padding completes the last one.
 
     Over all hosts each example has `mask` 1 exactly once. Padding repeats the last example with `mask` 0. Every host
-    yields the same number of batches, all of `batch_size`; the batches of a split in buckets are each of one bucket.
+    yields the same number of batches, all of `batch_size`; a batch of a bucketed split comes from one bucket.
 
     Raises:
         ValueError: `batch_size` does not divide among the hosts.
@@ -155,7 +154,7 @@ def eval_batches(
 
 
 def eval_order(split: Split) -> Int64[np.ndarray, "n"]:
-    """Returns the examples in the order in which `eval_batches` has them, padding left out."""
+    """Returns the examples in the order of `eval_batches`, without padding."""
     return np.concatenate([np.asarray(members) for members in _groups(split)])
 
 
@@ -181,19 +180,19 @@ def _workers(split: Split, workers: int) -> int:
 
 def _host_slice(batch_size: int, process_index: int, process_count: int) -> slice:
     if batch_size % process_count:
-        raise ValueError(f"a batch of {batch_size} does not divide among {process_count} hosts")
+        raise ValueError(f"the batch size {batch_size} is not a multiple of the number of hosts, {process_count}")
     local = batch_size // process_count
     return slice(process_index * local, (process_index + 1) * local)
 
 
 def _read(read: Callable[[int], Batch], start: int, stop: int, workers: int) -> Iterator[Batch]:
-    """Yields read(start), ..., read(stop - 1), computed here or, in order, by worker processes."""
+    """Yields read(start), ..., read(stop - 1), computed in this process or, in order, by worker processes."""
     if not workers or start >= stop:
         yield from map(read, range(start, stop))
         return
-    import grain  # two seconds that sets in memory need not wait for
+    import grain  # takes two seconds, which sets in memory do not need
 
-    if not flags.FLAGS.is_parsed():  # Grain hands its flags to the workers; outside of app.run nobody parsed them
+    if not flags.FLAGS.is_parsed():  # Grain passes its flags to the workers; outside of app.run they are not parsed
         flags.FLAGS.mark_as_parsed()
     steps = grain.MapDataset.range(start, stop).map(read)
     # A worker computes one batch at a time: threads inside it would only contend for its interpreter lock.
@@ -201,10 +200,10 @@ def _read(read: Callable[[int], Batch], start: int, stop: int, workers: int) -> 
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=PREFETCH)
     iterator = iter(steps.mp_prefetch(options, worker_init_fn=_quiet))
     try:
-        for batch in iterator:  # in shared memory, which must not outlive the worker
+        for batch in iterator:  # arrays in shared memory, which ends with the worker
             yield {key: np.array(values) for key, values in batch.items()}
     finally:
-        iterator.close()  # stops the processes also when the consumer stops early
+        iterator.close()  # also stops the processes when the consumer stops early
 
 
 def _quiet(worker: int, workers: int) -> None:

@@ -1,7 +1,7 @@
-"""Length buckets: sequences of like length share batches, so that little of a batch is padding.
+"""Length buckets: sequences of similar length share batches, which keeps padding small.
 
-A bucket is a padded length for every ragged key, and a shape to compile. The lengths are chosen on the training split;
-an example is in the cheapest bucket that holds it.
+A bucket is a padded length per ragged key, and a shape to compile. The lengths are chosen on the training split; an
+example belongs to the cheapest bucket that holds it.
 """
 
 import dataclasses
@@ -15,16 +15,16 @@ from core.errors import UserError
 from data.dataset import ArraySplit, Split
 from data.preprocess.examples import Batch
 
-# n: examples, b: of a batch, k: keys whose lengths differ, q: lengths considered for a key, c: combinations of them,
-# f: combinations that some example needs
+# n: examples, b: batch, k: keys whose lengths differ, q: candidate lengths of a key, c: combinations of them,
+# f: combinations that at least one example needs
 
-COMBINATIONS = 1600  # of lengths, considered for a bucket; with more, padding falls by less than a percent
+COMBINATIONS = 1600  # candidate combinations of lengths; more reduce padding by less than one percent
 Lengths = Mapping[str, Int[np.ndarray, "n"]]  # ragged key -> length of every example
 
 
 @dataclasses.dataclass(frozen=True)
 class Buckets:
-    """Padded length of every ragged key, a bucket each, from the fewest positions an example to the most."""
+    """Padded length of every ragged key per bucket, in increasing order of positions per example."""
 
     lengths: tuple[dict[str, int], ...]
 
@@ -39,18 +39,18 @@ class Buckets:
 
 
 def plan(lengths: Lengths, count: int, longest: Mapping[str, int] | None = None) -> Buckets:
-    """Returns at most `count` buckets that make the padding of examples of these `lengths` small.
+    """Returns at most `count` buckets that keep the padding of examples of these `lengths` small.
 
-    Any number of keys: combinations of the keys' lengths are chosen greedily, then exchanged one by one as long as that
-    lowers the number of padded positions. For one key this is within a few percent of the optimum.
+    Works for any number of keys: combinations of the keys' lengths are chosen greedily, then exchanged one by one as
+    long as the number of padded positions falls. For one key the result is within a few percent of the optimum.
 
     Args:
-        longest: what other splits need; if no bucket holds it, there is one bucket more, empty here.
+        longest: lengths that other splits need; if no bucket holds them, one more is added, empty on these examples.
     """
-    same: dict[bytes, list[str]] = {}  # keys of equal lengths, as tokens and their labels, are one to plan for
+    same: dict[bytes, list[str]] = {}  # keys of equal lengths, such as tokens and their labels, are planned as one
     for key, values in lengths.items():
         same.setdefault(np.asarray(values, np.int64).tobytes(), []).append(key)
-    columns = [np.maximum(lengths[keys[0]], 1) for keys in same.values()]  # a model may refuse what has no positions
+    columns = [np.maximum(lengths[keys[0]], 1) for keys in same.values()]  # models may refuse an empty axis
     levels = [_levels(values, round(COMBINATIONS ** (1 / len(columns)))) for values in columns]
     corners = np.stack(np.meshgrid(*levels, indexing="ij"), -1).reshape(-1, len(levels))
     needed = [np.searchsorted(level, values) for level, values in zip(levels, columns, strict=True)]
@@ -58,7 +58,7 @@ def plan(lengths: Lengths, count: int, longest: Mapping[str, int] | None = None)
     positions = (corners @ [len(keys) for keys in same.values()]).astype(np.float64)
     filled = np.flatnonzero(number)
     fits = (corners[filled, None] <= corners).all(-1)
-    cost = np.where(fits, positions, positions[-1])  # the last corner holds everything and is always there
+    cost = np.where(fits, positions, positions[-1])  # the last corner holds everything and is always a bucket
     chosen = [*_choose(cost, number[filled].astype(np.float64), count - 1), len(corners) - 1]
     every_key = [i for i, keys in enumerate(same.values()) for _ in keys]
     names = [key for keys in same.values() for key in keys]
@@ -67,7 +67,7 @@ def plan(lengths: Lengths, count: int, longest: Mapping[str, int] | None = None)
 
 
 def _levels(values: Int[np.ndarray, "n"], most: int) -> Int[np.ndarray, "q"]:
-    """Returns the lengths there are, or `most` of them, the largest included, with equally many tokens in between."""
+    """Returns the distinct lengths, or `most` of them, with the largest and equally many tokens between neighbours."""
     unique, number = np.unique(values, return_counts=True)
     if len(unique) <= most:
         return unique
@@ -77,7 +77,7 @@ def _levels(values: Int[np.ndarray, "n"], most: int) -> Int[np.ndarray, "q"]:
 
 
 def _choose(cost: Float64[np.ndarray, "f c"], number: Float64[np.ndarray, "f"], count: int) -> list[int]:
-    """Returns `count` columns such that the sum of the rows' least costs, each `number` times, is small."""
+    """Returns `count` columns that make the sum of the rows' least costs, weighted by `number`, small."""
 
     def best(others: Sequence[int]) -> tuple[float, int]:
         before = cost[:, others].min(1, initial=cost.max())
@@ -100,7 +100,7 @@ def _choose(cost: Float64[np.ndarray, "f c"], number: Float64[np.ndarray, "f"], 
 
 
 def _tightened(boxes: list[dict[str, int]], lengths: Lengths, longest: Mapping[str, int] | None) -> Buckets:
-    """Returns the buckets cut to what their examples need, which may draw examples from others, until nothing moves."""
+    """Returns the buckets cut to the longest of their examples; shorter buckets may gain examples, so this repeats."""
     while True:
         buckets = Buckets(tuple(sorted(boxes, key=lambda box: (sum(box.values()), *box.values()))))
         bucket = buckets.assign(lengths)
@@ -118,7 +118,7 @@ def _tightened(boxes: list[dict[str, int]], lengths: Lengths, longest: Mapping[s
 
 
 def padding_share(lengths: Lengths, buckets: Buckets) -> float:
-    """Returns the share of padding in all positions of all examples, in [0, 1]."""
+    """Returns padding / positions over all examples, in [0, 1]."""
     bucket = buckets.assign(lengths)
     number = np.bincount(bucket, minlength=len(buckets.lengths))
     positions = sum(int(count) * sum(box.values()) for count, box in zip(number, buckets.lengths, strict=True))
@@ -132,10 +132,10 @@ def lengths_of(split: ArraySplit) -> dict[str, Int[np.ndarray, "n"]]:
 
 
 class BucketedSplit:
-    """A split in memory whose batches are cut to their bucket's lengths.
+    """A split in memory whose batches are cut to the lengths of their bucket.
 
     Attributes:
-        bucket: [n], of every example.
+        bucket: [n], the bucket of every example.
         members: the examples of every bucket.
     """
 
@@ -148,7 +148,7 @@ class BucketedSplit:
         return len(self.split)
 
     def batch(self, indices: Int[np.ndarray, "b"]) -> Batch:
-        """Returns the examples at `indices`, padded as their bucket is, or to the longest of their buckets."""
+        """Returns the examples at `indices`, padded to their bucket's lengths, or to the longest of several buckets."""
         there = [self.buckets.lengths[number] for number in np.unique(self.bucket[indices])]
         batch = self.split.batch(indices)
         for key in there[0]:
@@ -162,29 +162,29 @@ class BucketedSplit:
         longest = {key: int(values.max()) for key, values in lengths.items()}
         share, before = (padding_share(lengths, buckets) for buckets in (self.buckets, Buckets((longest,))))
         shapes = sum(len(members) > 0 for members in self.members)
-        return f"padding is {share:.0%} of the tokens, without buckets {before:.0%}; {shapes} shapes to compile"
+        return f"padding is {share:.0%} of the tokens, {before:.0%} without buckets; {shapes} shapes to compile"
 
 
 def bucketed(split: Split, train: Split, count: int) -> Split:
-    """Returns `split` in `count` buckets planned on the split `train`, or as it is where `count` is 0.
+    """Returns `split` in `count` buckets planned on the split `train`; unchanged if `count` is 0.
 
-    Training has at most `count` shapes; other splits share them, and one more for what is longer than all of `train`.
+    Training has at most `count` shapes; other splits share them, with one more for examples longer than all of `train`.
 
     Raises:
-        UserError: the set is not in memory, or nothing in it varies in length.
+        UserError: the set is not in memory, or no key varies in length.
     """
     return BucketedSplit(split, _fit(train, count)) if count else split
 
 
-@functools.lru_cache(maxsize=1)  # every evaluation asks again
+@functools.lru_cache(maxsize=1)  # called again by every evaluation
 def _fit(train: Split, count: int) -> Buckets:
     if not isinstance(train, ArraySplit):
         raise UserError(
-            f"config.data.buckets is {count}, but the set is not in memory: raise config.data.memory_gb if it is "
-            "streamed, or leave config.data.buckets 0"
+            f"config.data.buckets={count}, but the set is not in memory: raise config.data.memory_gb if the set is "
+            "streamed, or set config.data.buckets=0"
         )
     lengths = lengths_of(train)
     if not lengths:
         keys = ", ".join(train.arrays)
-        raise UserError(f"config.data.buckets is {count}, but none of {keys} varies in length: leave it 0")
+        raise UserError(f"config.data.buckets={count}, but none of {keys} varies in length: set config.data.buckets=0")
     return plan(lengths, count, {key: train.arrays[key].shape[1] for key in lengths})

@@ -1,4 +1,4 @@
-"""A data set by name -> its splits, ready to be batched, and what is known of it."""
+"""Loads a data set by name: its splits, ready for batching, and its description `Info`."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ from data.sources.tfds import Official
 
 # t: time steps of a series, c: its channels
 
-SAMPLE = 2048  # examples of a streamed training split, evenly spaced, that its statistics are computed of
+SAMPLE = 2048  # number of evenly spaced examples from which the statistics of a streamed training split are computed
 ROLES = {
     "image": "image",
     "bbox": "boxes",
@@ -38,13 +38,13 @@ ROLES = {
     "future": "series",
     "label": "label",
     "target": "target",
-}  # of the keys whose name determines them
+}  # roles of keys that are determined by their name
 OWN_FILES = {"csv": files.csv, "parquet": files.parquet, "folder": files.folder, "npz": files.npz}
 
 
 @runtime_checkable
 class Split(Protocol):
-    """Examples by random access, a batch at a time."""
+    """Examples by random access, one batch at a time."""
 
     def __len__(self) -> int: ...
 
@@ -54,7 +54,7 @@ class Split(Protocol):
 
 
 class ArraySplit:
-    """Examples decoded once and held in memory; a batch is one gather a key."""
+    """Examples decoded once and held in memory; a batch is one gather per key."""
 
     def __init__(self, arrays: Batch):
         self.arrays = arrays
@@ -67,7 +67,7 @@ class ArraySplit:
 
 
 class StreamSplit:
-    """Examples read and converted on access, in whichever process asks."""
+    """Examples read and converted on access, in the calling process."""
 
     def __init__(self, examples: Sequence[Any], convert: Callable[[Any], Batch]):
         self.examples, self.convert = examples, convert
@@ -80,26 +80,26 @@ class StreamSplit:
 
 
 def load(config: ConfigDict, data_dir: str | None = None) -> tuple[dict[str, Split], Info]:
-    """Returns the splits of the set that `config` (the group `config.data`) names, and what is known of it.
+    """Returns the splits of the set that `config` (the group `config.data`) names, and its description.
 
     A set of scalars is a table: its columns become `features`, its target `label` or `target`. The target is the
     column `config.target`, else a column `label` (classes) or `target` (a number). Other sets keep their keys.
 
     Text: the strings of the keys `config.text` become token ids, the other scalars of a table keep their columns, and
-    the target is named as above. With `config.window`, the one text of each split, all its examples together, becomes
-    windows `tokens`, `labels` and `labels_mask`. With `config.tags`, each word of the last text has a
-    class (`data.preprocess.tags`); where a token has none, `<tags>_mask` is 0. With `config.horizon`, a set of one
-    `series` [t, c] a split becomes `past` and `future`, standardised by the training split.
+    the target is named as above. With `config.window`, all texts of a split are joined into one, which becomes windows
+    `tokens`, `labels` and `labels_mask`. With `config.tags`, each word of the last text has a class
+    (`data.preprocess.tags`); `<tags>_mask` is 0 at tokens without one. With `config.horizon`, a set with one `series`
+    [t, c] per split becomes `past` and `future`, standardised by the training split.
 
     Args:
         config: `name` (a TFDS set; csv:, parquet:, folder: or npz: and a path), `splits` (name -> TFDS split
             expression, "" for none), `target`, `target_type` ("class" or "number"), `image_size`, `memory_gb`; `text`,
-            `tokenizer`, `max_length`, `tags`, `references`; `window`, `eval_window`, `horizon`; `audio`, what makes the
-            key `frames` of a key `audio`, such as "LogMel(rate=8000)".
-        data_dir: where prepared TFDS sets are; None is TFDS's own place.
+            `tokenizer`, `max_length`, `tags`, `references`; `window`, `eval_window`, `horizon`; `audio`, the call that
+            turns the key `audio` into the key `frames`, such as "LogMel(rate=8000)".
+        data_dir: folder of prepared TFDS sets; None is TFDS's default.
 
     Raises:
-        UserError: no such set, split or column, or data that fits none of the above.
+        UserError: an unknown set, split or column, or data that fits none of the above.
     """
     recipe = _check(config)
     kind, _, path = config.name.partition(":")
@@ -122,7 +122,7 @@ def load(config: ConfigDict, data_dir: str | None = None) -> tuple[dict[str, Spl
 
 
 def _check_name(name: str) -> None:
-    """Raises UserError for the path of a file or folder without its kind; no TFDS set has such a name."""
+    """Raises UserError for a path without its kind, which is never the name of a TFDS set."""
     kind = "folder" if name.startswith((".", "/", "~")) or name.endswith("/") else ""
     kind = Path(name).suffix.lstrip(".") or kind
     if kind in OWN_FILES and ":" not in name:
@@ -130,7 +130,7 @@ def _check_name(name: str) -> None:
 
 
 def _check(config: ConfigDict) -> Fit | None:
-    """Refuses what can be refused before any data is read; returns what fits tokenizers, if there is text."""
+    """Checks all that needs no data; returns the call that fits tokenizers, None without text."""
     size = tuple(config.image_size)
     if len(size) not in (0, 2) or not all(isinstance(side, int) and side > 0 for side in size):
         raise UserError(f"data.image_size must be (height, width) or (), not {size}")
@@ -141,7 +141,7 @@ def _check(config: ConfigDict) -> Fit | None:
 
 
 def _audio(config: ConfigDict) -> audio.LogMel | None:
-    """Returns what makes frames of sound, if the config names it. Raises UserError if there is no such thing."""
+    """Returns the configured converter of audio to frames, or None. Raises UserError for an unknown name."""
     return names.call(audio, config.audio, "config.data.audio", inspect.isclass) if config.audio else None
 
 
@@ -160,7 +160,7 @@ def _load_table(
 
 
 def _target_column(config: ConfigDict, train: pd.DataFrame) -> str | None:
-    """Returns the name of the column to predict, None if there is none. Raises UserError if there is not that named."""
+    """Returns the name of the column to predict, or None. Raises UserError if the configured column does not exist."""
     if config.target and config.target not in train:
         raise UserError(
             f"data.target: the table has no column {config.target!r}: {nearest(config.target, train.columns)}"
@@ -171,10 +171,10 @@ def _target_column(config: ConfigDict, train: pd.DataFrame) -> str | None:
 def _answers(
     config: ConfigDict, frames: Mapping[str, pd.DataFrame], classes: tuple[str, ...]
 ) -> tuple[dict[str, Batch], tuple[str, ...]]:
-    """Returns `label` or `target` of every split, and the names of the classes; ({}, ()) if there is no target.
+    """Returns `label` or `target` of every split, and the names of the classes; ({}, ()) without a target.
 
     Args:
-        classes: names of the values of a column `label`, if the set names them.
+        classes: names of the values of a column `label`, if the set defines them.
     """
     name = _target_column(config, frames["train"])
     if name is None:
@@ -190,7 +190,7 @@ def _answers(
 def _load_text(
     config: ConfigDict, source: Source, specs: Mapping[str, str], recipe: Fit
 ) -> tuple[dict[str, Split], Info]:
-    """Loads a set with text; all of it is held in memory."""
+    """Loads a set with text; it is held in memory completely."""
     read = _text_rows if source.is_table else _text_examples
     texts, columns, answers, classes = read(config, source, specs)
     if config.window:
@@ -227,7 +227,7 @@ def _load_text(
 
 
 def _tagged(config: ConfigDict, tokenizer: Tokenizer, texts: Texts, columns: Columns) -> Columns:
-    """Returns the ids of the last text, which it takes out of `texts`, and the tags of `columns` at its tokens."""
+    """Returns the ids of the last text, which is removed from `texts`, and the tags of `columns` at its tokens."""
     ids, at_tokens = tags.encode(tokenizer, texts.pop(config.text[-1]), columns[config.tags], config.tags)
     return {config.text[-1]: ids, config.tags: at_tokens}
 
@@ -235,7 +235,7 @@ def _tagged(config: ConfigDict, tokenizer: Tokenizer, texts: Texts, columns: Col
 def _text_rows(
     config: ConfigDict, source: Source, specs: Mapping[str, str]
 ) -> tuple[dict[str, Texts], dict[str, Columns], dict[str, Batch], tuple[str, ...]]:
-    """Returns texts, other columns and answers of every split of a table, and the names of the classes."""
+    """Returns texts, other columns and targets of every split of a table, and the names of the classes."""
     frames = {split: source.frame(spec) for split, spec in specs.items()}
     texts = {split: text.of_frame(frame, text.keys(config)) for split, frame in frames.items()}
     tagged = {split: text.of_frame(frame, tuple(filter(None, (config.tags,)))) for split, frame in frames.items()}
@@ -251,7 +251,7 @@ def _text_rows(
 def _text_examples(
     config: ConfigDict, source: Source, specs: Mapping[str, str]
 ) -> tuple[dict[str, Texts], dict[str, Columns], dict[str, Batch], tuple[str, ...]]:
-    """Returns the same of a set that is no table: images with captions, for instance."""
+    """Returns the same for a set that is not a table, such as images with captions."""
     examples = {split: source.examples(spec) for split, spec in specs.items()}
     leaves = dict(flatten(examples["train"][0]))
     text.check_keys(text.keys(config), [key for key, value in leaves.items() if is_string(value)], leaves)
@@ -275,7 +275,7 @@ def _text_examples(
 
 
 def _load_series(config: ConfigDict, source: Source, specs: Mapping[str, str]) -> tuple[dict[str, Split], Info]:
-    """Loads a set of one long series a split, for forecasts."""
+    """Loads a set of one long series per split, for forecasts."""
     series = {split: _one_series(config.name, source, spec) for split, spec in specs.items()}
     mean, std = (function(series["train"], axis=0, dtype=np.float64) for function in (np.mean, np.std))
     std = np.where(std > 0, std, 1.0)
@@ -313,7 +313,7 @@ def _load_examples(config: ConfigDict, source: Source, specs: Mapping[str, str])
 
 
 def _check_scalars(arrays: Batch) -> None:
-    """Raises UserError for answers [n, 1], which are [n] with an axis too many: against [n] they would broadcast."""
+    """Raises UserError for labels or targets of shape [n, 1] instead of [n]: against [n] they would broadcast."""
     for key in ("label", "target"):
         if key in arrays and arrays[key].shape[1:] == (1,):
             raise UserError(f"{key!r} has the shape {arrays[key].shape}: one number per example has the shape (n,)")
@@ -324,17 +324,17 @@ def _spread(size: int, count: int) -> np.ndarray:
 
 
 def _decoded_bytes(examples: Mapping[str, Sequence[Any]], convert: Convert) -> float:
-    """Returns an estimate, from a few examples of the training split."""
+    """Returns an estimate for all splits, from a few examples of the training split."""
     train = examples["train"]
     sample = collect(train, _spread(len(train), 16), convert)
     if not sample:
-        raise UserError("the examples hold nothing but text: name its keys in data.text")
+        raise UserError("the examples contain only text: name its keys in data.text")
     mean = sum(np.mean([value.nbytes for value in values]) for values in sample.values())
     return float(mean) * sum(map(len, examples.values()))
 
 
 def _lengths(columns: Mapping[str, dict[str, list]], ragged: frozenset[str], images: frozenset[str]) -> dict[str, int]:
-    """Returns the padded length of every ragged key, the same in all splits, so that they share one compiled step."""
+    """Returns the padded length of every ragged key; all splits share it, and with it one compiled step."""
     lengths: dict[str, set[int]] = {}
     for values in columns.values():
         for key in values.keys() - images:
@@ -343,7 +343,7 @@ def _lengths(columns: Mapping[str, dict[str, list]], ragged: frozenset[str], ima
 
 
 def _classes(splits: Mapping[str, ArraySplit], names: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns the names of the values of `label`, made of the numbers where the set has none; checks the range."""
+    """Returns the names of the values of `label`, or the numbers as names if the set defines none; checks the range."""
     labels = {split: values.arrays["label"] for split, values in splits.items() if "label" in values.arrays}
     if not labels or any(values.ndim > 1 or values.dtype != np.int32 for values in labels.values()):
         return names
@@ -351,7 +351,7 @@ def _classes(splits: Mapping[str, ArraySplit], names: tuple[str, ...]) -> tuple[
     for split, values in labels.items():
         if values.min() < 0 or values.max() >= len(names):
             there = f"from {values.min()} to {values.max()}"
-            raise UserError(f"labels of {split!r} go {there}, classes from 0 to {len(names) - 1}")
+            raise UserError(f"labels of {split!r} are {there}, but classes are from 0 to {len(names) - 1}")
     return names
 
 
@@ -364,7 +364,7 @@ def _info(
     statistics: Mapping[str, dict[str, Any]] = MappingProxyType({}),
     state: Mapping[str, Any] = MappingProxyType({}),
 ) -> Info:
-    """Returns the description of a set, given examples of the training split and the facts of single keys."""
+    """Returns the description of a set, from examples of the training split and facts about single keys."""
     keys = {}
     for key, values in train.items():
         role = "tokens" if key in vocabularies else _role(key) or ("tags" if key in classes else "")
@@ -381,7 +381,7 @@ def _role(key: str) -> str:
 
 
 def _statistics(key: str, values: np.ndarray) -> dict[str, Any]:
-    """Returns mean and deviation of images and of numbers to predict."""
+    """Returns mean and standard deviation of images and of numeric targets."""
     if key == "image" and values.ndim == 4:
         return _image_statistics(values)
     if key == "target" and values.ndim == 1:
@@ -391,7 +391,7 @@ def _statistics(key: str, values: np.ndarray) -> dict[str, Any]:
 
 
 def _image_statistics(images: np.ndarray) -> dict[str, list[float]]:
-    """Returns mean and deviation per channel of images in [0, 1]; a hundred at a time, to spare memory."""
+    """Returns mean and standard deviation per channel of images in [0, 1], in chunks of 100 to save memory."""
     scale = 255.0 if images.dtype == np.uint8 else 1.0
     total = square = np.zeros(images.shape[-1])
     for start in range(0, len(images), 100):

@@ -1,12 +1,12 @@
 """Augmentation on the device: the factories below return pure functions `op(rng, batch) -> batch`.
 
-They run inside the train step, before normalisation. `rng` is one key; every example draws for itself. Images are
-float32 [b, h, w, c] in [0, 1] under "image" and stay in that range; sound is standardised spectra, float32 [b, t, d]
-under "frames", of which `frames_lengths` [b] are real. Examples whose `mask` is 0 are padding: they are never mixed
+They run inside the train step, before normalisation. `rng` is one key; each example draws from its own key. Images are
+float32 [b, h, w, c] in [0, 1] under "image" and stay in that range; audio is standardised spectra, float32 [b, t, d]
+under "frames", with `frames_lengths` [b] real frames. Examples whose `mask` is 0 are padding: they are never mixed
 into real ones. Under data parallelism an op sees, and mixes within, the local batch.
 
-Single-image operations are dm-pix's where it has the published one. Geometry is sampled at the nearest pixel, as in the
-published code: dm-pix's linear interpolation costs 50 times as much on a CPU.
+Single-image operations come from dm-pix where it implements the published one. Geometric operations sample the nearest
+pixel, as the published code does: dm-pix's linear interpolation is 50 times slower on a CPU.
 """
 
 import dataclasses
@@ -32,16 +32,16 @@ Rng = Key[Array, ""]
 Batch = dict[str, Any]
 Number = int | float
 
-GREY = 0.5  # fills what an operation leaves blank: the published code fills with the data's mean, unknown here
+GREY = 0.5  # fills blank pixels: the published code fills with the data's mean, which is unknown here
 
 
 @dataclasses.dataclass(frozen=True)
 class Op:
     """One augmentation, called as `op(rng, batch) -> batch`.
 
-    keys: the batch keys it works on; at least one must be there.
-    mixes: it blends examples, so that answers come in pairs; one such op a pipeline.
-    moves: it moves, hides or replaces parts of images, but not the spatial targets of a batch, and so refuses these.
+    keys: the batch keys that the op changes; the batch must have at least one of them.
+    mixes: the op blends pairs of examples and their labels; a pipeline may contain one such op.
+    moves: the op moves, hides or replaces parts of images but not the spatial targets of a batch, so it refuses these.
     """
 
     name: str
@@ -82,7 +82,7 @@ def padded_crop(padding: int = 4) -> Op:
 
 
 def cutout(size: int = 8, fill: Number = GREY) -> Op:
-    """Fills a square of side `size` centred on a random pixel, so partly outside near an edge (Cutout, 1708.04552).
+    """Fills a square of side `size` centred on a random pixel; edges cut it off (Cutout, 1708.04552).
 
     The paper's sides: 16 for CIFAR-10, 8 for CIFAR-100, 20 for SVHN.
     """
@@ -98,8 +98,8 @@ def cutout(size: int = 8, fill: Number = GREY) -> Op:
 def color_jitter(brightness: Number = 0.4, contrast: Number = 0.4, saturation: Number = 0.4, hue: Number = 0.1) -> Op:
     """Scales brightness, contrast and saturation by factors in 1 +- strength; turns the hue by +-`hue` of a circle.
 
-    The colour distortion of SimCLR (2002.05709, appendix A), in this order. Saturation and hue need three channels:
-    other images keep theirs.
+    The colour distortion of SimCLR (2002.05709, appendix A), in this order. Saturation and hue change images with three
+    channels only.
     """
     strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
     _check("color_jitter", **{name: (value, 0, 1) for name, value in strengths.items()}, hue=(hue, 0, 0.5))
@@ -120,8 +120,8 @@ def color_jitter(brightness: Number = 0.4, contrast: Number = 0.4, saturation: N
 def mixup(alpha: Number = 0.2) -> Op:
     """Blends each example with another: w x + (1 - w) x', w ~ Beta(alpha, alpha) (mixup, 1710.09412, section 2).
 
-    Works on `image` and `features`. A `label` gets a partner, `mixed_label` [b], and its own weight w, `mix_weight`
-    [b]; a `target` is blended like the inputs. Unlike the authors' code each example draws its own w.
+    Works on `image` and `features`. A `label` gets a partner, `mixed_label` [b], and a weight w, `mix_weight` [b]; a
+    `target` is blended like the inputs. Unlike in the authors' code, each example draws its own w.
     """
     _check("mixup", alpha=(alpha, 1e-3, None))
 
@@ -139,7 +139,7 @@ def cutmix(alpha: Number = 1.0) -> Op:
     """Pastes a random box of another image over each image (CutMix, 1905.04899, section 3.1).
 
     The box is centred on a random pixel and covers 1 - w of an image's area before it is cut off at the edges,
-    w ~ Beta(alpha, alpha). Answers are mixed as in `mixup`, by the area that remained visible.
+    w ~ Beta(alpha, alpha). Labels are mixed as in `mixup`, weighted by the area that remains visible.
     """
     _check("cutmix", alpha=(alpha, 1e-3, None))
 
@@ -160,8 +160,8 @@ def rand_augment(num_ops: int = 2, magnitude: Number = 9, fill: Number = GREY) -
 
     Args:
         num_ops: N of the paper, at least 1.
-        magnitude: M of the paper, 0 to 10. Every operation gets stronger with it; those with a direction draw its sign.
-        fill: the value of pixels moved in from outside.
+        magnitude: M of the paper, 0 to 10: the strength of every operation. Directed operations draw a random sign.
+        fill: the value of pixels that come from outside the image.
     """
     _check("rand_augment", num_ops=(num_ops, 1, None), magnitude=(magnitude, 0, 10), fill=(fill, 0, 1))
 
@@ -174,13 +174,13 @@ def rand_augment(num_ops: int = 2, magnitude: Number = 9, fill: Number = GREY) -
 
 
 def spec_augment(bands: int, frequency: int = 8, time: int = 10, masks: int = 2) -> Op:
-    """Sets blocks of bands and of frames to zero, the mean of standardised sound (Park et al. 2019, SpecAugment, arXiv
-    1904.08779, sec. 2, without the time warp).
+    """Sets blocks of bands and of frames to zero, the mean of standardised spectra (Park et al. 2019, SpecAugment,
+    arXiv 1904.08779, sec. 2, without time warping).
 
     Args:
-        bands: of the spectrum; several frames may be stacked in one.
-        frequency, time: a block's width is drawn from 0 up to this, in bands or frames.
-        masks: blocks of each kind.
+        bands: number of bands of the spectrum; a frame may hold several stacked spectra.
+        frequency, time: largest width of a block, in bands or frames; widths are drawn uniformly from 0.
+        masks: number of blocks per kind.
     """
     _check(
         "spec_augment",
@@ -208,8 +208,9 @@ def spec_augment(bands: int, frequency: int = 8, time: int = 10, masks: int = 2)
 
 
 def vocal_tract(bands: int, most: Number = 0.15) -> Op:
-    """Stretches each example's spectra along their bands by one factor from 1 - `most` to 1 + `most`, as if the speaker
-    were smaller or taller (Jaitly and Hinton 2013, "Vocal Tract Length Perturbation improves speech recognition").
+    """Stretches each example's spectra along the bands by one factor from 1 - `most` to 1 + `most`, which simulates a
+    shorter or longer vocal tract (Jaitly and Hinton 2013, "Vocal Tract Length Perturbation improves speech
+    recognition").
     """
     _check("vocal_tract", bands=(bands, 2, None), most=(most, 0, 0.9))
 
@@ -246,13 +247,13 @@ def _on_images(name: str, apply: Callable[[Rng, Images], Images], moves: bool = 
 
 
 def _on_spectra(name: str, bands: int, apply: Callable[[Rng, Spectrum, Int[Array, ""]], Spectrum]) -> Op:
-    """An op on sound, [b, t, stacked * bands], each example [t, stacked, bands] with its own key and real length."""
+    """Returns an op on spectra [b, t, stacked * bands]; each example [t, stacked, bands] has its own key and length."""
 
     def on_batch(rng: Rng, batch: Batch) -> Batch:
         frames = batch["frames"]
         if frames.shape[-1] % bands:
             raise UserError(
-                f"augment: {name}(bands={bands}): frames of {frames.shape[-1]} numbers are no multiple of it"
+                f"augment: {name}(bands={bands}): the frames' width, {frames.shape[-1]}, is not a multiple of bands"
             )
         spectra = frames.reshape(*frames.shape[:2], -1, bands)
         changed = jax.vmap(apply)(jax.random.split(rng, len(frames)), spectra, batch["frames_lengths"])
@@ -269,7 +270,7 @@ def _each(function: Callable[[Rng, Image], Image]) -> Callable[[Rng, Images], Im
 def _boxes(
     rng: Rng, shape: tuple[int, int, int], height: Int[Array, "b"], width: Int[Array, "b"]
 ) -> Bool[Array, "b h w"]:
-    """Returns, per example, which pixels lie in a box of that size around a random pixel."""
+    """Returns, per example, the pixels inside a box of the given size around a random pixel."""
 
     def inside(key: Rng, size: int, extent: Int[Array, "b"]) -> Bool[Array, "b side"]:
         start = jax.random.randint(key, extent.shape, 0, size) - extent // 2
@@ -307,7 +308,7 @@ def _mix_answers(op: str, batch: Batch, partner: Int[Array, "b"], weight: PerExa
 
 
 def _random_operation(key: Rng, image: Image, strength: Number, fill: Number) -> Image:
-    """Applies one of RandAugment's operations. Geometry is one resampling whatever was drawn, the identity for most."""
+    """Applies one of RandAugment's operations. Geometry is always resampled once, with the identity matrix for most."""
     choice_key, sign_key = jax.random.split(key)
     choice = jax.random.randint(choice_key, (), 0, 1 + len(_GEOMETRY) + len(_COLOR))  # 0: identity
     signed = strength * jax.random.rademacher(sign_key, (), jnp.float32)
@@ -327,12 +328,12 @@ def _random_operation(key: Rng, image: Image, strength: Number, fill: Number) ->
 # ranges (1805.09501), on which RandAugment builds.
 _GEOMETRY = np.array([np.pi / 6, 0.3, 0.3, 0.45, 0.45], np.float32)
 
-# The colour operations share one signature; each reads what it needs of the strength in [0, 1] and of its signed draw.
+# The colour operations share one signature; each reads the strength in [0, 1], its signed draw, or neither.
 Signed = Float[Array, ""]
 
 
 def _enhance(degenerate: Float[Array, "..."], image: Image, signed: Signed) -> Image:
-    """Removes (below 0) or exaggerates (above 0) up to 0.9 of what sets an image apart from a degenerate one."""
+    """Removes (signed < 0) or exaggerates (signed > 0) up to 0.9 of the difference to a degenerate image."""
     return jnp.clip(degenerate + (1 + 0.9 * signed) * (image - degenerate), 0, 1)
 
 
@@ -359,7 +360,7 @@ def _equalize(image: Image, *, strength: float, signed: Signed) -> Image:
 
 
 def _solarize(image: Image, *, strength: float, signed: Signed) -> Image:
-    return pix.solarize(image, (1 - strength) * 256 / 255)  # at strength 0 not even white is inverted
+    return pix.solarize(image, (1 - strength) * 256 / 255)  # at strength 0 even white is not inverted
 
 
 def _posterize(image: Image, *, strength: float, signed: Signed) -> Image:

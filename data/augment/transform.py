@@ -1,4 +1,4 @@
-"""What a batch goes through on the device before the model: to float, augmentation (training only), normalisation."""
+"""Device transform of a batch before the model: conversion to float, augmentation (training only), normalisation."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -15,18 +15,18 @@ from data.augment.ops import Op
 Batch = dict[str, Any]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity: jit may close over it or take it as static
+@dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity: jit may close over it or treat it as static
 class Transform:
     """A pure function `transform(rng, batch) -> batch` for use inside a compiled step; `rng` None means evaluation.
 
     Args:
-        ops: augmentations, `op(rng, batch) -> batch`, applied in order, each with its own key. At most one mixes
-            examples.
-        statistics: "image" -> {"mean", "std"}, each [c] or a number, of images in [0, 1] over the training split. Those
-            of other keys are not used here: features come standardised from the host, targets keep their units.
+        ops: augmentations, `op(rng, batch) -> batch`, applied in order, each with its own key. At most one of them
+            mixes examples.
+        statistics: "image" -> {"mean", "std"}, each [c] or a number, of images in [0, 1] over the training split.
+            Statistics of other keys are not used: the host standardises features, and targets keep their units.
 
     Raises:
-        UserError: two ops mix examples; later, when called, an op finds no key it works on, or the channels do not fit.
+        UserError: two ops mix examples; on a call, an op finds none of its keys, or the number of channels differs.
     """
 
     ops: tuple[Callable[[Key[Array, ""], Batch], Batch], ...] = ()
@@ -38,14 +38,14 @@ class Transform:
             raise UserError(f"augment: {' and '.join(mixing)} both mix examples; keep one of them")
 
     def __call__(self, rng: Key[Array, ""] | None, batch: Batch) -> Batch:
-        """Returns the batch as the model takes it: `image` float32, augmented if `rng` is given, then normalised."""
+        """Returns the model's batch: `image` float32, augmented if `rng` is given, then normalised."""
         batch = self.augmented(rng, batch)
         if "image" in batch and "image" in self.statistics:
             batch["image"] = self._normalised(batch["image"])
         return batch
 
     def augmented(self, rng: Key[Array, ""] | None, batch: Batch) -> Batch:
-        """Returns the batch before normalisation: what a picture of it shows, `image` float32 in [0, 1]."""
+        """Returns the batch before normalisation, as pictures show it: `image` float32 in [0, 1]."""
         batch = dict(batch)
         if "image" in batch:
             scale = 255 if batch["image"].dtype == jnp.uint8 else 1

@@ -1,5 +1,5 @@
-"""TFDS builders of this project, prepared on first use without TensorFlow: sets that ship with scikit-learn, drawn
-sets, and sets made of raw files from a download or the user's disk. A new file with a builder is found by itself.
+"""TFDS builders of this project, prepared on first use without TensorFlow: sets that ship with scikit-learn, procedural
+sets, and sets made of raw files from a download or the user's disk. A new file with a builder is discovered.
 """
 
 import importlib
@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 
 
 def _builders(module: ModuleType) -> dict[str, type[tfds.core.GeneratorBasedBuilder]]:
-    """Returns the public, complete builders that a module defines, by the names of their sets."""
+    """Returns the public, complete builders that a module defines, keyed by the names of their sets."""
     return {
         thing.name: thing
         for name, thing in vars(module).items()

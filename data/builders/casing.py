@@ -1,4 +1,4 @@
-"""Capitals to put back, a tag a word."""
+"""Truecasing: one capitalisation class per word."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,12 +15,12 @@ ENDS = (".", "?", "!")
 
 
 class Truecasing(FromFiles, skip_registration=True):
-    """Sentences of Wikipedia in small letters, `truecasing`: `words`, and `case`, how each was written.
+    """Lower-cased sentences of Wikipedia, `truecasing`: `words`, and `case`, the original capitalisation per word.
 
-    Classes: "lower"; "capital", its first letter alone; "upper", all of two letters or more; "mixed". A word without
-    letters, and <unk>, which stands for rare ones, has none (-1). Made of WikiText-2: its validation articles, of which
-    the last tenth of sentences is for validation, and its test articles. Its training articles are left out, so that
-    numbers are no rivals of published ones.
+    Classes: "lower"; "capital", the first letter only; "upper", all of two letters or more; "mixed". A word without
+    letters, and <unk>, which stands for rare words, has no class (-1). Made of WikiText-2: its validation articles, the
+    last tenth of whose sentences is for validation, and its test articles. Its training articles are left out, so
+    results do not compare with published ones.
 
     Source: S. Merity, C. Xiong, J. Bradbury, R. Socher, Pointer Sentinel Mixture Models, arXiv 1609.07843. The task: L.
     Lita, A. Ittycheriah, S. Roukos, N. Kambhatla, tRuEcasIng, ACL 2003. Licence: CC BY-SA.
@@ -65,7 +65,7 @@ def _examples(sentences: list[list[str]]) -> Iterator[tuple[int, dict[str, Any]]
 
 
 def _case(word: str) -> int:
-    """Returns the number of the word's class, -1 where it has none."""
+    """Returns the number of the word's class, -1 if it has none."""
     letters = [letter for letter in word if letter.lower() != letter.upper()]
     if not letters or word == "<unk>":
         return -1

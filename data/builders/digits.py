@@ -1,4 +1,4 @@
-"""Handwritten digits, 8 x 8. Unregistered, as the tables are: `BUILDERS` finds it, so that official names stay free."""
+"""Handwritten digits, 8 x 8. Not registered with TFDS: `BUILDERS` finds it, and official names stay free."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,9 +10,9 @@ import tensorflow_datasets as tfds
 class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """1797 handwritten digits of the UCI ML repository, as scikit-learn ships them.
 
-    `image` uint8 [8, 8, 1] (the 17 grey levels spread over 0..255), `label` 0..9; 1437 for training and 360 for
-    testing, with the same share of each digit. scikit-learn has the test part of the UCI set only, so that a writer
-    may be in both our splits.
+    `image` uint8 [8, 8, 1] (17 grey levels spread over 0..255), `label` 0..9; 1437 for training and 360 for testing,
+    with the same share of each digit. scikit-learn ships only the test part of the UCI set, so the same writer may be
+    in both of these splits.
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998,
     doi:10.24432/C50P49. Licence: CC BY 4.0.

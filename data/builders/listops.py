@@ -1,4 +1,4 @@
-"""ListOps: nested lists of operators on digits, generated a whole forest at a time."""
+"""ListOps: nested lists of operators on digits, generated one forest at a time."""
 
 import dataclasses
 
@@ -13,8 +13,8 @@ from data.builders.sequences import Columns, Procedural, integers
 VOCABULARY = ("<pad>", *"0123456789", "[MIN", "[MAX", "[MED", "[SM", "]")
 DIGIT, OPERATOR, CLOSE = (VOCABULARY.index(token) for token in ("0", "[MIN", "]"))
 OPERATOR_SHARE = 0.25  # of the nodes above the greatest depth
-CHUNK = 20_000  # trees a forest
-Forest = list[Int[np.ndarray, "_"]]  # a level each: arguments of every node, 0 = a digit; children lie in order
+CHUNK = 20_000  # trees per forest
+Forest = list[Int[np.ndarray, "_"]]  # per level: the number of arguments of every node, 0 = a digit; children in order
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -23,9 +23,9 @@ class Parameters(tfds.core.BuilderConfig):
 
     Attributes:
         min_length, max_length: both exclusive, as published.
-        max_depth: levels, the digits below the last operator among them.
-        max_args: of an operator; at least 2.
-        sizes: split -> examples.
+        max_depth: number of levels, including the digits below the last operator.
+        max_args: most arguments per operator; at least 2.
+        sizes: split -> number of examples.
     """
 
     min_length: int
@@ -39,10 +39,11 @@ class ListOps(Procedural, skip_registration=True):
     """ListOps, `listops/small` and `listops/full`: `tokens` int32 [length], `label` the value 0..9.
 
     "[MAX 4 [SM 7 8 ] 3 ]" is 5: MIN, MAX, MED (median, cut to an integer), SM (sum modulo 10), nested. Tokens: 0
-    padding, then 0..9 [MIN [MAX [MED [SM ]. The binary parentheses of the published files, which carry nothing, are
-    left out, and no expression is there twice. `full` has the published parameters (lengths 501 to 1999, depth 10;
-    96,000 for training, 2,000 and 2,000; 20 s and 0.7 GB of memory to prepare), `small` is shorter (11 to
-    99, depth 4; 10,000, 1,000 and 1,000).
+    "[MAX 4 [SM 7 8 ] 3 ]" is 5: MIN, MAX, MED (median, cut to an integer), SM (sum modulo 10), nested. Tokens: 0
+    padding, then 0..9 [MIN [MAX [MED [SM ]. The redundant binary parentheses of the published files are left out, and
+    every expression is unique. `full` has the published parameters (lengths 501 to 1999, depth 10; 96,000 for training,
+    2,000 and 2,000; 20 s and 0.7 GB of memory to prepare), `small` is shorter (11 to 99, depth 4; 10,000, 1,000 and
+    1,000).
 
     Source: N. Nangia and S. Bowman, ListOps, arXiv 1804.06028; generator's parameters of Y. Tay et al., Long Range
     Arena, arXiv 2011.04006, section 2.2.1, lra_benchmarks/data/listops.py. Generated: no licence.
@@ -82,9 +83,9 @@ class ListOps(Procedural, skip_registration=True):
 def draw_expressions(
     random: np.random.Generator, count: int, parameters: Parameters
 ) -> tuple[list[UInt8[np.ndarray, "s"]], Int[np.ndarray, "r"]]:
-    """Returns tokens and values of those among `count` random trees whose length fits.
+    """Returns tokens and values of the random trees, among `count`, whose length fits.
 
-    The shape of a tree does not depend on its operators and digits, so that those are drawn only for trees that stay.
+    The shape of a tree does not depend on its operators and digits, so these are drawn only for the kept trees.
     """
     forest = _draw_forest(random, count, parameters.max_depth, parameters.max_args)
     lengths = _lengths(forest)[0]

@@ -29,7 +29,7 @@ class PolyMusic(FromFiles, skip_registration=True):
 
     Key 0 is A0 (MIDI 21), key 87 is C8. JSB: Bach's chorales, steps of a quarter note, 229 pieces for training, 76 for
     validation, 77 for testing; Nottingham: folk tunes with chords, 694, 173 and 170. Models predict the notes of a step
-    from the steps before it; published is the negative log-likelihood a step, summed over keys, in nats.
+    from the previous steps; published results are the negative log-likelihood per step, summed over keys, in nats.
 
     Source: N. Boulanger-Lewandowski, Y. Bengio, P. Vincent, Modeling Temporal Dependencies in High-Dimensional
     Sequences, arXiv 1206.6392; the files of S. Bai, J. Kolter, V. Koltun, arXiv 1803.01271. Licence: MIT (theirs).

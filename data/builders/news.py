@@ -19,12 +19,12 @@ SIZES = {"train": 5_600, "validation": 400, "test": 1_600}
 
 
 class AGNewsTopics(FromFiles, skip_registration=True):
-    """7,600 news in four topics, `ag_news_topics`: `text` (title and description), `label`.
+    """7,600 news items in four topics, `ag_news_topics`: `text` (title and description), `label`.
 
-    Only the official test file of AG's News: it is small, and its rows, in one fixed random order, are the splits here:
-    5,600 for training, 400 for validation, 1,600 for testing. Numbers are thus no rivals of those published for AG's
-    News, which train on 120,000. Text is as published (" #39;" for an apostrophe), but for its stray backslashes, which
-    are spaces here.
+    Only the official test file of AG's News, because it is small; its rows, in one fixed random order, form the splits:
+    5,600 for training, 400 for validation, 1,600 for testing. Results therefore do not compare with those published for
+    AG's News, which train on 120,000. Text is as published (" #39;" for an apostrophe), except that stray backslashes
+    become spaces.
 
     Source: X. Zhang, J. Zhao, Y. LeCun, Character-level Convolutional Networks for Text Classification, arXiv
     1509.01626; A. Gulli, AG's corpus of news articles. Licence: for research and any other non-commercial activity.

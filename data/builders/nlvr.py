@@ -1,4 +1,4 @@
-"""Pictures of shapes with sentences that people wrote."""
+"""Pictures of shapes with sentences written by people."""
 
 import hashlib
 import io
@@ -31,19 +31,19 @@ FILES = {
 }
 PICTURES = "nlvr_images.tar"
 PICTURES_SHA256 = (
-    "0001a5641b02f7ba83e088b317d38fcf9c04d898d27261096130a4dc36756776"  # of the sha256 of those used, by name
+    "0001a5641b02f7ba83e088b317d38fcf9c04d898d27261096130a4dc36756776"  # over the sha256 of the used pictures, by name
 )
 SIZE = (200, 50)  # width, height
 
 
 class NLVR(FromFiles, skip_registration=True):
-    """Pictures of three boxes of shapes, each with a sentence true of it, `nlvr`: `image` uint8 [50, 200, 3], `text`.
+    """Pictures of three boxes of shapes, each with a true sentence, `nlvr`: `image` uint8 [50, 200, 3], `text`.
 
     The true pairs of NLVR, at half its size: 547 of its development set for training, 556 of its public test set for
-    testing; its training set is left out. Several pictures share a sentence, and 23 sentences are in both splits; no
-    picture is.
+    testing; its training set is left out. Several pictures share a sentence, and 23 sentences are in both splits, but
+    pictures are not.
 
-    The pictures are not downloaded: clone https://github.com/lil-lab/nlvr and give its pictures as `nlvr_images.tar`,
+    The pictures are not downloaded: clone https://github.com/lil-lab/nlvr and pack its pictures as `nlvr_images.tar`,
     `git archive --output nlvr_images.tar 18924841aa96:nlvr dev/images test/images`.
 
     Source: A. Suhr, M. Lewis, J. Yeh, Y. Artzi, A Corpus of Natural Language for Visual Reasoning, ACL 2017.
@@ -70,7 +70,7 @@ class NLVR(FromFiles, skip_registration=True):
 
 
 def _true_sentences(file: str, content: bytes) -> dict[str, str]:
-    """Returns the sentences of a file by the names of their pictures, of the six orders of boxes the first."""
+    """Returns the sentences of a file, keyed by picture name; of the six box orders, the first is used."""
     rows = [json.loads(line) for line in content.decode().splitlines()]
     split = file.removesuffix(".json")
     return {f"{split}-{row['identifier']}-0.png": row["sentence"] for row in rows if row["label"] == "true"}
@@ -80,16 +80,16 @@ def _pictures(path: Path, names: set[str]) -> dict[str, bytes]:
     """Returns the pictures by name.
 
     Raises:
-        UserError: the tar is not there, or its pictures are not the published ones.
+        UserError: the tar does not exist, or its pictures are not the published ones.
     """
     if not path.is_file():
-        raise UserError(f"nlvr needs {path}: make it as the documentation of data.builders.nlvr.NLVR says")
+        raise UserError(f"nlvr needs {path}: make it as described in the docstring of data.builders.nlvr.NLVR")
     with tarfile.open(path) as tar:
         members = {name: member for member in tar if (name := member.name.rpartition("/")[2]) in names}
         pictures = {name: tar.extractfile(members[name]).read() for name in sorted(members)}
     digest = hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in pictures.values())).hexdigest()
     if digest != PICTURES_SHA256:
-        raise UserError(f"{path} has not the pictures of nlvr at {COMMIT[:12]}: {len(pictures)} of {len(names)} found")
+        raise UserError(f"{path} lacks the pictures of nlvr at {COMMIT[:12]}: {len(pictures)} of {len(names)} found")
     return pictures
 
 

@@ -1,4 +1,4 @@
-"""Base of the sets whose raw files are published elsewhere: read from the user's disk, or downloaded."""
+"""Base class of sets whose raw files are published elsewhere: read from the user's disk, or downloaded."""
 
 import dataclasses
 import gzip
@@ -17,8 +17,8 @@ class RawFile:
     """A published file.
 
     Attributes:
-        name: of the file.
-        url: an address whose contents do not change (of a commit or a tag).
+        name: the file's name.
+        url: an address with fixed contents (of a commit or a tag).
         sha256: of the contents.
     """
 
@@ -28,10 +28,10 @@ class RawFile:
 
 
 class FromFiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Base of sets made of raw files.
+    """Base class of sets made of raw files.
 
-    A file is looked for in TFDS's folder for what is downloaded by hand, `<data_dir>/downloads/manual/<set>/<file>`, as
-    it is or with `.gz` at the end, and downloaded where it is not there. Either way its sha256 must be right.
+    A file is read from TFDS's folder for manual downloads, `<data_dir>/downloads/manual/<set>/<file>`, plain or with
+    the suffix `.gz`, and downloaded if it is not there. Its sha256 is checked in both cases.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -43,7 +43,7 @@ class FromFiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Returns the contents of `files` by name.
 
         Raises:
-            UserError: a file is not on the disk and cannot be downloaded, or is not the one it should be.
+            UserError: a file is not on the disk and cannot be downloaded, or its sha256 differs.
         """
         folder, files = self._folder(dl_manager), list(files)
         paths = {file.name: path for file in files if (path := _on_disk(folder, file.name))}
@@ -51,10 +51,10 @@ class FromFiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if missing:
             try:
                 paths |= dl_manager.download(missing)
-            except Exception as error:  # of the network or of TFDS
+            except Exception as error:  # from the network or TFDS
                 names, urls = ", ".join(missing), ", ".join(missing.values())
                 failed = f"could not be downloaded ({type(error).__name__})"
-                raise UserError(f"{names} {failed}: put into {folder} what {urls} gives") from error
+                raise UserError(f"{names} {failed}: put the contents of {urls} into {folder}") from error
         return {file.name: _verified(file, Path(paths[file.name])) for file in files}
 
     def _generate_examples(self) -> None:
@@ -71,5 +71,5 @@ def _verified(file: RawFile, path: Path) -> bytes:
         content = gzip.decompress(content)
     digest = hashlib.sha256(content).hexdigest()
     if digest != file.sha256:
-        raise UserError(f"{path} is not {file.url}: its sha256 is {digest[:12]}..., not {file.sha256[:12]}...")
+        raise UserError(f"{path} differs from {file.url}: its sha256 is {digest[:12]}..., not {file.sha256[:12]}...")
     return content

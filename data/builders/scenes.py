@@ -1,4 +1,4 @@
-"""Pictures of coloured shapes with captions, drawn when prepared."""
+"""Pictures of coloured shapes with captions, generated at preparation."""
 
 import dataclasses
 import itertools
@@ -10,8 +10,8 @@ import tensorflow_datasets as tfds
 from PIL import Image, ImageDraw
 
 SIDE = 48  # of a picture, in pixels
-FINER = 4  # drawn so many times bigger, for smooth edges
-CELL = SIDE // 3  # one shape in each cell, at most
+FINER = 4  # supersampling factor, for smooth edges
+CELL = SIDE // 3  # a cell holds at most one shape
 COLOURS = {
     "red": (220, 40, 40),
     "green": (40, 170, 60),
@@ -24,7 +24,7 @@ COLOURS = {
 SHAPES = ("circle", "square", "triangle")
 SIZES = {"small": 4.0, "large": 7.0}  # half the width, in pixels
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
-UNSEEN = frozenset(  # (colour, shape) that only the test has; every colour and every shape is in training too
+UNSEEN = frozenset(  # (colour, shape) pairs of the test split only; every colour and every shape occurs in training
     [("red", "triangle"), ("green", "square"), ("blue", "circle"), ("yellow", "triangle"), ("purple", "circle")]
 )
 SPLITS = {"train": 8_000, "validation": 500, "test": 1_000}
@@ -47,16 +47,16 @@ class Thing:
 class Scenes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Pictures of one to three shapes, `scenes`: `image` uint8 [48, 48, 3], `text` a caption, `references` all three.
 
-    A shape is a circle, a square or a triangle, small or large, of seven colours, in a cell of a 3 x 3 grid, a little
-    beside its middle; the background is grey, plain or noisy. Captions say what is there and where: one shape by its
-    place ("a small red circle at the top left"), two by their relation ("a small red circle above a large blue
-    square"), three in order ("from left to right: ..."). `references` are the three ways to say it, a line each, `text`
-    is one of them. 8,000 for training, 500 for validation, 1,000 for testing.
+    A shape is a circle, a square or a triangle, small or large, of seven colours, in a cell of a 3 x 3 grid, slightly
+    off its centre; the background is grey, plain or noisy. Captions describe the shapes and their places: one shape by
+    its position ("a small red circle at the top left"), two by their relation ("a small red circle above a large blue
+    square"), three in order ("from left to right: ..."). `references` holds three captions, one per line; `text` is one
+    of them. 8,000 for training, 500 for validation, 1,000 for testing.
 
-    Five pairs of colour and shape, a blue circle for one, are in no training or validation picture and in every
-    test picture: to caption the test is to compose what was learnt apart.
+    Five pairs of colour and shape, such as a blue circle, occur in every test picture and in no picture of training or
+    validation: the test measures the composition of attributes that were learnt separately.
 
-    Source: drawn, after the compositional splits of J. Johnson and others, CLEVR, arXiv 1612.06890, section 4.7.
+    Source: generated, after the compositional splits of J. Johnson and others, CLEVR, arXiv 1612.06890, section 4.7.
     Generated: no licence.
     """
 
@@ -84,8 +84,8 @@ class Scenes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def draw_things(random: np.random.Generator, *, unseen: bool) -> list[Thing]:
-    """Returns one to three things in the order captions name them: one anywhere, two in one row or column, three in
-    three columns or three rows. `unseen`: at least one pair of colour and shape is of `UNSEEN`, else none."""
+    """Returns one to three things in the order of the captions: one in any cell, two in one row or column, three in
+    three columns or three rows. `unseen`: at least one pair of colour and shape is in `UNSEEN`, otherwise none."""
     count = random.integers(1, 3, endpoint=True)
     across, along = random.integers(3, size=3), np.sort(random.permutation(3)[:count])
     if count == 2:
@@ -103,7 +103,7 @@ def draw_things(random: np.random.Generator, *, unseen: bool) -> list[Thing]:
 
 
 def captions(things: Sequence[Thing]) -> list[str]:
-    """Returns three ways to say what is there."""
+    """Returns three captions of the same picture."""
     if len(things) == 1:
         (one,) = things
         place = f"{ROWS[one.row]} {COLUMNS[one.column]}"

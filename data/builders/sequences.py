@@ -1,4 +1,4 @@
-"""Procedural sequence sets, the classical tests of memory and order: drawn by NumPy from a fixed seed when prepared."""
+"""Procedural sequence sets, the classical tests of memory and order: drawn from a fixed seed at preparation."""
 
 import dataclasses
 import itertools
@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-Columns = dict[str, Sequence[Any] | np.ndarray]  # key -> one value an example
+Columns = dict[str, Sequence[Any] | np.ndarray]  # key -> one value per example
 PAD, BOS, EOS = 0, 1, 2  # padding, begin and end of a sequence
 
 
 class Procedural(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Base of sets that are drawn: one draw from a fixed seed, cut into splits of SIZES examples."""
+    """Base class of procedural sets: one draw from a fixed seed, cut into splits of SIZES examples."""
 
     VERSION = tfds.core.Version("1.1.0")
     RELEASE_NOTES = {"1.1.0": "the metadata describe the vocabularies"}
@@ -38,7 +38,7 @@ class Procedural(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return self.SIZES
 
     def _described(self, features: dict[str, Any], **vocabularies: dict[str, int]) -> tfds.core.DatasetInfo:
-        """Returns TFDS's description; `vocabularies` has the fields of `core.vocabulary.Vocabulary` per key."""
+        """Returns TFDS's description; `vocabularies` holds the fields of `core.vocabulary.Vocabulary` per key."""
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(features),
             metadata=tfds.core.MetadataDict(vocabularies=vocabularies) if vocabularies else None,
@@ -46,13 +46,13 @@ class Procedural(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def integers(*shape: int | None) -> tfds.features.Tensor:
-    """Returns the feature of an int32 array; a None axis varies."""
+    """Returns the feature of an int32 array; an axis of None varies."""
     return tfds.features.Tensor(shape=shape, dtype=np.int32)
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class Length(tfds.core.BuilderConfig):
-    """`length`: what the builder calls T or N, in positions."""
+    """`length`: the builder's T or N, in positions."""
 
     length: int
 
@@ -64,9 +64,9 @@ def _lengths(*lengths: int) -> list[Length]:
 class Adding(Procedural, skip_registration=True):
     """The adding problem, `adding/T`: `inputs` float32 [T, 2], `target` the sum of the two marked values, in [0, 2].
 
-    Channel 0 is uniform in [0, 1], channel 1 is 1 at two different positions, drawn uniformly of all, and 0 elsewhere.
-    This is the convention of Bai 2018 (after Le 2015); Hochreiter 1997 has values in [-1, 1], ends marked with -1 and
-    a scaled sum. Always answering 1 has a mean squared error of 1/6. 50,000 for training, as Bai, 1,000 and 1,000.
+    Channel 0 is uniform in [0, 1], channel 1 is 1 at two different uniformly drawn positions and 0 elsewhere. This is
+    the convention of Bai 2018 (after Le 2015); Hochreiter 1997 has values in [-1, 1], ends marked with -1 and a scaled
+    sum. The constant prediction 1 has a mean squared error of 1/6. 50,000 for training, as Bai, 1,000 and 1,000.
 
     Source: S. Hochreiter and J. Schmidhuber, Long Short-Term Memory, 1997, section 5.4; Q. Le, N. Jaitly, G. Hinton,
     arXiv 1504.00941, section 4.1; S. Bai, J. Kolter, V. Koltun, arXiv 1803.01271, section 4. Generated: no licence.
@@ -77,7 +77,7 @@ class Adding(Procedural, skip_registration=True):
     SIZES = {"train": 50_000, "validation": 1_000, "test": 1_000}
 
     def _info(self) -> tfds.core.DatasetInfo:
-        shape = (self.builder_config.length, 2)  # encoded as bytes: twice as fast to read as a list of numbers
+        shape = (self.builder_config.length, 2)  # encoded as bytes: read twice as fast as a list of numbers
         inputs = tfds.features.Tensor(shape=shape, dtype=np.float32, encoding="bytes")
         return self._described({"inputs": inputs, "target": np.float32})
 
@@ -95,9 +95,9 @@ class Adding(Procedural, skip_registration=True):
 class CopyMemory(Procedural, skip_registration=True):
     """Copy memory, `copy_memory/T`: `tokens` and `labels` int32 [T + 20], `answer_mask` bool [T + 20].
 
-    Ten symbols of 1..8, T - 1 blanks (0), eleven delimiters (9). The answer is blank but for the last ten positions,
-    which repeat the symbols: `answer_mask` is true there. Blanks everywhere and a guess of the symbols has a loss of
-    10 ln 8 / (T + 20) nats a position. 10,000 for training, as Bai, 1,000 and 1,000.
+    Ten symbols of 1..8, T - 1 blanks (0), eleven delimiters (9). The labels are blank except at the last ten positions,
+    which repeat the symbols: `answer_mask` is true there. Predicting blanks and guessing the symbols has a loss of
+    10 ln 8 / (T + 20) nats per position. 10,000 for training, as Bai, 1,000 and 1,000.
 
     Source: S. Hochreiter and J. Schmidhuber, 1997; M. Arjovsky, A. Shah, Y. Bengio, arXiv 1511.06464; in
     the layout of S. Bai, J. Kolter, V. Koltun, arXiv 1803.01271, section 4. Generated: no licence.
@@ -175,7 +175,7 @@ class TemporalOrder(Procedural, skip_registration=True):
 
 
 class StringReversal(Procedural, skip_registration=True):
-    """String reversal, `string_reversal/N`: random strings of N/2 to N letters, to be written backwards.
+    """String reversal, `string_reversal/N`: random strings of N/2 to N letters, to be reversed.
 
     `source` int32 [N/2 to N], `target` begin-of-sequence, the letters reversed, end-of-sequence. Tokens: 0
     padding, 1 begin, 2 end, then a to z. 20,000 for training, 1,000 and 1,000.

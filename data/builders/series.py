@@ -24,7 +24,7 @@ ROWS = {"train": (0, 8_640), "validation": (8_640, 11_520), "test": (11_520, 14_
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class Series(tfds.core.BuilderConfig):
-    """`file`; `history`: rows that validation and test have of the time before them."""
+    """`file`; `history`: rows before their own period that validation and test start with."""
 
     file: str
     history: int
@@ -35,8 +35,8 @@ class ETT(FromFiles, skip_registration=True):
 
     Six loads and the oil temperature (`OT`), unscaled; the channels' names are in the metadata. As in Informer and
     Autoformer, 12 months train, 4 validate, 4 test, and validation and test begin `history` hours early, so that the
-    first forecast is that of their first hour: 96 in `ett/h1` and `ett/h2`; `ett/h1_336` has 336, and there are _192,
-    _512 and _720. With a window as long as the history, a test of horizon h has 2,881 - h windows, the published ones.
+    first forecast covers their first hour: 96 in `ett/h1` and `ett/h2`; `ett/h1_336` has 336; _192, _512 and _720 exist
+    too. With a window as long as the history, a test of horizon h has 2,881 - h windows, as published.
 
     Source: H. Zhou and others, Informer, arXiv 2012.07436; splits of H. Wu and others, Autoformer, arXiv 2106.13008.
     Licence: CC BY-ND 4.0.

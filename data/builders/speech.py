@@ -1,4 +1,4 @@
-"""Speech: digits spoken one after the other, made of recordings of single ones."""
+"""Speech: sequences of spoken digits, joined from recordings of single digits."""
 
 import dataclasses
 import io
@@ -21,11 +21,11 @@ ARCHIVE = RawFile(
 )
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SPEAKERS = ("george", "jackson", "nicolas", "theo", "yweweler")
-RATE = 8_000  # samples a second
+RATE = 8_000  # samples per second
 LONGEST = RATE  # of a recording, in samples; the few longer ones are mostly silence
-DIGITS = (3, 5)  # of a sequence, at least and at most
+DIGITS = (3, 5)  # least and most digits per sequence
 GAP = (400, 2_000)  # samples of silence between two digits: 50 to 250 ms
-NOISE = 2.0  # deviation of the noise under everything, in steps of int16: recordings are never perfectly silent
+NOISE = 2.0  # standard deviation of the added noise, in int16 steps: recordings are never perfectly silent
 RECORDINGS = {"train": range(10, 50), "validation": range(5, 10), "test": range(5)}
 SIZES = {"train": 6_000, "validation": 400, "test": 600}
 Recordings = Mapping[tuple[int, str, int], np.ndarray]  # (digit, speaker, number) -> int16 [samples]
@@ -33,7 +33,7 @@ Recordings = Mapping[tuple[int, str, int], np.ndarray]  # (digit, speaker, numbe
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class Speakers(tfds.core.BuilderConfig):
-    """`tested`: the speakers kept for the test; () tests those of training."""
+    """`tested`: the speakers held out for the test; with () the test has the speakers of training."""
 
     tested: tuple[str, ...] = ()
 
@@ -42,12 +42,12 @@ class JoinedDigits(FromFiles, skip_registration=True):
     """Sequences of 3 to 5 spoken digits of one speaker, `joined_digits/random` and `joined_digits/by_speaker`.
 
     `audio` int16 [samples] at 8 kHz: recordings of the Free Spoken Digit Dataset with 50 to 250 ms of silence between
-    them, before and after, and faint noise under all; `text` what is said ("seven two five"), `digits` int32 [3 to 5]
-    the same as numbers, `speaker` one of five. 6,000 sequences for training, 400 for validation, 600 for testing.
+    them, before and after, and faint noise; `text` the spoken words ("seven two five"), `digits` int32 [3 to 5] the
+    same as numbers, `speaker` one of five. 6,000 sequences for training, 400 for validation, 600 for testing.
 
     A sequence of digits is in one split only, by the CRC-32 of its digits ("725") modulo 10: 0 test, 1 validation.
-    A recording is in one split only too: numbers 0 to 4 of each digit and speaker test, as the data set has it, 5 to 9
-    validate, the others train. In `by_speaker` the test is all of one speaker who is not in the other splits.
+    A recording is in one split only too: numbers 0 to 4 of each digit and speaker test, as in the data set, 5 to 9
+    validate, the others train. In `by_speaker` one speaker speaks the complete test split and no other split.
     Recordings longer than a second (4 of 2,500) are left out.
 
     Source: Z. Jackson and others, Free Spoken Digit Dataset v1.0.9, github.com/Jakobovski/free-spoken-digit-dataset.
@@ -58,7 +58,7 @@ class JoinedDigits(FromFiles, skip_registration=True):
     BUILDER_CONFIGS = [Speakers(name="random"), Speakers(name="by_speaker", tested=("yweweler",))]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        features = {  # audio as bytes: a list of numbers would be five times as big
+        features = {  # audio as bytes: a list of numbers would take five times the space
             "audio": tfds.features.Tensor(shape=(None,), dtype=np.int16, encoding="bytes"),
             "text": tfds.features.Text(),
             "digits": tfds.features.Tensor(shape=(None,), dtype=np.int32),
@@ -112,7 +112,7 @@ def _sequences(
 
 
 def split_of(digits: Sequence[int] | np.ndarray) -> str:
-    """Returns the split a sequence of digits belongs to."""
+    """Returns the split of a sequence of digits."""
     part = zlib.crc32("".join(map(str, digits)).encode()) % 10
     return {0: "test", 1: "validation"}.get(part, "train")
 

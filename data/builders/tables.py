@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 
 
 class _Table(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Columns as float32 scalars under scikit-learn's names; 80% train, 20% test, fixed, stratified by class."""
+    """Columns as float32 scalars under scikit-learn's names; fixed 80% train, 20% test, stratified by class."""
 
     VERSION = tfds.core.Version("1.0.0")
 

@@ -1,4 +1,4 @@
-"""Translation: pairs of sentences, as text."""
+"""Translation: pairs of sentences as text."""
 
 import dataclasses
 import gzip
@@ -53,9 +53,9 @@ class Direction(tfds.core.BuilderConfig):
 class Multi30k(FromFiles, skip_registration=True):
     """Multi30k, `multi30k/de-en` and every other pair of de, en, fr: `source` and `target`, one sentence each.
 
-    Descriptions of pictures in English and their translations by people, as published (not tokenised, not
-    lower-cased). 29,000 for training, 1,014 for `validation`; `test_2016` 1,000, `test_2017` 1,000, `test_2018` 1,071,
-    and `test_2017_mscoco` 461 of other pictures, with ambiguous verbs.
+    Descriptions of pictures in English and their human translations, as published (not tokenised, not lower-cased).
+    29,000 for training, 1,014 for `validation`; `test_2016` 1,000, `test_2017` 1,000, `test_2018` 1,071, and
+    `test_2017_mscoco` 461 of other pictures, with ambiguous verbs.
 
     Source: D. Elliott, S. Frank, K. Sima'an, L. Specia, Multi30K, arXiv 1605.00459 (German); D. Elliott, S. Frank,
     L. Barrault, F. Bougares, L. Specia, arXiv 1710.07177 (French, 2017); L. Barrault and others, WMT 2018 (2018).

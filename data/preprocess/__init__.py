@@ -1,1 +1,1 @@
-"""Preparation on the host: text, tags, sound, windows of series, columns of tables."""
+"""Preprocessing on the host: text, tags, audio, windows of series, columns of tables."""

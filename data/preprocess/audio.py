@@ -1,4 +1,4 @@
-"""Sound on the host: WAV files, and the log-mel frames that speech models read."""
+"""Audio on the host: WAV files, and the log-mel frames that speech models read."""
 
 import dataclasses
 import functools
@@ -14,24 +14,24 @@ from core.errors import UserError
 
 # n: samples, t: frames, m: mel bands, f: frequencies of the spectrum, d: width of a frame
 
-WINDOW, HOP = 0.025, 0.010  # seconds; what speech recognisers take
-FLOOR = 1e-6  # power below which a band is silence: some 60 dB under speech
+WINDOW, HOP = 0.025, 0.010  # seconds; the usual values of speech recognisers
+FLOOR = 1e-6  # power added before the logarithm: about 60 dB below speech
 Audio = Num[np.ndarray, "n"]
 
 
 @dataclasses.dataclass(frozen=True)
 class LogMel:
-    """From sound to frames for a model: `log_mel`, each band standardised over the recording, `stack` frames joined.
+    """Converts audio to a model's frames: `log_mel`, each band standardised over the recording, `stack` frames joined.
 
-    Standardising takes out how loud the voice is and how the microphone colours it.
+    Standardisation removes the loudness of the voice and the colouring by the microphone.
 
     Attributes:
-        rate: samples a second.
-        bands: of the mel scale.
-        stack: frames of 10 ms joined to one, so that a sequence is that many times shorter.
+        rate: samples per second.
+        bands: number of mel bands.
+        stack: number of 10 ms frames joined into one; divides the length of a sequence.
 
     Raises:
-        UserError: `bands` or `stack` is not positive, or there are more bands than the spectrum resolves.
+        UserError: `bands` or `stack` is not positive, or `bands` exceeds the resolution of the spectrum.
     """
 
     rate: int = 8_000
@@ -46,30 +46,30 @@ class LogMel:
 
     @property
     def width(self) -> int:
-        """The numbers in a frame: bands * stack."""
+        """Width of a frame: bands * stack."""
         return self.bands * self.stack
 
     def __call__(self, audio: Audio) -> Float32[np.ndarray, "t d"]:
-        """Returns the frames of samples taken at `rate`."""
+        """Returns the frames of samples at `rate`."""
         frames = log_mel(audio, self.rate, bands=self.bands)
         deviation = frames.std(axis=0)
         frames = (frames - frames.mean(axis=0)) / np.where(deviation > 1e-3, deviation, 1)  # 1: a silent band stays 0
         return stack_frames(frames.astype(np.float32), self.stack)
 
     def of_file(self, path: str | Path) -> Float32[np.ndarray, "t d"]:
-        """Returns the frames of a WAV file. Raises UserError for another file, or one of another rate."""
+        """Returns the frames of a WAV file. Raises UserError for another file type or another sampling rate."""
         audio, rate = read_wav(path)
         if rate != self.rate:
-            raise UserError(f"{path} has {rate} samples a second, and not {self.rate}: resample it first")
+            raise UserError(f"{path} has {rate} samples per second, not {self.rate}: resample it first")
         return self(audio)
 
 
 def log_mel(audio: Audio, rate: int, *, bands: int = 40) -> Float32[np.ndarray, "t m"]:
-    """Returns the natural logarithm of the power in mel bands, of Hann windows of 25 ms every 10 ms.
+    """Returns the natural logarithm of the power in mel bands, for Hann windows of 25 ms every 10 ms.
 
-    The first window starts at the first sample, the last one ends within the sound; shorter sound is one window,
-    padded with zeros. The sound's mean is removed, integers count as fractions of their range. The spectrum has the
-    next power of two of the window's samples.
+    The first window starts at the first sample and the last one ends within the signal; a shorter signal is one window,
+    padded with zeros. The signal's mean is removed; integers are scaled to fractions of their range. The FFT size is
+    the next power of two above the window's size.
 
     Source: S. Davis and P. Mermelstein, Comparison of Parametric Representations for Monosyllabic Word Recognition,
     IEEE Transactions on Acoustics, Speech, and Signal Processing 28, 1980, without the cosine transform.
@@ -80,7 +80,7 @@ def log_mel(audio: Audio, rate: int, *, bands: int = 40) -> Float32[np.ndarray, 
     windows = np.lib.stride_tricks.sliding_window_view(audio, size)[::hop]
     spectrum = np.fft.rfft(windows * get_window("hann", size), _points(rate))
     power = np.square(spectrum.real) + np.square(spectrum.imag)
-    mel = np.einsum("tf,mf->tm", power, mel_filters(rate, bands))  # @ would wake threads for 1 ms
+    mel = np.einsum("tf,mf->tm", power, mel_filters(rate, bands))  # @ would wake a thread pool for 1 ms of work
     return np.log(mel + FLOOR).astype(np.float32)
 
 
@@ -96,35 +96,35 @@ def mel_filters(rate: int, bands: int) -> Float64[np.ndarray, "m f"]:
     frequencies = np.arange(_points(rate) // 2 + 1) * rate / _points(rate)
     filters = np.maximum(np.minimum((frequencies - low) / (peak - low), (high - frequencies) / (high - peak)), 0)
     if not filters.any(axis=1).all():
-        raise UserError(f"data.audio: bands={bands} are more than the spectrum resolves at {rate} samples a second")
+        raise UserError(f"data.audio: bands={bands} exceeds the spectrum's resolution at {rate} samples per second")
     return filters
 
 
 def stack_frames(frames: Float32[np.ndarray, "t d"], k: int) -> Float32[np.ndarray, "s kd"]:
-    """Returns every `k` frames side by side, ceil(t / k) rows; zeros fill the last."""
+    """Returns groups of `k` successive frames as one row each, ceil(t / k) rows; zeros fill the last."""
     frames = np.pad(frames, ((0, -len(frames) % k), (0, 0)))
     return frames.reshape(len(frames) // k, -1)
 
 
 def read_wav(path: str | Path) -> tuple[Float32[np.ndarray, "n"], int]:
-    """Returns the sound of a WAV file in [-1, 1], the mean of its channels, and its samples a second.
+    """Returns the signal of a WAV file in [-1, 1], the mean of its channels, and its samples per second.
 
     Raises:
-        UserError: there is no such file, or it is no WAV file.
+        UserError: the file does not exist, or is not a WAV file.
     """
     try:
         rate, audio = wavfile.read(path)
     except FileNotFoundError:
-        raise UserError(f"there is no file {path}") from None
+        raise UserError(f"file {path} does not exist") from None
     except (OSError, ValueError, EOFError, struct.error) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is not a WAV file that can be read: {reason}") from error
+        raise UserError(f"{path} is not a readable WAV file: {reason}") from error
     audio = as_float(audio)
     return audio if audio.ndim == 1 else audio.mean(axis=1), rate
 
 
 def as_float(audio: Num[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
-    """Returns samples as float32; those of integers, unsigned ones around their middle, become [-1, 1]."""
+    """Returns samples as float32; integers (unsigned ones relative to their middle) are scaled to [-1, 1]."""
     if audio.dtype.kind == "f":
         return audio.astype(np.float32)
     half = 2.0 ** (8 * audio.dtype.itemsize - 1)

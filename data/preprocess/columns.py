@@ -1,4 +1,4 @@
-"""From the columns of a table to `features` and a target; everything learnt is learnt from the training rows."""
+"""Encodes the columns of a table as `features` and a target; all state is fitted on the training rows."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,14 +9,14 @@ from jaxtyping import Float32, Int32
 
 from core.errors import UserError, nearest
 
-MAX_CATEGORIES = 1000  # above, a text column is a name, an id or free text, which one-hot vectors only memorise
+MAX_CATEGORIES = 1000  # text columns with more values are names, ids or free text: one-hot vectors only memorise them
 
 
 def fit(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Returns how to encode columns like those of `frame` (the training rows, without the target), as plain JSON.
+    """Returns the encoding of columns like those of `frame` (the training rows, without the target), as plain JSON.
 
-    One entry a column that varies. Numbers, booleans and dates: mean and deviation, and whether values were missing;
-    text: the values seen, sorted, with None for missing.
+    One entry per column that varies. Numbers, booleans and dates: mean, deviation, and whether values were missing;
+    text: the sorted values, with None for missing.
 
     Raises:
         UserError: a text column has too many different values, or no column varies.
@@ -43,8 +43,8 @@ def fit(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def encode(state: list[dict[str, Any]], frame: pd.DataFrame) -> Float32[np.ndarray, "n f"]:
-    """Returns `features`: numbers standardised (missing: the mean, and a 1 in a further column if the training rows
-    missed some), text one-hot (a value not seen in training: all zeros).
+    """Returns `features`: numbers standardised (missing: the mean, and a 1 in an extra column if training rows had
+    missing values), text one-hot (a value not in the training rows: all zeros).
 
     Raises:
         UserError: a column is missing, or has text where the training rows had numbers.
@@ -86,11 +86,11 @@ def _texts(column: pd.Series) -> list[str | None]:
 
 
 def class_names(columns: Sequence[pd.Series]) -> tuple[str, ...]:
-    """Returns the names of a target's classes, numbers in numeric order; those of all splits, so that a class that the
-    training rows happen to lack is counted as the mistake it is.
+    """Returns the names of a target's classes, numbers in numeric order, over all splits: a class that the training
+    rows happen to lack then counts as an error of the model.
 
     Raises:
-        UserError: the values are no classes but measurements, or some are missing.
+        UserError: the values are measurements and not classes, or some are missing.
     """
     for column in columns:
         _refuse_missing(column)
@@ -108,14 +108,14 @@ def _class_name(value: Any) -> str:
 
 
 def labels(column: pd.Series, classes: tuple[str, ...]) -> Int32[np.ndarray, "n"]:
-    """Returns the positions of a target's values in `classes`. Raises UserError where a value is missing."""
+    """Returns the positions of a target's values in `classes`. Raises UserError if a value is missing."""
     _refuse_missing(column)
     index: Mapping[str, int] = {name: position for position, name in enumerate(classes)}
     return np.array([index[_class_name(value)] for value in column], np.int32)
 
 
 def targets(column: pd.Series) -> Float32[np.ndarray, "n"]:
-    """Returns a target in its own units. Raises UserError where a value is missing or not a number."""
+    """Returns a target in its own units. Raises UserError if a value is missing or not a number."""
     _refuse_missing(column)
     if not _is_number(column):
         raise UserError(f"target {column.name!r} holds text such as {column.iloc[0]!r}: set data.target_type='class'")

@@ -1,4 +1,4 @@
-"""New inputs for a trained model, encoded as its data set was."""
+"""Encodes new inputs for a trained model in the same way as its data set."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +17,14 @@ from data.preprocess.examples import Batch, as_image, stack
 def encode_text(info: Info, key: str, texts: Sequence[str], words: bool = False) -> Batch:
     """Returns new texts for `key` as a batch: `<key>` int32 [b, t], `<key>_mask` [b, t] and `<key>_lengths` [b].
 
-    Texts stand between the begin and end tokens if those of the set do; windows of a running text do not.
+    Begin and end tokens enclose the texts if they do in the set; windows of a running text have none.
 
     Args:
-        words: tokenises the words, separated by spaces, one by one, as for a tagger. Then also `<key>_starts` bool
-            [b, t], true at the first token of each word.
+        words: tokenises space-separated words one by one, as for a tagger, and adds `<key>_starts` bool [b, t], true at
+            the first token of each word.
 
     Raises:
-        UserError: `key` is not tokenised text, or there are no texts.
+        UserError: `key` is not tokenised text, or `texts` is empty.
     """
     tokenized = {name for name, record in info.keys.items() if record.vocabulary and record.vocabulary.tokenizer}
     if key not in tokenized:
@@ -45,8 +45,8 @@ def encode(info: Info, value: str | Path | np.ndarray | pd.DataFrame) -> Batch:
     """Returns new inputs as a batch.
 
     Args:
-        value: one image, as a file or an array [h, w] or [h, w, c]: gives `image` [1, h, w, c], resized to the set's
-            size; or the rows of a table: gives `features` [n, f].
+        value: one image, as a file or an array [h, w] or [h, w, c], which gives `image` [1, h, w, c], resized to the
+            set's size; or the rows of a table, which give `features` [n, f].
 
     Raises:
         UserError: a column is missing, the file is not an image, or the set has another kind of input.
@@ -73,6 +73,6 @@ def read_image(path: str | Path, channels: int) -> np.ndarray:
         with Image.open(path) as image:
             return np.asarray(image.convert("L" if channels == 1 else "RGB")).reshape(image.height, image.width, -1)
     except FileNotFoundError:
-        raise UserError(f"there is no file {path}") from None
+        raise UserError(f"file {path} does not exist") from None
     except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path} is not an image that Pillow reads ({error})") from error
+        raise UserError(f"{path} is not an image that Pillow can read ({error})") from error

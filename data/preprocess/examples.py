@@ -1,4 +1,4 @@
-"""One example, as a data set gives it (nested, ragged, any dtype), and as a batch holds it (flat, fixed, 32 bits)."""
+"""Converts examples of a data set (nested, ragged, any dtype) to the arrays of a batch (flat, fixed shape, 32 bits)."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ Batch = dict[str, np.ndarray]
 
 
 def flatten(example: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields (name, value) of every leaf; the names of nested ones are joined with "/"."""
+    """Yields (name, value) of every leaf; nested names are joined with "/"."""
     for name, value in example.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{name}/")
@@ -24,13 +24,13 @@ def flatten(example: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 @dataclasses.dataclass(frozen=True)
 class Convert:
-    """From an example of a data set to flat arrays: at most 32 bits, images uint8 [h, w, c], strings dropped.
+    """Converts an example to flat arrays: at most 32 bits, images uint8 [h, w, c], strings dropped.
 
     Attributes:
         images: the keys that hold images.
-        size: (height, width) images are resized to; () = as they are.
+        size: (height, width) that images are resized to; () keeps their size.
         strings: the keys whose strings stay, as arrays [] of a Python string; lists of words are joined with spaces.
-        audio: makes `frames` of the samples of a key `audio`.
+        audio: converts the samples of the key `audio` to `frames`.
     """
 
     images: frozenset[str] = frozenset({"image"})
@@ -58,13 +58,13 @@ class Convert:
 
 
 def _is_label_map(key: str, image: np.ndarray) -> bool:
-    """Whether an image holds class numbers, which have no values in between: integers, one channel, no key `image`."""
+    """Whether an image holds class ids, which cannot be interpolated: integers, one channel, key other than `image`."""
     is_picture = key.rpartition("/")[2].startswith("image") or image.shape[2:] not in ((), (1,))
     return not is_picture and image.dtype.kind in "bui"
 
 
 def is_string(value: Any) -> bool:
-    """Whether a leaf of an example is one text, or a list of words (an empty list is one)."""
+    """Whether a leaf of an example is a text or a list of words (possibly empty)."""
     return isinstance(value, str | bytes) or (
         isinstance(value, list) and all(isinstance(word, str | bytes) for word in value)
     )
@@ -77,7 +77,7 @@ def _string(value: str | bytes | list) -> np.ndarray:
 
 
 def as_image(image: np.ndarray, size: tuple[int, ...] = ()) -> np.ndarray:
-    """Returns [h, w] or [h, w, c] as [h, w, c], resized to `size`; uint8 stays, anything else is float32 in [0, 1]."""
+    """Returns [h, w] or [h, w, c] as [h, w, c], resized to `size`; uint8 stays, all else is float32 in [0, 1]."""
     image = image[..., None] if image.ndim == 2 else image
     if image.dtype == np.uint16:
         image = image / 65535
@@ -91,7 +91,7 @@ def as_image(image: np.ndarray, size: tuple[int, ...] = ()) -> np.ndarray:
 
 
 def as_label_map(labels: np.ndarray, size: tuple[int, ...] = ()) -> np.ndarray:
-    """Returns [h, w] or [h, w, c] of class numbers as [h, w, c], resized to `size` by nearest neighbour."""
+    """Returns class ids [h, w] or [h, w, c] as [h, w, c], resized to `size` by nearest neighbour."""
     labels = narrow(labels[..., None] if labels.ndim == 2 else labels)
     if not size or labels.shape[:2] == tuple(size):
         return labels
@@ -103,7 +103,7 @@ def as_label_map(labels: np.ndarray, size: tuple[int, ...] = ()) -> np.ndarray:
 
 
 def narrow(value: np.ndarray) -> np.ndarray:
-    """Returns numbers in at most 32 bits: float32, int32; booleans and bytes of more than one axis stay."""
+    """Returns numbers in at most 32 bits: float32, int32; booleans, and bytes with more than one axis, stay."""
     if value.dtype.kind == "f":
         return value.astype(np.float32)
     if value.dtype == bool or (value.dtype == np.uint8 and value.ndim > 1):  # frames, segmentation masks
@@ -112,13 +112,13 @@ def narrow(value: np.ndarray) -> np.ndarray:
 
 
 def stack(columns: dict[str, list[np.ndarray]], lengths: Mapping[str, int]) -> Batch:
-    """Returns the values of every key as one array with a leading axis; empties `columns`, to hold one copy only.
+    """Returns the values of every key as one array with a leading axis; empties `columns` to keep one copy in memory.
 
     A key in `lengths` is padded with zeros along its first axis to that length; `<key>_mask` float32 [n, length] is 1
-    where a value is real, and `<key>_lengths` int32 [n] counts these. Keys of the set of that name win.
+    at real values, and `<key>_lengths` int32 [n] counts them. Keys of the set with these names take precedence.
 
     Raises:
-        UserError: values differ in shape in another way.
+        UserError: the shapes of a key's values differ in another way.
     """
     batch = {}
     own = set(columns)
@@ -129,13 +129,13 @@ def stack(columns: dict[str, list[np.ndarray]], lengths: Mapping[str, int]) -> B
             mask = (np.arange(lengths[key]) < sizes[:, None]).astype(np.float32)
             companions = {f"{key}_mask": mask, f"{key}_lengths": sizes}
             batch |= {name: companion for name, companion in companions.items() if name not in own}
-            empty = max(values, key=np.size)[:0]  # an empty list comes without its dtype and further axes
+            empty = max(values, key=np.size)[:0]  # an empty list lacks its dtype and further axes
             values = [_pad(value if value.size else empty, lengths[key]) for value in values]
         shapes = sorted({value.shape for value in values})
         if len(shapes) > 1:
             raise UserError(
-                f"{key!r} differs in shape, {shapes[0]} and {shapes[-1]} among others: set data.image_size if these "
-                "are images; a sequence may vary along its first axis only, and only in memory (data.memory_gb)"
+                f"{key!r} has different shapes, such as {shapes[0]} and {shapes[-1]}: set data.image_size if these are "
+                "images; a sequence may vary along its first axis only, and only in memory (data.memory_gb)"
             )
         batch[key] = np.stack(values)
     return batch
@@ -148,7 +148,7 @@ def _pad(value: np.ndarray, length: int) -> np.ndarray:
 def collect(
     examples: Sequence[Any], indices: Int[np.ndarray, "n"], convert: Callable[[Any], Batch]
 ) -> dict[str, list[np.ndarray]]:
-    """Returns key -> values of the examples at `indices`, converted. A source that reads many at once is asked so."""
+    """Returns key -> converted values of the examples at `indices`, read in one call if the source supports it."""
     many = getattr(examples, "__getitems__", lambda keys: [examples[key] for key in keys])
     columns: dict[str, list[np.ndarray]] = {}
     for example in many([int(index) for index in indices]):

@@ -1,7 +1,7 @@
-"""One tag a word, what a tagger learns: from the words of a text to its tokens.
+"""One tag per word, for taggers: aligns the words of a text with its tokens.
 
-The words are what spaces part, or a list. A tag stands at the first token of its word; the word's other tokens, <bos>,
-<eos> and words without a tag have none.
+Words are separated by spaces, or given as a list. A tag belongs to the first token of its word; the word's other
+tokens, <bos>, <eos> and words without a tag have none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from tokenizers import Encoding, Tokenizer
 from core.errors import UserError, nearest
 from data.preprocess.text import Columns, Ids
 
-UNTAGGED = -1  # in the data too, as TFDS marks what has no label
+UNTAGGED = -1  # the value of TFDS for a missing label
 
 
 def words(texts: Sequence[str]) -> list[str]:
@@ -22,22 +22,22 @@ def words(texts: Sequence[str]) -> list[str]:
 
 
 def number(columns: Mapping[str, Columns], key: str, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Turns the tags `key` of every split, numbers or strings that spaces part, into numbers from 0.
+    """Converts the tags `key` of every split, numbers or space-separated strings, to numbers from 0.
 
     Returns their names.
 
     Args:
-        names: of the numbers, if the set has them; they stay then.
+        names: of the numbers, if the set defines them; the numbers then stay.
 
     Raises:
-        UserError: `key` does not exist, or holds no tags.
+        UserError: `key` does not exist, or does not hold tags.
     """
     for values in columns.values():
         if key not in values:
             raise UserError(f"data.tags: {key!r} does not exist: {nearest(key, values)}")
         values[key] = [_list(tags) for tags in values[key]]
         if any(tags.ndim != 1 or tags.dtype.kind not in "iuU" for tags in values[key]):
-            raise UserError(f"data.tags: {key!r} must hold one tag a word, a list or parted by spaces")
+            raise UserError(f"data.tags: {key!r} must hold one tag per word, as a list or separated by spaces")
     if names:
         return names
     lists = [tags for values in columns.values() for tags in values[key] if tags.size]
@@ -52,7 +52,7 @@ def number(columns: Mapping[str, Columns], key: str, names: tuple[str, ...]) -> 
 
 
 def _list(tags: np.ndarray) -> np.ndarray:
-    """Returns tags that spaces part one by one; a list is one already, and an empty one has no type of its own."""
+    """Returns space-separated tags as an array; a list stays, except that an empty one gets a dtype."""
     if tags.dtype == object:
         tags = np.array(tags.item().split(), str)
     return tags if tags.size else np.zeros(0, np.int32)
@@ -62,7 +62,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], tags: Ids, key: str) -> t
     """Returns the token ids of every text, and the tag of every token.
 
     Raises:
-        UserError: a text has not as many words as tags.
+        UserError: the numbers of words and tags of a text differ.
     """
     for text, values in zip(texts, tags, strict=True):
         if len(text.split()) != len(values):
@@ -78,7 +78,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], tags: Ids, key: str) -> t
 
 
 def encode_words(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Encoding]:
-    """Returns the tokens of every text, each of which lies in one word."""
+    """Returns the tokens of every text; a token lies within one word."""
     return tokenizer.encode_batch([text.split() for text in texts], is_pretokenized=True)
 
 

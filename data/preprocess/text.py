@@ -1,4 +1,4 @@
-"""The strings of a set as token ids: one tokenizer a key, fitted on the training split."""
+"""Converts the strings of a set to token ids, with one tokenizer per key, fitted on the training split."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -15,50 +15,50 @@ from data.preprocess.examples import Batch, narrow, stack
 from data.preprocess.tokenizers import BOS, EOS, SPECIALS, Fit
 from data.preprocess.windows import language_windows
 
-Columns = dict[str, list[np.ndarray]]  # key -> one array an example
-Texts = dict[str, list[str]]  # key -> one text an example
+Columns = dict[str, list[np.ndarray]]  # key -> one array per example
+Texts = dict[str, list[str]]  # key -> one text per example
 Ids = list[Int32[np.ndarray, "_"]]
 
 
 def check(config: ConfigDict) -> Fit | None:
-    """Returns what fits a tokenizer; None where `config` names no text. Reads no data.
+    """Returns the call that fits a tokenizer, or None if `config` names no text. Reads no data.
 
     Raises:
-        UserError: keys of the group that do not go together, or an unknown tokenizer.
+        UserError: keys of the group that contradict each other, or an unknown tokenizer.
     """
     if bool(config.text) != bool(config.tokenizer):
         raise UserError(
             f"data.text {config.text} and data.tokenizer {config.tokenizer!r} go together: the keys that hold text, "
-            "and how it is cut, such as 'words(size=10000)'"
+            "and the call that tokenises it, such as 'words(size=10000)'"
         )
     if any(not isinstance(key, str) for key in config.text):
         raise UserError(f"data.text must hold names of keys, not {config.text}")
     if config.references and (config.window or not config.text):
-        raise UserError(f"data.references {config.references!r} are of a text: set data.text, and no data.window")
+        raise UserError(f"data.references {config.references!r} need a text: set data.text, and unset data.window")
     if config.window and not config.horizon and len(config.text) != 1:
-        raise UserError(f"data.window cuts one running text: data.text must name its key, and is {config.text}")
+        raise UserError(f"data.window cuts one running text: data.text must name one key, not {config.text}")
     if config.horizon and (config.text or not config.window):
-        raise UserError("data.horizon forecasts a series: set data.window, its past, and leave data.text empty")
+        raise UserError("data.horizon forecasts a series: set data.window, the steps of its past, and unset data.text")
     if config.eval_window and (config.horizon or not config.window):
-        raise UserError("data.eval_window is for windows of a running text: set data.window and no data.horizon")
+        raise UserError("data.eval_window is for windows of a running text: set data.window, and unset data.horizon")
     if config.tags and (config.window or config.target or not config.text):
         raise UserError(
-            f"data.tags {config.tags!r} are of the words of data.text: set that, no data.window or data.target"
+            f"data.tags {config.tags!r} belong to the words of data.text: set it, unset data.window and data.target"
         )
     if config.max_length and (config.window or not config.text):
-        raise UserError("data.max_length cuts texts: set data.text, and no data.window")
+        raise UserError("data.max_length truncates texts: set data.text, and unset data.window")
     if 0 < config.max_length < 3:
         raise UserError(f"data.max_length must be 0 or above 2, as <bos> and <eos> count, not {config.max_length}")
     return names.call(tokenizers, config.tokenizer, "config.data.tokenizer") if config.text else None
 
 
 def keys(config: ConfigDict) -> tuple[str, ...]:
-    """Returns the keys whose strings are read: the texts, and the further references of the last one."""
+    """Returns the keys whose strings are read: the texts, and the references for the last one."""
     return (*config.text, *filter(None, (config.references,)))
 
 
 def check_keys(keys: Sequence[str], strings: Iterable[str], others: Iterable[str]) -> None:
-    """Raises UserError where one of `keys` is not among the keys that hold `strings`; `others` hold something else."""
+    """Raises UserError if one of `keys` is not among the keys that hold `strings`; `others` are all keys."""
     strings, others = list(strings), set(others)
     for key in keys:
         if key not in strings:
@@ -70,7 +70,7 @@ def of_frame(frame: pd.DataFrame, keys: Sequence[str]) -> Texts:
     """Returns the texts of a table's columns.
 
     Raises:
-        UserError: a column holds something else, or lacks some.
+        UserError: a column is not text, or has missing values.
     """
     kinds = {str(name): pd.api.types.infer_dtype(frame[name].astype(object), skipna=True) for name in frame.columns}
     check_keys(keys, [name for name, kind in kinds.items() if kind == "string"], kinds)
@@ -81,13 +81,13 @@ def of_frame(frame: pd.DataFrame, keys: Sequence[str]) -> Texts:
 
 
 def numbers(frame: pd.DataFrame) -> Columns:
-    """Returns a table's columns of numbers (NaN where missing) and booleans; others are left out."""
+    """Returns a table's numeric columns (NaN where missing) and booleans; others are dropped."""
     kept = [name for name, dtype in frame.dtypes.items() if isinstance(dtype, np.dtype) and dtype.kind in "biuf"]
     return {str(name): list(map(np.asarray, narrow(frame[name].to_numpy()))) for name in kept}
 
 
 def taken(columns: Columns, keys: Sequence[str], count: int) -> Texts:
-    """Returns the texts of `count` collected examples, taken out of `columns`. Raises UserError where some lack one."""
+    """Returns the texts of `count` collected examples, removed from `columns`. Raises UserError if one is missing."""
     texts = {key: [value.item() for value in columns.pop(key, [])] for key in keys}
     for key, values in texts.items():
         if len(values) < count:
@@ -96,7 +96,7 @@ def taken(columns: Columns, keys: Sequence[str], count: int) -> Texts:
 
 
 def check_size(columns: Mapping[str, Columns], lengths: Mapping[str, int], memory_gb: float) -> None:
-    """Raises UserError where token ids, padded to `lengths` and with their masks, would not fit in memory."""
+    """Raises UserError if token ids, padded to `lengths`, and their masks would not fit in memory."""
     for key, length in lengths.items():
         count = sum(len(values[key]) for values in columns.values())
         if (needed := 8 * count * length / 1e9) > memory_gb:
@@ -107,8 +107,8 @@ def check_size(columns: Mapping[str, Columns], lengths: Mapping[str, int], memor
 
 
 def fit(recipe: Fit, texts: Texts, max_length: int = 0) -> dict[str, Tokenizer]:
-    """Returns a tokenizer a key that puts every text between <bos> and <eos> and cuts it so that all together are at
-    most `max_length` tokens (0: never)."""
+    """Returns a tokenizer per key that puts every text between <bos> and <eos> and truncates it to at most `max_length`
+    tokens, these two included (0: never)."""
     fitted = {key: recipe(values) for key, values in texts.items()}
     for tokenizer in fitted.values():
         tokenizer.post_processor = processors.TemplateProcessing(
@@ -121,13 +121,13 @@ def fit(recipe: Fit, texts: Texts, max_length: int = 0) -> dict[str, Tokenizer]:
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> Ids:
-    """Returns the token ids of every text, all cores at work."""
+    """Returns the token ids of every text, computed on all cores."""
     return [np.array(encoding.ids, np.int32) for encoding in tokenizer.encode_batch_fast(list(texts))]
 
 
 def encode_lines(tokenizer: Tokenizer, texts: Mapping[str, list[str]]) -> dict[str, Int32[np.ndarray, "n r t"]]:
-    """Returns every line of each split's texts as a row of token ids; zeros fill rows, and rows of zeros texts with
-    fewer lines."""
+    """Returns every line of each split's texts as a row of token ids. Zeros fill rows; texts with fewer lines end with
+    rows of zeros."""
     ids = {split: [encode(tokenizer, value.splitlines()) for value in values] for split, values in texts.items()}
     lines = [line for values in ids.values() for value in values for line in value]
     shape = max(len(value) for values in ids.values() for value in values), max(map(len, lines))
@@ -140,7 +140,7 @@ def encode_lines(tokenizer: Tokenizer, texts: Mapping[str, list[str]]) -> dict[s
 
 
 def padded(key: str, tokenizer: Tokenizer, texts: Sequence[str]) -> Batch:
-    """Returns the texts as a batch: `<key>` int32 [b, t], as long as the longest, with `_mask` and `_lengths`."""
+    """Returns the texts as a batch: `<key>` int32 [b, t], padded to the longest, with `_mask` and `_lengths`."""
     ids = encode(tokenizer, texts)
     return stack({key: ids}, {key: max(map(len, ids))})
 
@@ -148,12 +148,12 @@ def padded(key: str, tokenizer: Tokenizer, texts: Sequence[str]) -> Batch:
 def windows(
     recipe: Fit, texts: Mapping[str, list[str]], size: int, eval_size: int
 ) -> tuple[dict[str, Batch], Tokenizer]:
-    """Returns the windows of each split's running text, which is its texts one behind the other without any special
-    token, and the tokenizer.
+    """Returns the windows of each split's running text, which is the concatenation of its texts without special
+    tokens, and the tokenizer.
 
     Args:
         texts: split -> texts.
-        size: tokens of a window of the split "train"; `eval_size` of the others.
+        size: tokens per window of the split "train"; `eval_size` for the others.
 
     Raises:
         UserError: a text is too short.

@@ -1,4 +1,4 @@
-"""The tokenizers that `config.data.tokenizer` can name: every public function here is one."""
+"""The tokenizers that `config.data.tokenizer` can name: all public functions that return a `Fit`."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -12,22 +12,22 @@ SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")  # ids 0 to 3
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 BYTES = 256
 
-Fit = Callable[[Iterable[str]], Tokenizer]  # from the texts of the training split
+Fit = Callable[[Iterable[str]], Tokenizer]  # fits a tokenizer on the texts of the training split
 
-# What a word is: a number with its points and commas, letters and digits with apostrophes and hyphens inside, or one
-# sign of punctuation.
+# A word is a number with its points and commas, letters and digits with inner apostrophes and hyphens, or one
+# punctuation mark.
 WORD = r"\d+(?:[.,]\d+)+|\w+(?:['\u2019-]\w+)*|[^\w\s]"
-EVEN_QUOTES = r'[^"]*(?:"[^"]*"[^"]*)*$'  # what lies behind a closing quotation mark
+EVEN_QUOTES = r'[^"]*(?:"[^"]*"[^"]*)*$'  # text after a closing quotation mark
 NO_SPACE = (
     r" (?=[.,!?;:…%)\]}»”])",
     r"(?<=[(\[{«„¿¡]) ",
-    rf'(?<=") (?=[^"]*"{EVEN_QUOTES})',  # behind an opening quotation mark: an odd number of them follows
+    rf'(?<=") (?=[^"]*"{EVEN_QUOTES})',  # after an opening quotation mark: an odd number of them follows
     rf' (?="{EVEN_QUOTES})',
 )
 
 
 def characters() -> Fit:
-    """One token a code point, all that occur in training. Exact: text -> ids -> text loses nothing that was seen."""
+    """One token per code point that occurs in training. Lossless for these: text -> ids -> text is the identity."""
 
     def fit(texts: Iterable[str]) -> Tokenizer:
         seen = sorted(set().union(*texts))
@@ -41,14 +41,14 @@ def characters() -> Fit:
 
 
 def words(size: int = 10_000, min_count: int = 1, lowercase: bool = False) -> Fit:
-    """One token a word or sign of punctuation, the commonest of training; all others are <unk>.
+    """One token per word or punctuation mark, the most frequent of training; all others are <unk>.
 
-    Back to text, words are joined with spaces, punctuation and quotation marks without them.
+    Decoding joins words with spaces, but not at punctuation and quotation marks.
 
     Args:
         size: of the vocabulary, the four special tokens included.
         min_count: words that occur less often in training are <unk>.
-        lowercase: whether capitals are made small.
+        lowercase: whether capitals become lower-case.
 
     Raises:
         ValueError: `size` leaves no room for a word, or `min_count` is below 1.
@@ -61,7 +61,7 @@ def words(size: int = 10_000, min_count: int = 1, lowercase: bool = False) -> Fi
         if lowercase:
             tokenizer.normalizer = normalizers.Lowercase()
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), "removed", invert=True)
-        spaced = decoders.WordPiece(prefix="\0", cleanup=False)  # no word begins so: a space before all but the first
+        spaced = decoders.WordPiece(prefix="\0", cleanup=False)  # no token has it: all but the first get a space
         tight = [decoders.Replace(Regex(space), "") for space in NO_SPACE]
         tokenizer.decoder = decoders.Sequence([spaced, decoders.Fuse(), *tight])
         trainer = trainers.WordLevelTrainer(
@@ -73,9 +73,9 @@ def words(size: int = 10_000, min_count: int = 1, lowercase: bool = False) -> Fi
 
 
 def bpe(size: int = 8_000) -> Fit:
-    """Byte-pair encoding of bytes: exact for any text, and no text is unknown.
+    """Byte-pair encoding of bytes: lossless for any text, without unknown tokens.
 
-    Source: R. Sennrich, B. Haddow, A. Birch, arXiv 1508.07909; of bytes as in GPT-2 (A. Radford and others, 2019,
+    Source: R. Sennrich, B. Haddow, A. Birch, arXiv 1508.07909; on bytes as in GPT-2 (A. Radford and others, 2019,
     section 2.2).
 
     Args:
@@ -107,6 +107,6 @@ def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
 
 
 def _trained(tokenizer: Tokenizer, trainer: Any, texts: Iterable[str]) -> Tokenizer:
-    """Trains; the specials keep their ids but are not looked for in texts, where "<eos>" is five characters."""
+    """Trains; the special tokens keep their ids, but are not matched in texts, where "<eos>" is five characters."""
     tokenizer.train_from_iterator(texts, trainer)
     return Tokenizer.from_str(json.dumps({**json.loads(tokenizer.to_str()), "added_tokens": []}))

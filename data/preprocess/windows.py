@@ -1,4 +1,4 @@
-"""Fixed windows of one long sequence: of a running text for language models, of a series for forecasts."""
+"""Windows of one long sequence: of a running text for language models, of a series for forecasts."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from data.preprocess.examples import Batch
 
 
 def language_windows(ids: Int32[np.ndarray, "n"], window: int) -> Batch:
-    """Cuts a text into windows that follow each other without overlap; a label is the token after its input.
+    """Cuts a text into adjacent windows without overlap; a label is the token after its input.
 
     Every token but the first is a label exactly once, so that a sum over the windows is a sum over the text.
 
@@ -24,27 +24,27 @@ def language_windows(ids: Int32[np.ndarray, "n"], window: int) -> Batch:
     """
     _check(window, "data.window")
     if len(ids) < 2:
-        raise UserError(f"data.window={window}: a text of {len(ids)} tokens has nothing to predict, it needs 2 or more")
+        raise UserError(f"data.window={window}: a text needs at least 2 tokens, and this one has {len(ids)}")
     labels = len(ids) - 1
     count = -(-labels // window)
     padded = np.zeros(count * window + 1, np.int32)
     padded[: len(ids)] = ids
     real = np.arange(count * window) < labels
-    tokens = np.where(real, padded[:-1], 0)  # the last token is no input: nothing follows it
+    tokens = np.where(real, padded[:-1], 0)  # the last token is not an input: it has no label
     columns = {"tokens": tokens, "labels": padded[1:], "labels_mask": real.astype(np.float32)}
     return {key: values.reshape(count, window) for key, values in columns.items()}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ForecastSplit:
-    """Every stretch of `window + horizon` steps of a series is an example: its past and the future to forecast.
+    """Every stretch of `window + horizon` steps of a series is an example: its past, and the future to forecast.
 
-    Example i starts at step i; batches are gathered from the one series held.
+    Example i starts at step i; batches are gathered from one array.
 
     Attributes:
         series: [t, c].
-        window: steps of the past a model sees.
-        horizon: steps it forecasts.
+        window: number of past steps that a model reads.
+        horizon: number of steps that it forecasts.
 
     Raises:
         UserError: `window` or `horizon` is not positive, or the series is shorter than both together.
@@ -66,7 +66,7 @@ class ForecastSplit:
 
     def batch(self, indices: Int[np.ndarray, "b"]) -> Batch:
         """Returns `past` float32 [b, window, c] and `future` float32 [b, horizon, c]."""
-        starts = np.arange(len(self))[indices]  # an index beyond the last start is an error, not a shorter example
+        starts = np.arange(len(self))[indices]  # raises for an index beyond the last start, unlike a slice
         past, future = (starts[:, None] + np.arange(n) for n in (self.window, self.horizon))
         return {"past": self.series[past], "future": self.series[future + self.window]}
 

@@ -1,1 +1,1 @@
-"""Where examples come from: TFDS sets and own files."""
+"""Sources of examples: TFDS sets and the user's own files."""

@@ -1,4 +1,4 @@
-"""One's own files: CSV and Parquet tables, a folder of images per class, `.npz` arrays.
+"""The user's own files: CSV and Parquet tables, a folder of images per class, `.npz` arrays.
 
 Rows are shuffled once, in a fixed order, so that slices such as "train[:80%]" are random samples.
 """
@@ -34,7 +34,7 @@ class Table(Source):
 
 
 class Rows(Source):
-    """Examples read on access, by split. `rows` gives one as a dict."""
+    """Examples read on access, by split. Each of `rows` is a sequence of dicts."""
 
     images = frozenset({"image"})
 
@@ -61,7 +61,7 @@ class _Selected(Sequence):
 
 
 def csv(path: str) -> Table:
-    """`csv:PATH`: a header and one row an example; one split, "train"."""
+    """`csv:PATH`: a header and one row per example; one split, "train"."""
     return _table(path, pd.read_csv)
 
 
@@ -82,7 +82,7 @@ def _table(path: str, read: Any) -> Table:
 
 def _existing(path: str) -> Path:
     if not Path(path).expanduser().exists():
-        raise UserError(f"there is no {path}")
+        raise UserError(f"{path} does not exist")
     return Path(path).expanduser()
 
 
@@ -100,7 +100,7 @@ class _Images(Sequence):
 
 def folder(path: str) -> Rows:
     """`folder:PATH`: PATH/CLASS/*.png (or another of `IMAGE_SUFFIXES`; one split, "train"), or PATH/SPLIT/CLASS/*.png
-    where PATH/train exists. Classes are the names of the folders, sorted; images are grey if all files are."""
+    where PATH/train exists. Classes are the sorted names of the folders; images are grey if all files are."""
     root = _existing(path)
     roots = {part.name: part for part in _folders(root)} if (root / "train").is_dir() else {"train": root}
     classes = sorted({part.name for split in roots.values() for part in _folders(split)})
@@ -140,12 +140,13 @@ class _Arrays(Sequence):
 
 
 def npz(path: str) -> Rows | Table:
-    """`npz:PATH`: arrays with one leading axis, an example a row.
+    """`npz:PATH`: arrays with one leading axis, one row per example.
 
     A name is KEY (one split, "train"), or SPLIT_KEY or KEY_SPLIT with the splits train, validation and test:
-    "test_image", or "x_test" as Keras has it. KEY is `image`, `features`, `label`, `target` or a name of your own; `x`
-    means `features` if it is a matrix and `image` otherwise, `y` means `label` if it holds integers and `target`
-    otherwise. A set with `features` is a table whose columns are "0", "1", ...
+    A name is KEY (one split, "train"), or SPLIT_KEY or KEY_SPLIT with the splits train, validation and test:
+    "test_image", or "x_test" as in Keras. KEY is `image`, `features`, `label`, `target` or any other name; `x` means
+    `features` if it is a matrix and `image` otherwise, `y` means `label` if it holds integers and `target` otherwise.
+    A set with `features` is a table whose columns are "0", "1", ...
     """
     try:
         with np.load(_existing(path)) as archive:

@@ -1,4 +1,4 @@
-"""Where examples come from, before they are batches: named splits, cut by TFDS's own syntax ("train[:80%]+test")."""
+"""Base class of sources: named splits of examples, cut by TFDS's own syntax ("train[:80%]+test")."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -16,8 +16,8 @@ class Source:
     """A data set on disk: a table has `frame`, any other set `examples`.
 
     Attributes:
-        splits: what there is, for `resolve`.
-        classes: names of the values of `label`; () if the set does not name them.
+        splits: the available splits, for `resolve`.
+        classes: names of the values of `label`; () if the set does not define them.
         names: key of a list of classes -> their names.
         vocabularies: key of token ids -> their vocabulary.
         images: keys that hold images.
@@ -43,7 +43,7 @@ class Source:
 
 
 def sizes_as_splits(sizes: Mapping[str, int]) -> dict[str, tfds.core.SplitInfo]:
-    """Returns TFDS's description of splits with so many examples."""
+    """Returns TFDS's description of splits of these sizes."""
     return {name: tfds.core.SplitInfo(name=name, shard_lengths=[size], num_bytes=0) for name, size in sizes.items()}
 
 
@@ -51,7 +51,7 @@ def resolve(spec: str, splits: Mapping[str, tfds.core.SplitInfo]) -> list[tuple[
     """Returns the parts (split, start, stop) of a split expression.
 
     Raises:
-        UserError: it is not one, names what does not exist, or selects nothing; the line gives the splits and sizes.
+        UserError: a syntax error, an unknown split or an empty selection; the message lists the splits and sizes.
     """
     there = ", ".join(f"{name} ({info.num_examples})" for name, info in splits.items())
     try:
@@ -69,17 +69,17 @@ def resolve(spec: str, splits: Mapping[str, tfds.core.SplitInfo]) -> list[tuple[
 
 
 def _advice(unknown: str, splits: Mapping[str, Any]) -> str:
-    """Returns what to write instead of an unknown split: the nearest, or a part of another where it is not a typo."""
+    """Returns advice for an unknown split: the nearest name, or a slice of another split if it is not a typo."""
     if unknown not in ("validation", "test"):
         return nearest(unknown, splits)
     first = next(iter(splits))
     return (
         f"cut one into parts (--config.data.splits.train='{first}[:80%]' --config.data.splits.{unknown}="
-        f"'{first}[80%:]'), or use none (--config.data.splits.{unknown}=)"
+        f"'{first}[80%:]'), or leave it out (--config.data.splits.{unknown}=)"
     )
 
 
 def shuffled(size: int) -> np.ndarray:
-    """Returns the fixed order in which the rows of one's own files are taken, so that slices of a sorted file are fair
-    samples (TFDS does the same when it prepares a set)."""
+    """Returns the fixed order of the rows of the user's own files, so that slices of a sorted file are random samples
+    (TFDS does the same when it prepares a set)."""
     return np.random.default_rng(0).permutation(size)

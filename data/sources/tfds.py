@@ -1,4 +1,4 @@
-"""TFDS data sets, ours (`data.builders`) and official ones, read by random access without TensorFlow."""
+"""TFDS data sets, from `data.builders` and official ones, read by random access without TensorFlow."""
 
 import contextlib
 import functools
@@ -25,11 +25,11 @@ class Official(Source):
     """A prepared TFDS set.
 
     Args:
-        name: as TFDS has it, "cmaterdb/bangla"; the sets of `data.builders` win over official ones of the same name.
-        data_dir: where prepared sets lie; None is TFDS's own place. A set that is not there is prepared.
+        name: a TFDS name such as "cmaterdb/bangla"; `data.builders` take precedence over official sets of that name.
+        data_dir: folder of prepared sets; None is TFDS's default. A set that is not there is prepared.
 
     Raises:
-        UserError: no such set; it is not prepared and cannot be; it was prepared in a format without random access.
+        UserError: unknown set; it is not prepared and cannot be; it was prepared in a format without random access.
     """
 
     def __init__(self, name: str, data_dir: str | None):
@@ -69,12 +69,12 @@ class Official(Source):
 class Records(Sequence):
     """Examples decoded from records.
 
-    TFDS decodes them through code for features of any nesting, which takes longer than a small image itself does. Here
-    it only does where it must: a set of single values (images, labels, texts) is taken from the record directly.
+    TFDS's general decoder handles any nesting and takes longer than decoding a small image. Here it runs only for
+    nested features: a set of single values (images, labels, texts) is read from the record directly.
 
     Attributes:
         data_source: the records, each a serialized tf.train.Example.
-        features: what they hold.
+        features: their description.
     """
 
     def __init__(self, data_source: Sequence[bytes], features: tfds.features.FeaturesDict):
@@ -102,7 +102,7 @@ class Records(Sequence):
 
 
 def _reader(feature: Any) -> Callable[[Any], Any] | None:
-    """Returns what decodes a tf.train.Feature; None if it may hold other than exactly one value."""
+    """Returns the decoder of a tf.train.Feature; None unless the feature holds exactly one value."""
     info = feature.get_serialized_info()
     if not isinstance(info, tfds.features.TensorInfo) or info.shape or info.optional:
         return None
@@ -142,7 +142,7 @@ def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
                 tfds.disable_progress_bar()
                 _prepare(builder)
                 tfds.enable_progress_bar()
-        return make()  # reads what lies on disk by now, whichever process wrote it
+        return make()  # reads the files on disk, whichever process wrote them
     builder = _official(name, data_dir)
     if not builder.is_prepared():
         if not _has_tensorflow():
@@ -164,7 +164,7 @@ def _official(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         known = _known_names()
         if base in known and not _has_tensorflow():  # many builders cannot even be imported without it
             raise _unprepared(name, data_dir) from None
-        raise UserError(f"data.name: there is no data set {name!r}: {nearest(base, known)}") from None
+        raise UserError(f"data.name: data set {name!r} does not exist: {nearest(base, known)}") from None
     except (ValueError, AssertionError, TypeError) as error:
         base, _, config = name.partition("/")
         if base in _known_names() and config:
@@ -174,8 +174,8 @@ def _official(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
 
 
 def _known_names() -> set[str]:
-    """Returns the names of our sets and TFDS's. Without TensorFlow it cannot list them all, but most have checksums or
-    a test named after them."""
+    """Returns the names of all sets. TFDS cannot list all of its sets without TensorFlow, but most have checksums or a
+    test named after them."""
     root = Path(tfds.__file__).parent
     listed = tfds.list_builders(with_community_datasets=False)  # community sets would need the network
     checksums = (file.stem for file in root.glob("url_checksums/*.txt"))
@@ -198,7 +198,7 @@ def _unprepared(name: str, data_dir: str | None) -> UserError:
 def _prepare(builder: tfds.core.DatasetBuilder) -> None:
     try:
         builder.download_and_prepare(file_format="array_record")
-    except Exception as error:  # of the network, the disk or the builder: all are outside of this project
+    except Exception as error:  # from the network, the disk or the builder: all are outside of this project
         if builder.is_prepared():  # another process of the run was faster
             return
         reason = str(error).strip().splitlines() or [type(error).__name__]

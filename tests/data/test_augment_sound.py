@@ -46,7 +46,7 @@ def test_vocal_tract_moves_what_stands_in_the_bands():
 
 @pytest.mark.parametrize("make", [augment.spec_augment, augment.vocal_tract])
 def test_frames_that_are_no_multiple_of_the_bands_are_refused(make):
-    with pytest.raises(UserError, match=r"bands=9\): frames of 24 numbers"):
+    with pytest.raises(UserError, match=r"bands=9\): the frames' width, 24"):
         make(9)(KEY, BATCH)
     with pytest.raises(UserError, match="bands must be at least"):
         make(0)

@@ -82,9 +82,9 @@ def test_evaluation_counts_each_example_once(size, batch, hosts):
 
 
 def test_batch_must_divide_among_hosts():
-    with pytest.raises(ValueError, match="batch of 10 does not divide among 4 hosts"):
+    with pytest.raises(ValueError, match="batch size 10 is not a multiple of the number of hosts, 4"):
         next(train_batches(_split(9), seed=0, batch_size=10, start=0, stop=1, process_count=4))
-    with pytest.raises(ValueError, match="does not divide"):
+    with pytest.raises(ValueError, match="is not a multiple"):
         next(eval_batches(_split(9), batch_size=10, process_count=4))
 
 

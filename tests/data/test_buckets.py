@@ -217,7 +217,7 @@ def test_evaluation_by_bucket_counts_each_example_once(hosts):
 def test_description():
     lengths = {"tokens": [2] * 9 + [10]}
     assert str(small := bucketed(split := make_split(**lengths), split, 2)) == (
-        "padding is 0% of the tokens, without buckets 72%; 2 shapes to compile"
+        "padding is 0% of the tokens, 72% without buckets; 2 shapes to compile"
     )
     assert isinstance(small, BucketedSplit) and lengths_of(split).keys() == {"tokens"}
 
@@ -225,10 +225,10 @@ def test_description():
 def test_what_cannot_be_in_buckets_is_refused():
     plain = ArraySplit({"image": np.zeros((3, 2, 2)), "label": np.zeros(3, np.int32)})
     assert bucketed(plain, plain, 0) is plain
-    with pytest.raises(UserError, match=r"data.buckets is 4, but none of image, label varies"):
+    with pytest.raises(UserError, match=r"data.buckets=4, but none of image, label varies"):
         bucketed(plain, plain, 4)
     streamed = StreamSplit([{"label": 0}], Convert())
-    with pytest.raises(UserError, match=r"data.buckets is 4, but the set is not in memory.*data.memory_gb"):
+    with pytest.raises(UserError, match=r"data.buckets=4, but the set is not in memory.*data.memory_gb"):
         bucketed(streamed, streamed, 4)
-    with pytest.raises(UserError, match=r"data.buckets.*data.order 'continuous'"):
+    with pytest.raises(UserError, match=r"data.buckets.*data.order.*'continuous'"):
         train_batches(small_split(), seed=0, batch_size=8, start=0, stop=1, order="continuous")

@@ -241,7 +241,7 @@ def test_new_images_are_encoded(config, data_dir, tmp_path):
         assert (image == 255).all()
     for value, message in [
         (np.zeros((8, 8, 3), np.uint8), "3 channels, digits has 1"),
-        (str(tmp_path / "b.png"), "there is no file"),
+        (str(tmp_path / "b.png"), "does not exist"),
         (__file__, "is not an image"),
         (pd.DataFrame({"x": [1]}), "digits is not a table"),
     ]:
@@ -255,7 +255,7 @@ def test_new_images_are_encoded(config, data_dir, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("digit", "no data set 'digit': did you mean 'digits'"),
+        ("digit", "data set 'digit' does not exist: did you mean 'digits'"),
         ("mnits", "did you mean 'mnist'"),
         ("cmaterdb/bangl", "'cmaterdb' has no config 'bangl': did you mean 'bangla'"),
         ("csv:", "'csv:'"),
@@ -301,7 +301,7 @@ def test_other_refusals(config, data_dir):
 
 
 def test_examples_of_text_alone_are_refused():
-    with pytest.raises(UserError, match=r"nothing but text: name its keys in data\.text"):
+    with pytest.raises(UserError, match=r"only text: name its keys in data\.text"):
         dataset._decoded_bytes({"train": [{"text": "a"}]}, dataset.Convert())
 
 

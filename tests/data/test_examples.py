@@ -73,7 +73,7 @@ def test_boxes_are_padded_with_a_mask():
 
 def test_other_differences_of_shape_are_refused():
     rows = [{"image": np.zeros((4, n), np.uint8)} for n in (4, 5)]
-    with pytest.raises(UserError, match=r"'image' differs in shape, \(4, 4, 1\) and \(4, 5, 1\).*data.image_size"):
+    with pytest.raises(UserError, match=r"has different shapes, such as \(4, 4, 1\) and \(4, 5, 1\).*data.image_size"):
         stack(collect(rows, np.arange(2), Convert()), {})
     resized = stack(collect(rows, np.arange(2), Convert(size=(2, 2))), {})
     assert resized["image"].shape == (2, 2, 2, 1)

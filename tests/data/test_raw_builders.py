@@ -98,7 +98,7 @@ def test_a_file_that_is_not_there_is_named_with_its_folder(load, tmp_path):
 def test_a_file_that_is_another_is_named(sentences, load, monkeypatch, tmp_path):
     (tmp_path / "downloads" / "manual" / "multi30k" / "val.en.gz").write_bytes(zipped(["something else"]))
     with pytest.raises(
-        UserError, match=r"manual/multi30k/val.en.gz is not https://.*val.en.gz: its sha256 is"
+        UserError, match=r"manual/multi30k/val.en.gz differs from https://.*val.en.gz: its sha256 is"
     ) as caught:
         load("multi30k/de-en")
     assert "\n" not in str(caught.value)
@@ -115,7 +115,7 @@ def test_what_is_not_on_the_disk_is_downloaded_and_checked(load, monkeypatch, tm
 
     monkeypatch.setattr(tfds.download.DownloadManager, "download", download)
     monkeypatch.setattr(news, "SIZES", {"train": 2, "validation": 1, "test": 1})
-    with pytest.raises(UserError, match=r"cached is not https://.*its sha256"):
+    with pytest.raises(UserError, match=r"cached differs from https://.*its sha256"):
         load("ag_news_topics")
     monkeypatch.setattr(news, "TEST", dataclasses.replace(news.TEST, sha256=digest(content)))
     splits, _ = load("ag_news_topics")
@@ -298,7 +298,7 @@ def test_nlvr(pictures, load, tmp_path):
         for member in whole:
             if not member.name.endswith("dev-1-0-0.png"):
                 part.addfile(member, whole.extractfile(member))
-    with pytest.raises(UserError, match=r"has not the pictures of nlvr at .*: 7 of 8 found"):
+    with pytest.raises(UserError, match=r"lacks the pictures of nlvr at .*: 7 of 8 found"):
         load("nlvr")
     path.write_bytes(images)
     splits, _ = load("nlvr")

@@ -25,7 +25,7 @@ def test_every_token_but_the_first_is_a_label_once(size, window):
 
 @pytest.mark.parametrize("size", [0, 1])
 def test_a_text_with_nothing_to_predict_is_refused(size):
-    with pytest.raises(UserError, match=rf"data.window=4: a text of {size} tokens"):
+    with pytest.raises(UserError, match=rf"data.window=4: a text needs at least 2 tokens, and this one has {size}"):
         language_windows(np.ones(size, np.int32), 4)
 
 

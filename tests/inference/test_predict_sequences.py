@@ -145,7 +145,7 @@ def test_sounds_are_transcribed(trained, recipes_dir, tmp_path):
         wavfile.write(paths[-1], 8_000, example["audio"])
     assert [row["prediction"] for row in predict(str(one.workdir), paths).rows] == said(one)
     wavfile.write(tmp_path / "other.wav", 16_000, example["audio"])
-    with pytest.raises(UserError, match=r"other.wav has 16000 samples a second, and not 8000") as refusal:
+    with pytest.raises(UserError, match=r"other.wav has 16000 samples per second, not 8000") as refusal:
         predict(str(one.workdir), [str(tmp_path / "other.wav")])
     assert "\n" not in str(refusal.value)
 
