@@ -1,3 +1,3 @@
-"""Papers' ablations as data: a file's `get_config(arg)` declares one, `experiments.run` trains it, `experiments.table`
-compares it with the paper.
+"""Ablations of papers as data: the `get_config(arg)` of a file declares one, `experiments.run` trains it, and
+`experiments.table` compares it with the paper.
 """

@@ -1,8 +1,8 @@
 """Activations by depth (Glorot 2010): python -m experiments.run --config=experiments/activation_depth.py:cpu
 
-Dense networks under SGD with momentum, the rate tuned for each row. `standard` is the initialisation that was usual,
-U[-1/sqrt n, 1/sqrt n], the others are normalised (eq. 16). The norms of the first step's gradient, layer by layer, are
-drawn beside the table.
+Dense networks under SGD with momentum, with the rate tuned per row. `standard` is the usual initialisation of the time,
+U[-1/sqrt n, 1/sqrt n], the others are normalised (eq. 16). A second figure shows the gradient norm of every layer at
+the first step.
 """
 
 from configs import images
@@ -57,9 +57,9 @@ def get_config(arg: str = ""):
             },
         ),
         claims=(
-            Claim("tanh-5", "sigmoid-5", "A deep network of sigmoids is hardly trained, one of tanh is."),
-            Claim("tanh-10", "sigmoid-10", "And so it is the deeper the network is."),
-            Claim("sigmoid-1", "sigmoid-5", "It is the depth: one hidden layer of sigmoids is trained."),
+            Claim("tanh-5", "sigmoid-5", "A deep network of tanh units trains, one of sigmoids hardly does."),
+            Claim("tanh-10", "sigmoid-10", "The same holds for ten layers."),
+            Claim("sigmoid-1", "sigmoid-5", "Depth is the cause: one hidden layer of sigmoids trains."),
             Claim("tanh-10", "tanh-10-standard", "Normalised initialisation is better than the standard one."),
         ),
     )
@@ -72,7 +72,7 @@ def base(config):
 
 
 def mnist():
-    """Returns the paper's networks and batches: 1000 units a layer, batches of 10."""
+    """Returns the paper's networks and batches: 1000 units per layer, batches of 10."""
     config = base(digits_mlp(steps=100_000, batch_size=10))
     config.data = images.get_config("mnist").data
     config.data.splits.train = "train[:90%]"

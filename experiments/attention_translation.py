@@ -1,8 +1,8 @@
 """Attention against one fixed vector in translation (Bahdanau 2014):
     python -m experiments.run --config=experiments/attention_translation.py:cpu --data_dir=DIR
 
-German to English on Multi30k, whose captions of 12 words are short; the paper's is English to French on WMT 2014. At
-`cpu` scale a network half as wide has 420 steps, about one epoch.
+German to English on Multi30k, whose captions of 12 words are short; the paper's is English to French on WMT 2014. The
+`cpu` scale trains a network of half the width for 420 steps, about one epoch.
 """
 
 from configs import translation
@@ -33,7 +33,7 @@ def get_config(arg: str = ""):
 
 
 def short(steps: int):
-    """Returns the recipe for a small network and few steps, evaluated at their end."""
+    """Returns the recipe with a small network and few steps, evaluated at the end."""
     config = translation.get_config()
     config.data.tokenizer = "bpe(size=2000)"
     config.data.buckets = 3

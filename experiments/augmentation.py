@@ -1,8 +1,8 @@
 """Augmentation with little data: mixup (Zhang 2017), CutMix (Yun 2019) and mirroring:
     python -m experiments.run --config=experiments/augmentation.py:cpu
 
-A narrow ResNet-8 on 100 digits, the same number of steps with each. Mirrored digits are no digits: that flips help is
-claimed for photographs only, and at the paper's scale they are, with crops, in every row.
+A narrow ResNet-8 on 100 digits, with the same number of steps per row. Mirrored digits are not digits: the claim that
+flips help holds for photographs only, and the paper's scale applies flips and crops in every row.
 """
 
 from configs import digits, images
@@ -39,16 +39,16 @@ def get_config(arg: str = ""):
         paper=Paper(
             title="mixup: Beyond Empirical Risk Minimization",
             arxiv="1710.09412",
-            table="WRN-28-10; CutMix (1905.04899) is of another network: PyramidNet-200 on CIFAR-100, 16.45% without "
+            table="WRN-28-10; CutMix (1905.04899) uses another network: PyramidNet-200 on CIFAR-100, 16.45% without "
             "and 14.47% with it",
             metric="test error in %, WRN-28-10 on CIFAR-10 and CIFAR-100",
             values={"standard-10": 3.8, "mixup-10": 2.7, "standard-100": 19.4, "mixup-100": 17.5},
         ),
         claims=(
-            Claim("mixup", "none", "mixup is better than none."),
-            Claim("cutmix", "none", "CutMix is better than none."),
-            Claim("crop", "none", "So are crops (of no paper)."),
-            Claim("none", "flip", "Digits are better not mirrored (of no paper)."),
+            Claim("mixup", "none", "mixup is better than no augmentation."),
+            Claim("cutmix", "none", "CutMix is better than no augmentation."),
+            Claim("crop", "none", "Crops are better than no augmentation (not from a paper)."),
+            Claim("none", "flip", "Mirroring digits is worse than no augmentation (not from a paper)."),
             *(Claim(f"mixup-{n}", f"standard-{n}", f"mixup is better on CIFAR-{n}.") for n in CLASSES),
             *(Claim(f"cutmix-{n}", f"standard-{n}", f"CutMix is better on CIFAR-{n}.") for n in CLASSES),
         ),
@@ -56,7 +56,7 @@ def get_config(arg: str = ""):
 
 
 def few_digits(examples: int):
-    """Returns the digits' recipe for a narrow network and few examples, the last weights counting."""
+    """Returns the digits' recipe with a narrow network and few examples, which evaluates the last weights."""
     config = digits.get_config()
     config.data.splits.train = f"train[:{examples}]"
     config.model.width = 8

@@ -1,15 +1,16 @@
 """Attention against one fixed vector, by length (Bahdanau 2014):
     python -m experiments.run --config=experiments/bahdanau_attention.py:cpu
 
-Strings of up to 10, 20 and 30 random letters, half as many at least, to be written backwards; the share that is written
-without a mistake. Both are bidirectional GRUs with the same widths; the fixed vector is the decoder's first state.
+Strings of random letters, with lengths from half the maximum to the maximum of 10, 20 or 30, are reversed; the metric
+is the share of exact outputs. Both are bidirectional GRUs with the same widths; the fixed vector is the decoder's first
+state.
 """
 
 from configs import translation
 from experiments.engine.experiment import Claim, Curves, Paper, Scale, experiment
 
 KINDS = {"attention": translation.VARIANTS["bahdanau"], "fixed_vector": translation.VARIANTS["fixed"]}
-LENGTHS = {"-30": 30, "": 20, "-10": 10}  # of labels' ends; what takes longest begins first
+LENGTHS = {"-30": 30, "": 20, "-10": 10}  # suffix of the label -> length; the slowest starts first
 
 
 def get_config(arg: str = ""):
@@ -27,21 +28,21 @@ def get_config(arg: str = ""):
         paper=Paper(
             title="Neural Machine Translation by Jointly Learning to Align and Translate",
             arxiv="1409.0473",
-            table="Table 1, all sentences, trained on those of up to 30 words",
+            table="Table 1, all sentences, trained on sentences of up to 30 words",
             metric="BLEU, English to French",
             values={"fixed_vector-30": 13.93, "attention-30": 21.50},
         ),
         claims=(
             Claim("attention", "fixed_vector", "Attention is better than a fixed vector."),
-            Claim("attention-30", "fixed_vector-30", "So it is for the longest."),
+            Claim("attention-30", "fixed_vector-30", "The same holds for the longest strings."),
             Claim("attention-30", "attention-10", "With attention, length costs at most 0.2 (sec. 5.2.2).", -0.2),
-            Claim("fixed_vector-10", "fixed_vector-30", "With a fixed vector it costs more.", 0.2),
+            Claim("fixed_vector-10", "fixed_vector-30", "With a fixed vector, length costs more than 0.2.", 0.2),
         ),
     )
 
 
 def reversal(steps: int):
-    """Returns the recipe of translation for tokens, on a constant rate."""
+    """Returns the translation recipe for token ids, with a constant rate."""
     config = translation.get_config()
     config.data.splits.test = "test[:500]"
     config.data.text = ()

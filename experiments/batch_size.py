@@ -1,8 +1,9 @@
-"""Batch sizes and the learning rates that each can use (Masters 2018):
+"""Batch sizes and the learning rates that work with each (Masters 2018):
     python -m experiments.run --config=experiments/batch_size.py:cpu
 
 As in the paper: SGD without momentum, the same number of epochs for all, and the base rate r of an update by r times
-the sum of the batch's gradients, m r here, where gradients are averaged. Larger batches can use fewer base rates.
+the sum of the batch's gradients, which is m r here, where gradients are averaged. Fewer base rates work with larger
+batches.
 """
 
 from experiments.engine.bases import digits_mlp
@@ -34,14 +35,14 @@ def get_config(arg: str = ""):
         paper=Paper(
             title="Revisiting Small Batch Training for Deep Neural Networks",
             arxiv="1804.07612",
-            table="Abstract: best with m between 2 and 32; on CIFAR and ImageNet, no number",
+            table="Abstract: best with m between 2 and 32, on CIFAR and ImageNet; the abstract gives no value",
         ),
         claims=(
-            Claim(label(8, middle), label(512, middle), "A base rate that m = 8 can use is too large for m = 512."),
-            Claim(label(32, middle), label(512, middle), "And so it is for m = 32."),
+            Claim(label(8, middle), label(512, middle), "A base rate that works with m = 8 is too large for m = 512."),
+            Claim(label(32, middle), label(512, middle), "The same holds for m = 32."),
             Claim(label(8, middle), label(512, low), "The best of m = 8 is at most 0.01 behind m = 512's.", -0.01),
             Claim(
-                label(32, low), label(512, low), "With a rate that all can use, m = 32 is at most 0.01 behind.", -0.01
+                label(32, low), label(512, low), "With a rate that works for all, m = 32 is at most 0.01 behind.", -0.01
             ),
         ),
     )

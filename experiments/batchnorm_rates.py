@@ -1,8 +1,8 @@
 """Batch normalisation and the learning rates that it allows (Bjorck 2018, after Ioffe 2015):
     python -m experiments.run --config=experiments/batchnorm_rates.py:cpu
 
-Dense ReLU networks of eight hidden layers under SGD with momentum, the same number of steps at every rate: without
-normalisation, the larger rates end in divergence or in chance. The paper's network is a ResNet-110.
+Dense ReLU networks of eight hidden layers under SGD with momentum, with the same number of steps at every rate. Without
+normalisation, the larger rates diverge or stay at chance. The paper's network is a ResNet-110.
 """
 
 from configs import images
@@ -34,15 +34,15 @@ def get_config(arg: str = ""):
         paper=Paper(
             title="Understanding Batch Normalization",
             arxiv="1806.02375",
-            table="Figure 1: curves, no numbers; Ioffe 2015 (1502.03167), Inception on ImageNet: 72.2% without, 72.7% "
+            table="Figure 1: curves, no values; Ioffe 2015 (1502.03167), Inception on ImageNet: 72.2% without, 72.7% "
             "with it at the same rate, 73.0% at 5 times and 74.8% at 30 times the rate",
         ),
         claims=(
-            Claim("batchnorm-1", "plain-1", "At a rate too large without it, the network is trained with it.", 0.2),
-            Claim("batchnorm-0.1", "plain-0.1", "At a tenth of it, it is better with it."),
-            Claim("batchnorm-0.1", "batchnorm-0.001", "With it, a rate 100 times the smallest is better."),
-            Claim("plain-0.01", "plain-1", "Without it, that is too large.", 0.2),
-            Claim("plain-0.01", "batchnorm-0.01", "At a rate for both, without it is at most 0.03 behind.", -0.03),
+            Claim("batchnorm-1", "plain-1", "Normalisation trains at a rate that is too large without it.", 0.2),
+            Claim("batchnorm-0.1", "plain-0.1", "Normalisation is better at a tenth of that rate."),
+            Claim("batchnorm-0.1", "batchnorm-0.001", "With normalisation, 100 times the smallest rate is better."),
+            Claim("plain-0.01", "plain-1", "Without normalisation, that rate is too large.", 0.2),
+            Claim("plain-0.01", "batchnorm-0.01", "At a rate for both, the plain one is at most 0.03 behind.", -0.03),
         ),
     )
 

@@ -1,8 +1,8 @@
 """Clipping the gradient's norm (Pascanu 2013):
     python -m experiments.run --config=experiments/clipping.py:cpu --data_dir=DIR
 
-Elman's network on folk tunes under plain SGD; the rate is tuned with and without clipping, since steeper walls are what
-clipping allows larger steps over. The paper's third row, a regulariser against vanishing, is not here.
+Elman's network on folk tunes under plain SGD; the rate is tuned with and without clipping, since clipping allows larger
+steps on steep error surfaces. The paper's third row, a regulariser against vanishing gradients, is left out.
 """
 
 from configs import music
@@ -21,7 +21,7 @@ def get_config(arg: str = ""):
             title="On the difficulty of training Recurrent Neural Networks",
             arxiv="1211.5063",
             table="Table 1, test, Nottingham",
-            metric="negative log-likelihood a time step on Nottingham",
+            metric="negative log-likelihood per time step on Nottingham",
             values={"sgd": 3.80, "sgd-clipped": 3.48},
         ),
         claims=(Claim("sgd-clipped", "sgd", "Clipping helps."),),
@@ -29,7 +29,7 @@ def get_config(arg: str = ""):
 
 
 def tunes(steps: int):
-    """Returns the recipe of the folk tunes with Elman's network and SGD; the last weights count."""
+    """Returns the recipe of the folk tunes with Elman's network and SGD, which evaluates the last weights."""
     config = music.get_config("jsb")
     config.data.name = "poly_music/nottingham"
     config.model.cell = "layers.recurrent.Elman"

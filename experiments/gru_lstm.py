@@ -1,9 +1,9 @@
-"""GRU, LSTM and Elman's network with as many parameters (Chung 2014):
+"""GRU, LSTM and Elman's network with equal numbers of parameters (Chung 2014):
     python -m experiments.run --config=experiments/gru_lstm.py:cpu --data_dir=DIR
 
-Bach's chorales and folk tunes, 18 to 19 thousand recurrent parameters each. The paper trains by RMSProp with weight
-noise, at a rate chosen for each by random search; here all have Adam's 1e-2 at the small scale and the recipe's 3e-3 at
-the paper's.
+Bach's chorales and folk tunes; each network has 18 to 19 thousand recurrent parameters. The paper trains with RMSProp
+and weight noise, at a rate found per network by random search; here all use Adam, at 1e-2 at the small scale and at the
+recipe's 3e-3 at the paper's scale.
 """
 
 from configs import music
@@ -36,7 +36,7 @@ def get_config(arg: str = ""):
             title="Empirical Evaluation of Gated Recurrent Neural Networks on Sequence Modeling",
             arxiv="1412.3555",
             table="Table 2, test",
-            metric="negative log-likelihood a time step",
+            metric="negative log-likelihood per time step",
             values={
                 "elman-jsb": 9.10,
                 "gru-jsb": 8.54,
@@ -48,16 +48,16 @@ def get_config(arg: str = ""):
         ),
         claims=(
             Claim("gru-jsb", "elman-jsb", "On chorales GRU is better than Elman's network."),
-            Claim("lstm-jsb", "elman-jsb", "And so is LSTM."),
-            Claim("gru-jsb", "lstm-jsb", "GRU is better than LSTM there; others have found the opposite."),
-            Claim("elman-nottingham", "gru-nottingham", "On folk tunes gates do not help: GRU is no better."),
-            Claim("elman-nottingham", "lstm-nottingham", "Nor is LSTM."),
+            Claim("lstm-jsb", "elman-jsb", "On chorales LSTM is better than Elman's network."),
+            Claim("gru-jsb", "lstm-jsb", "On chorales GRU is better than LSTM; other papers found the opposite."),
+            Claim("elman-nottingham", "gru-nottingham", "On folk tunes Elman's network is better than GRU."),
+            Claim("elman-nottingham", "lstm-nottingham", "On folk tunes Elman's network is better than LSTM."),
         ),
     )
 
 
 def at_larger_rate(steps: int):
-    """Returns the recipe of music at a larger rate; the best of the evaluations counts."""
+    """Returns the music recipe at a larger rate, which keeps the best evaluation."""
     config = music.get_config("jsb")
     config.optimizer.learning_rate = 1e-2
     config.train.steps = steps

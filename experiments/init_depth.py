@@ -1,7 +1,7 @@
 """Initialisation by depth (He 2015): python -m experiments.run --config=experiments/init_depth.py:cpu
 
-Dense ReLU networks without normalisation, plain SGD with momentum: He's variance 2/n against Xavier's 1/n. With Adam
-the effect vanishes, and with a learning rate of 1e-2 He's deepest networks diverge: the rate is tuned for each row.
+Dense ReLU networks without normalisation, SGD with momentum: He's variance 2/n against Xavier's 1/n. With Adam the
+effect vanishes, and at a learning rate of 1e-2 He's deepest networks diverge, so the rate is tuned per row.
 """
 
 from configs import images
@@ -32,18 +32,18 @@ def get_config(arg: str = ""):
         paper=Paper(
             title="Delving Deep into Rectifiers: Surpassing Human-Level Performance on ImageNet Classification",
             arxiv="1502.01852",
-            table="Figures 2 and 3: curves, no numbers",
+            table="Figures 2 and 3: curves, no values",
         ),
         claims=(
             Claim("he-30", "xavier-30", "With 30 layers He converges and Xavier stalls (Fig. 3).", 0.2),
-            Claim("he-50", "xavier-50", "And so it does the deeper the network is.", 0.2),
+            Claim("he-50", "xavier-50", "The same holds for 50 layers.", 0.2),
             Claim("xavier-22", "he-22", "With 22 layers both converge (Fig. 2): Xavier is at most 0.1 behind.", -0.1),
         ),
     )
 
 
 def mnist():
-    """Returns the dense network on MNIST; the paper's own networks are convolutional, on ImageNet."""
+    """Returns the dense network on MNIST; the paper's networks are convolutional, on ImageNet."""
     config = digits_mlp(steps=20_000, batch_size=128)
     config.data = images.get_config("mnist").data
     config.data.splits.train = "train[:90%]"

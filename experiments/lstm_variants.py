@@ -1,9 +1,9 @@
 """LSTM without one of its parts (Greff 2015):
     python -m experiments.run --config=experiments/lstm_variants.py:cpu --data_dir=DIR
 
-The vanilla LSTM, with peepholes, and the paper's eight changes of one part each, on Bach's chorales, one of its three
-data sets; no number of it is printed in the paper's text. The paper tunes by random search, 5400 runs: here all rows
-have the same rate, which it finds to matter most and to depend little on the variant.
+The vanilla LSTM, with peepholes, and the paper's eight variants with one change each, on Bach's chorales, one of its
+three data sets; the paper's text gives no values for it. The paper tunes by random search, 5400 runs: here all rows
+have the same rate, which according to the paper matters most and depends little on the variant.
 """
 
 from configs import music
@@ -36,17 +36,17 @@ def get_config(arg: str = ""):
         scales={"cpu": Scale(base=chorales(600), minutes=10.0), "full": Scale(base=music.get_config("jsb"))},
         paper=Paper(title="LSTM: A Search Space Odyssey", arxiv="1503.04069", table="Figure 3"),
         claims=(
-            Claim("vanilla", "no-forget-gate", "Without the forget gate it is worse (sec. V-B)."),
-            Claim("vanilla", "no-output-activation", "Without the output activation it is worse."),
+            Claim("vanilla", "no-forget-gate", "Removing the forget gate makes it worse (sec. V-B)."),
+            Claim("vanilla", "no-output-activation", "Removing the output activation makes it worse."),
             Claim("coupled-gates", "vanilla", "Coupled gates are at most 0.1 nats worse.", -0.1),
-            Claim("no-peepholes", "vanilla", "Without peepholes it is at most 0.1 nats worse.", -0.1),
+            Claim("no-peepholes", "vanilla", "Removing peepholes costs at most 0.1 nats.", -0.1),
             Claim("vanilla", "full-gate-recurrence", "Full gate recurrence is at most 0.1 nats better.", -0.1),
         ),
     )
 
 
 def chorales(steps: int):
-    """Returns the recipe of the chorales at a larger rate, a row's seeds in one program; the last weights count."""
+    """Returns the recipe of the chorales at a larger rate, which evaluates the last weights and allows one process."""
     config = music.get_config("jsb")
     config.data.buckets = 0
     config.optimizer.learning_rate = 1e-2

@@ -1,7 +1,7 @@
 """Memory, copying (Bai 2018, Table 1): python -m experiments.run --config=experiments/memory_copy.py:cpu
 
 Elman's network, LSTM and GRU with the same number of parameters, 11 thousand, or 16 thousand at the paper's scale. Ten
-symbols of eight, repeated after T steps: a guess has a recall of 0.125 and a loss of 10 ln 8 / (T + 20).
+symbols of eight kinds are repeated after T steps: guessing has a recall of 0.125 and a loss of 10 ln 8 / (T + 20).
 """
 
 from configs import sequences
@@ -40,19 +40,19 @@ def get_config(arg: str = ""):
             values={"lstm-1000": 0.0204, "gru-1000": 0.0197, "elman-1000": 0.0202},
         ),
         claims=(
-            Claim("gru-20", "elman-20", "Over few steps a gated network remembers more than Elman's."),
-            Claim("lstm-20", "elman-20", "And so does the other."),
+            Claim("gru-20", "elman-20", "Over 20 steps GRU remembers more than Elman's network."),
+            Claim("lstm-20", "elman-20", "Over 20 steps LSTM remembers more than Elman's network."),
             Claim(
                 "elman-100", "gru-100", "Over 100 steps all fail: GRU gains at most 0.02 of the guess's 0.173.", -0.02
             ),
-            Claim("elman-100", "lstm-100", "And so does LSTM.", -0.02),
+            Claim("elman-100", "lstm-100", "Over 100 steps LSTM gains at most 0.02, too.", -0.02),
             Claim("elman-1000", "gru-1000", "Over 1000 steps all fail.", -0.001),
         ),
     )
 
 
 def base(steps: int):
-    """Returns the recipe of copy memory, evaluated at its end."""
+    """Returns the recipe of copy memory, evaluated at the end."""
     config = sequences.get_config("copy_memory")
     config.train.steps = steps
     config.eval.every = 0.0

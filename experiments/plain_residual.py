@@ -1,7 +1,7 @@
 """Plain against residual networks by depth (He 2016):
     python -m experiments.run --config=experiments/plain_residual.py:cpu
 
-The paper's networks for small images, with and without shortcuts: deeper plain networks are worse, also in training.
+The paper's networks for small images, with and without shortcuts: deeper plain networks are worse, even in training.
 """
 
 from configs import digits, images
@@ -39,7 +39,7 @@ def get_config(arg: str = ""):
 
 
 def small():
-    """Returns the digits' recipe for narrow networks, without what would keep the best of several evaluations."""
+    """Returns the digits' recipe for narrow networks, which evaluates the last weights."""
     config = digits.get_config()
     config.model.width = 8
     config.optimizer.warmup_steps = 20.0

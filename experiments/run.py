@@ -1,10 +1,10 @@
 """Run an experiment: python -m experiments.run --config=experiments/init_depth.py:cpu
 
-Every cell, a row with a seed, is a run in a folder of its own. One process trains the seeds of a row together where
-their config allows that; else train.py trains each. The same command continues a stopped experiment and does not repeat
+Every cell, a row with a seed, is a run in its own folder. One process trains the seeds of a row together if their
+config allows it; otherwise train.py trains each. The same command continues a stopped experiment and does not repeat
 finished cells. At the end it writes results.jsonl, table.md, table.png and, in the folder of each row, compare.html.
 
-The whole table with a change, in a folder of its own: --set optimizer.name=adamw
+The complete table with a change, in a separate folder: --set optimizer.name=adamw
 """
 
 import dataclasses
@@ -40,11 +40,11 @@ from training.workdir import check_path
 _CONFIG = flags.DEFINE_string("config", None, "Experiment, FILE.py or FILE.py:SCALE.")
 _OUTDIR = flags.DEFINE_string("outdir", None, "Folder of all runs (default: experiments/runs/NAME-SCALE[-CHANGES]).")
 _SET = flags.DEFINE_multi_string("set", [], "KEY=VALUE, a key of every row's config; repeatable.")
-_WORKERS = flags.DEFINE_integer("workers", 0, "Cells at a time; 0 = one a GPU, else one a core, at most 8.", 0)
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS data sets are or are prepared (default: TFDS's own).")
+_WORKERS = flags.DEFINE_integer("workers", 0, "Cells at a time; 0 = one per GPU, else one per core, at most 8.", 0)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of prepared TFDS data sets (default: TFDS's own).")
 _ROWS = flags.DEFINE_list("rows", [], "Only these rows.")
-_SEEDS = flags.DEFINE_integer("seeds", 0, "Only so many seeds; 0 = as the experiment says.", 0)
-_TOGETHER = flags.DEFINE_bool("together", True, "Train a row's seeds in one process, where its config allows that.")
+_SEEDS = flags.DEFINE_integer("seeds", 0, "Number of seeds, at most the experiment's; 0 = the experiment's.", 0)
+_TOGETHER = flags.DEFINE_bool("together", True, "Train a row's seeds in one process if its config allows it.")
 _LAUNCHER = flags.DEFINE_enum("launcher", "local", ["local", "slurm"], "Where cells run.")
 _SLURM = flags.DEFINE_multi_string("slurm", [], "Option of submitit, such as slurm_partition=gpu; repeatable.")
 
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> None:
     from experiments.engine import results  # these import jax: late, so that a mistake in flags is reported at once
     from reporting import compare
 
-    typed = ["--data_dir=DIR" if text.startswith("--data_dir=") else text for text in sys.argv[1:]]  # each has another
+    typed = ["--data_dir=DIR" if text.startswith("--data_dir=") else text for text in sys.argv[1:]]  # differs per user
     command = shlex.join(["python", "-m", "experiments.run", *typed])
     results.write(outdir, experiment, recipe, command, runner.data_dir)
     table.write(outdir)
@@ -94,7 +94,7 @@ def main(argv: list[str]) -> None:
 
 
 def _launcher(outdir: Path) -> launch.Local | launch.Submitted:
-    """Returns what `--launcher` names; options for Slurm are submitit's, numbers as numbers."""
+    """Returns the launcher named by `--launcher`; --slurm options go to submitit, integers as integers."""
     if _LAUNCHER.value == "local":
         return launch.Local(_WORKERS.value)
     pairs = [option.partition("=") for option in _SLURM.value]
@@ -103,9 +103,9 @@ def _launcher(outdir: Path) -> launch.Local | launch.Submitted:
 
 
 def check_changes(experiment: Experiment, named: bool) -> None:
-    """Prints what the changes replace in the config of the first row.
+    """Prints the values that the changes replace in the config of the first row.
 
-    Raises UserError for a change of a key in which the rows differ, unless the rows are `named` by --rows.
+    Raises UserError for a change to a key in which the rows differ, unless the rows are `named` by --rows.
     """
     if not experiment.changes:
         return
@@ -121,7 +121,7 @@ def check_changes(experiment: Experiment, named: bool) -> None:
 
 
 def check(outdir: Path) -> None:
-    """Raises UserError for a folder that cannot be, or is that of a run."""
+    """Raises UserError for a folder that cannot be created, or belongs to a single run."""
     check_path(outdir, f"--outdir {outdir}")
     parent = next(path for path in (outdir, *outdir.parents) if path.exists())
     if not parent.is_dir():
@@ -131,7 +131,7 @@ def check(outdir: Path) -> None:
 
 
 class Runner:
-    """Runs cells until all that are wanted have an outcome."""
+    """Runs cells until all wanted ones have an outcome."""
 
     def __init__(
         self,
@@ -151,16 +151,16 @@ class Runner:
         )
         self.data_dir = data_dir and str(Path(data_dir).resolve())
         self.outcomes: dict[Cell, Outcome] = {}
-        self.groups: dict[Group, tuple[Any, float]] = {}  # that run: job, when it began
-        self.busy: set[Cell] = set()  # in which another process is at work
+        self.groups: dict[Group, tuple[Any, float]] = {}  # running ones: job, start time
+        self.busy: set[Cell] = set()  # cells whose workdir another process holds
         self.configs: dict[Cell, ConfigDict] = {}
-        self.in_company: dict[Cell, bool] = {}  # which may be trained together with others
-        self.loaded: set[str] = set()  # data sets that a cell has read: they are prepared
+        self.in_company: dict[Cell, bool] = {}  # whether a cell may be trained together with others
+        self.loaded: set[str] = set()  # data sets that a cell has read, so they are prepared
 
     def run(self) -> None:
-        """Runs what is not finished. Raises UserError if a workdir is of another config."""
+        """Runs the unfinished cells. Raises UserError if a workdir has another config."""
         self.outcomes = cells.all_finished(self.experiment, self.outdir)
-        with Progress(self.experiment, self.outcomes) as show:
+        with Progress(self.experiment, self.outcomes) as progress:
             while waiting := [
                 cell for cell in cells.wanted(self.experiment, self.outcomes) if cell not in self.outcomes
             ]:
@@ -168,9 +168,9 @@ class Runner:
                 time.sleep(TICK_SECONDS)
                 for cell, outcome in self._ended():
                     self.outcomes[cell] = outcome
-                    show.ended(cell, outcome, self.outcomes)
-                under_way = {cell: self._files(cell).progress() for cell in {*self.running, *self.busy}}
-                show.refresh(self.outcomes, under_way)
+                    progress.ended(cell, outcome, self.outcomes)
+                in_flight = {cell: self._files(cell).progress() for cell in {*self.running, *self.busy}}
+                progress.refresh(self.outcomes, in_flight)
 
     def stop(self) -> None:
         launch.stop([job for job, _ in self.groups.values()])
@@ -185,7 +185,7 @@ class Runner:
         return self.configs[cell]
 
     def _being_prepared(self, cell: Cell) -> bool:
-        """Whether a running cell may be preparing the data set of this one: two must not at once."""
+        """Whether a running cell may be preparing this cell's data set, which two processes must not do at once."""
         name = self._config(cell).data.name
         readers = [other for other in self.running if self._config(other).data.name == name]
         if any(self._files(other).status() for other in readers):
@@ -199,10 +199,10 @@ class Runner:
         return cells.finished(self._files(cell), self._config(cell))
 
     def _may_go_together(self, cell: Cell) -> bool:
-        from training.side_by_side import refusal  # jax with it: late, so that a slip is answered at once
+        from training.side_by_side import refusal  # imports jax: late, so that a typo is reported at once
 
         if cell not in self.in_company:
-            is_start = cell.row in self.experiment.starts.values()  # whose workdir is to hold its own checkpoint
+            is_start = cell.row in self.experiment.starts.values()  # its workdir must contain its own checkpoint
             tuning = cells.tuning(self.experiment, cell)
             tuned = [key.removeprefix("optimizer.") for key in self.experiment.tune] if tuning else []
             refused = any(refusal(self._config(other), tuned) for other in tuning or [cell])
@@ -213,7 +213,7 @@ class Runner:
         if not self.launcher.free:
             return
         for cell in self.busy.intersection(waiting):
-            if outcome := self._finished(cell):  # the other process may have ended it
+            if outcome := self._finished(cell):  # the other process may have finished it
                 self.busy.discard(cell)
                 self.outcomes[cell] = outcome
         ready = {None, *self.outcomes}

@@ -1,8 +1,8 @@
-"""The table of an experiment beside the paper's, and experiments/README.md, the tables of all results that are kept.
+"""The table of an experiment next to the paper's, and experiments/README.md, the tables of all kept results.
 
     python -m experiments.table [FOLDER...]
 
-Copies the results of the folders (of experiments/runs) to experiments/results, and writes the README of all there.
+Copies the results of the folders (of experiments/runs) to experiments/results, and writes the README of all of these.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from training.workdir import write_whole
 HERE = Path(__file__).resolve().parent
 RESULTS, README = HERE / "results", HERE / "README.md"
 KEPT = ("results.jsonl", "meta.json", "table.png", "gradients.png")
-COST = ("parameters", "seconds a run")  # the median of the runs that did not diverge
+COST = ("parameters", "seconds per run")  # seconds: median of the runs that did not diverge
 COLORS = {REPRODUCED: "green", NOT: "red"}
 VERDICTS = (REPRODUCED, NOT, UNDECIDED)
 
@@ -44,7 +44,7 @@ class Measured:
 
     @classmethod
     def of(cls, folder: Path) -> "Measured":
-        """Reads a folder that `results.write` wrote. Raises UserError."""
+        """Reads a folder written by `results.write`. Raises UserError."""
         records, meta = results.read(folder)
         experiment = changed(load(meta["config"])[0], meta.get("changes", ()))
         rows = judge.rows(experiment, records)
@@ -71,23 +71,23 @@ class Measured:
         return lines
 
     def _cost(self, label: str) -> tuple[str, str]:
-        """Returns the cells of `COST`: what is not known is left blank."""
-        own = [record for record in self.records if record.row == label and record.chosen]
-        parameters = max((record.parameters for record in own), default=0)
-        seconds = statistics.median([record.seconds for record in own if not record.diverged] or [0])
+        """Returns the cells of `COST`; unknown values are blank."""
+        chosen = [record for record in self.records if record.row == label and record.chosen]
+        parameters = max((record.parameters for record in chosen), default=0)
+        seconds = statistics.median([record.seconds for record in chosen if not record.diverged] or [0])
         return f"{parameters:,}" if parameters else "", f"{seconds:.0f}" if seconds else ""
 
     @property
     def claims(self) -> list[list[str]]:
         return [
             [
-                claim.sentence,
-                f"{claim.better} > {claim.worse}",
-                f"{claim.least:g}",
-                spread(each.difference),
-                each.verdict,
+                verdict.claim.sentence,
+                f"{verdict.claim.better} > {verdict.claim.worse}",
+                f"{verdict.claim.least:g}",
+                spread(verdict.difference),
+                verdict.verdict,
             ]
-            for each, claim in ((each, each.claim) for each in self.verdicts)
+            for verdict in self.verdicts
         ]
 
 
@@ -95,7 +95,7 @@ CLAIMS_HEADING = ["claim", "better > worse", "by more than", "difference", "verd
 
 
 def write(folder: Path) -> None:
-    """Writes table.md and the pictures beside a folder's results, and prints the table."""
+    """Writes table.md and the figures to a folder with results, and prints the table."""
     measured = Measured.of(folder)
     plot.table(measured.experiment, measured.rows, folder / "table.png")
     plot.gradients(measured.experiment, measured.records, folder / "gradients.png")
@@ -110,7 +110,7 @@ def title(measured: Measured) -> str:
 
 
 def section(measured: Measured, folder: Path, beside: Path) -> str:
-    """Returns the Markdown of an experiment, without a heading; pictures are linked from the folder `beside`."""
+    """Returns the Markdown of an experiment, without a heading; figures are linked relative to the folder `beside`."""
     meta, paper = measured.meta, measured.experiment.paper
     link = f" ([arXiv {paper.arxiv}](https://arxiv.org/abs/{paper.arxiv}))" if paper.arxiv else ""
     otherwise, texts = results.changes(meta, measured.experiment), measured.experiment.change_texts
@@ -122,28 +122,30 @@ def section(measured: Measured, folder: Path, beside: Path) -> str:
         _markdown(measured.heading, measured.lines),
         _markdown(CLAIMS_HEADING, measured.claims) if measured.claims else "",
         *(f"![{name}]({(folder / name).relative_to(beside)})" for name in KEPT[2:] if (folder / name).exists()),
-        f"`{meta['command']}`: {len(measured.records)} runs, {seconds / 60:.0f} minutes of processes in all; "
+        f"`{meta['command']}`: {len(measured.records)} runs, {seconds / 60:.0f} minutes of processes in total; "
         f"{meta['hardware']}; {versions}.",
-        "**Declared otherwise since it was measured**: " + "; ".join(otherwise) + "." if otherwise else "",
+        "**Changed declarations since the measurement**: " + "; ".join(otherwise) + "." if otherwise else "",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def readme(kept: Path = RESULTS, experiments: Path = HERE) -> str:
-    """Returns what README.md should be: an overview of all experiments and scales, and the tables of those run."""
+    """Returns the content of README.md: an overview of all experiments and scales, and the tables of those run."""
     measured = {path.parent: Measured.of(path.parent) for path in sorted(kept.glob("*/meta.json"))}
-    verdicts = {title(each): [verdict.verdict for verdict in each.verdicts] for each in measured.values()}
+    verdicts = {title(result): [verdict.verdict for verdict in result.verdicts] for result in measured.values()}
     overview = []
     for path in recipes(experiments):
         for scale in load(str(path))[0].scales:
-            found = verdicts.get(f"{path.stem}, {scale}")
-            said = "not run" if found is None else ", ".join(f"{found.count(x)} {x}" for x in VERDICTS if x in found)
-            overview.append([f"`{path.name}:{scale}`", load(f"{path}:{scale}")[0].paper.title, said or "measured"])
-    sections = [f"## {title(each)}\n\n{section(each, folder, kept.parent)}" for folder, each in measured.items()]
+            judged = verdicts.get(f"{path.stem}, {scale}")
+            summary = (
+                "not run" if judged is None else ", ".join(f"{judged.count(x)} {x}" for x in VERDICTS if x in judged)
+            )
+            overview.append([f"`{path.name}:{scale}`", load(f"{path}:{scale}")[0].paper.title, summary or "measured"])
+    sections = [f"## {title(result)}\n\n{section(result, folder, kept.parent)}" for folder, result in measured.items()]
     intro = (
         "Generated by `python -m experiments.table` from `results/`. Values are means over seeds with their 95% t "
-        "interval; the seconds of a run are the median over seeds, compilation and data included, of runs beside each "
-        f"other. {judge.TEST}"
+        "interval; seconds per run are the median over seeds, including compilation and data, of runs in parallel. "
+        f"{judge.TEST}"
     )
     parts = ["# Papers' ablations, run here", intro, _markdown(["experiment", "paper", "claims"], overview), *sections]
     return "\n\n".join(part.strip() for part in parts) + "\n"
@@ -155,7 +157,7 @@ def recipes(folder: Path = HERE) -> list[Path]:
 
 
 def spread(interval: Interval) -> str:
-    """Writes a mean with half the width of its interval, which one value has not."""
+    """Returns the text of a mean with half the width of its interval, which a single value lacks."""
     if math.isnan(interval.mean):
         return ""
     half = interval.high - interval.mean

@@ -1,9 +1,9 @@
 """Transfer by the number of labels (Kornblith 2018):
     python -m experiments.run --config=experiments/transfer_labels.py:full --data_dir=DIR
 
-A ResNet-20 that was trained on CIFAR-100 goes on with CIFAR-10, with a new head, against one that starts from scratch,
-both with as many steps, the latter at He's rate and the former at a tenth of it. The paper's networks were trained on
-ImageNet. Small enough for a CPU are `transfer_wine.py` and `transfer_music.py`.
+A ResNet-20 pretrained on CIFAR-100 is fine-tuned on CIFAR-10 with a new head, against one trained from scratch, for the
+same number of steps; training from scratch uses He's rate, fine-tuning a tenth of it. The paper pretrains on ImageNet.
+`transfer_wine.py` and `transfer_music.py` are small enough for a CPU.
 """
 
 from configs import images
@@ -30,7 +30,7 @@ def get_config(arg: str = ""):
         paper=Paper(
             title="Do Better ImageNet Models Transfer Better?",
             arxiv="1805.08974",
-            table="Figure 9, accuracy by the number of examples a class, from ImageNet: curves",
+            table="Figure 9, accuracy against the number of examples per class, from ImageNet: curves",
         ),
         claims=(
             Claim("transfer-400", "scratch-400", "With few labels transfer is better.", 0.1),

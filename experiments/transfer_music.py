@@ -1,9 +1,9 @@
 """Transfer by the amount of data, in music (after Kornblith 2018):
     python -m experiments.run --config=experiments/transfer_music.py:cpu --data_dir=DIR
 
-A GRU that was trained on folk tunes goes on with 10, 50 or all 229 of Bach's chorales, against one that starts from
-scratch, both with as many steps. What is to be told, the next notes, is labelled by itself, so that labels are
-counted in chorales. The paper's finding is of images (`transfer_labels.py`): the gain fades with more labels.
+A GRU pretrained on folk tunes is fine-tuned on 10, 50 or all 229 of Bach's chorales, against one trained from scratch,
+for the same number of steps. The targets are the next notes, so no annotation is needed, and the amount of data is
+counted in chorales. The paper's finding concerns images (`transfer_labels.py`): the gain fades with more labels.
 """
 
 from configs import music
@@ -26,22 +26,22 @@ def get_config(arg: str = ""):
         paper=Paper(
             title="Do Better ImageNet Models Transfer Better?",
             arxiv="1805.08974",
-            table="Figure 9, images, accuracy by the number of examples a class: curves",
+            table="Figure 9, images, accuracy against the number of examples per class: curves",
         ),
         claims=(
-            Claim("transfer-10", "scratch-10", "With 10 chorales it is better to have learnt folk tunes."),
-            Claim("transfer-50", "scratch-50", "And with 50."),
-            Claim("scratch-229", "transfer-229", "With all of them it gains at most 0.1 nats.", -0.1),
+            Claim("transfer-10", "scratch-10", "With 10 chorales, pretraining on folk tunes helps."),
+            Claim("transfer-50", "scratch-50", "With 50 chorales, pretraining helps."),
+            Claim("scratch-229", "transfer-229", "With all chorales, it gains at most 0.1 nats.", -0.1),
         ),
     )
 
 
 def chorales(steps: int):
-    """Returns the recipe of the chorales with a GRU; the best of the evaluations counts."""
+    """Returns the recipe of the chorales with a GRU, which keeps the best evaluation."""
     config = music.get_config("jsb")
     config.model.cell = "layers.recurrent.GRU"
     config.model.widths = (46,)
-    config.data.buckets = 0  # ten pieces fill no batch of each length
+    config.data.buckets = 0  # ten pieces do not fill a batch per length
     config.optimizer.learning_rate = 1e-2
     config.train.steps = steps
     config.train.batch_size = 10

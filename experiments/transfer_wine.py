@@ -1,8 +1,8 @@
-"""Transfer by the number of labels, in a table (after Kornblith 2018):
+"""Transfer by the number of labels, on tables (after Kornblith 2018):
     python -m experiments.run --config=experiments/transfer_wine.py:cpu --data_dir=DIR
 
-A tabular ResNet that has learnt the quality of white wines goes on with 32, 128 or all 1,119 red ones, against one that
-starts from scratch, both with as many steps. The paper's finding is of images (`transfer_labels.py`).
+A tabular ResNet pretrained on the quality of white wines is fine-tuned on 32, 128 or all 1,119 red ones, against one
+trained from scratch, for the same number of steps. The paper's finding concerns images (`transfer_labels.py`).
 """
 
 from configs import tabular
@@ -25,18 +25,18 @@ def get_config(arg: str = ""):
         paper=Paper(
             title="Do Better ImageNet Models Transfer Better?",
             arxiv="1805.08974",
-            table="Figure 9, images, accuracy by the number of examples a class: curves",
+            table="Figure 9, images, accuracy against the number of examples per class: curves",
         ),
         claims=(
-            Claim("transfer-32", "scratch-32", "With 32 red wines it is better to have learnt white ones."),
-            Claim("transfer-128", "scratch-128", "And with 128."),
-            Claim("scratch-1119", "transfer-1119", "With all of them it gains at most 0.02.", -0.02),
+            Claim("transfer-32", "scratch-32", "With 32 red wines, pretraining on white ones helps."),
+            Claim("transfer-128", "scratch-128", "With 128 red wines, pretraining helps."),
+            Claim("scratch-1119", "transfer-1119", "With all red wines, it gains at most 0.02.", -0.02),
         ),
     )
 
 
 def red(steps: int):
-    """Returns the recipe of the white wines for the red ones; the best of the evaluations counts."""
+    """Returns the recipe of the white wines for the red ones, which keeps the best evaluation."""
     config = tabular.get_config("wine_quality")
     config.data.name = "wine_quality/red"
     config.train.epochs = 0.0

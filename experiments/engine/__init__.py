@@ -1,1 +1,1 @@
-"""The machinery behind `experiments.run` and `experiments.table`."""
+"""The implementation of `experiments.run` and `experiments.table`."""

@@ -6,7 +6,7 @@ from configs import digits
 
 
 def digits_mlp(**train) -> ConfigDict:
-    """Returns a dense ReLU network on 8 x 8 digits: plain SGD with momentum 0.9, constant rate, no regularisation."""
+    """Returns a dense ReLU network on 8 x 8 digits: SGD with momentum 0.9, a constant rate, no regularisation."""
     config = digits.get_config()
     config.model = ConfigDict({"name": "mlp.MLP", "activation": "nn.relu"})
     config.augment.ops = ()

@@ -15,12 +15,12 @@ from experiments.engine.experiment import Cell, Experiment, Values, candidates, 
 from training import config as config_lib
 from training.workdir import from_json
 
-TOGETHER = "together"  # what the folder of cells that are trained together begins with
+TOGETHER = "together"  # prefix of the folder of cells that are trained in one process
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a cell ended: with metrics (SPLIT/METRIC -> value), by divergence or by failure, for `reason`."""
+    """The end of a cell: metrics (SPLIT/METRIC -> value), divergence, or failure with its `reason`."""
 
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     diverged: bool = False
@@ -33,7 +33,7 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class CellFiles:
-    """The files of a cell: its workdir and, beside it, the output of its process, and its lock.
+    """The files of a cell: its workdir and, next to it, the output of its process, and its lock.
 
     For cells that one process trains, `members` are their own files, and `workdir` holds the shared checkpoint.
     """
@@ -45,28 +45,28 @@ class CellFiles:
         return self.workdir.with_name(f"{self.workdir.name}.{ending}")
 
     def share(self) -> None:
-        """Links the output of the process beside each member, and removes older output."""
+        """Links the output of the process next to each member, and removes older output."""
         for ending in ("out", "err"):
-            self.beside(ending).unlink(missing_ok=True)  # of a cell that was a member before
+            self.beside(ending).unlink(missing_ok=True)  # left by a cell that was a member before
             for member in self.members:
                 beside = member.beside(ending)
                 beside.unlink(missing_ok=True)
                 beside.symlink_to(os.path.relpath(self.beside(ending), beside.parent))
 
     def last_error(self) -> str:
-        """Returns the last line of standard error that has anything in it."""
+        """Returns the last non-empty line of standard error."""
         lines = self.beside("err").read_text(errors="replace").split("\n") if self.beside("err").exists() else []
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def status(self) -> dict[str, Any]:
-        """Returns the run's status.json, {} before its data is loaded."""
+        """Returns the content of the run's status.json, {} before its data is loaded."""
         try:
             return json.loads((self.workdir / "status.json").read_text())
         except (OSError, ValueError):
             return {}
 
     def progress(self) -> float:
-        """Returns the share of the steps that are done."""
+        """Returns the finished share of the steps."""
         status = self.status()
         return status["step"] / status["steps"] if status else 0.0
 
@@ -75,17 +75,17 @@ class CellFiles:
             file.write(f"{seconds:.1f}\n")
 
     def seconds(self) -> float:
-        """Returns how long the cell's processes ran in all, but for those whose runner was killed."""
+        """Returns the total time of the cell's processes, except those whose runner was killed."""
         file = self.beside("seconds")
         return round(sum(map(float, file.read_text().split())), 1) if file.exists() else 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Cells that one process runs: a single one, or those of a row that are trained together.
+    """Cells that one process runs: a single one, or several of a row.
 
     Attributes:
-        members: all that are trained together, also cells that are not asked for by now; () if there is one cell.
+        members: all cells of the process, including cells that are no longer requested; () for a single cell.
     """
 
     cells: tuple[Cell, ...]
@@ -96,7 +96,7 @@ class Group:
 
 
 def together(outdir: Path, members: Sequence[Cell]) -> CellFiles:
-    """Returns the files of cells that are trained together; those that went on alone are no members of it."""
+    """Returns the files of cells of one process; cells that continued alone are not among its members."""
     all_files = [CellFiles(outdir / cell.folder) for cell in members]
     folder = all_files[0].workdir.with_name(f"{TOGETHER}-{'-'.join(str(cell.seed) for cell in members)}")
     if len({cell.values for cell in members}) > 1:
@@ -110,16 +110,16 @@ def groups(experiment: Experiment, waiting: Iterable[Cell], outdir: Path, may: C
     Cells that satisfy `may` share a process: the cells of a tuning grid, and the remaining seeds. A group that has
     started keeps its members.
     """
-    found: dict[Any, list[Cell]] = {}
+    grouped: dict[Any, list[Cell]] = {}
     for cell in waiting:
         if not may(cell) or saved(outdir / cell.folder):
-            found[cell] = [cell]
+            grouped[cell] = [cell]
         elif members := tuning(experiment, cell):
-            found.setdefault(tuple(members), []).append(cell)
+            grouped.setdefault(tuple(members), []).append(cell)
         else:
-            found.setdefault((cell.row, cell.values, _begun(outdir, cell)), []).append(cell)
+            grouped.setdefault((cell.row, cell.values, _begun(outdir, cell)), []).append(cell)
     result = []
-    for key, cells in found.items():
+    for key, cells in grouped.items():
         if isinstance(key, Cell):
             members = ()
         elif isinstance(key[0], Cell):
@@ -131,14 +131,14 @@ def groups(experiment: Experiment, waiting: Iterable[Cell], outdir: Path, may: C
 
 
 def tuning(experiment: Experiment, cell: Cell) -> list[Cell]:
-    """Returns the cells of a row among which its tuned values are chosen, if `cell` is one of them."""
+    """Returns the tuning cells of the row if `cell` is one of them, otherwise []."""
     grid = candidates(experiment)
     tried = [Cell(cell.row, experiment.seeds[0], values) for values in grid] if len(grid) > 1 else []
     return tried if cell in tried else []
 
 
 def _begun(outdir: Path, cell: Cell) -> tuple[int, ...]:
-    """Returns the seeds with which a cell was begun together, () if it was not."""
+    """Returns the seeds of the process in which the cell was started, () if it was not."""
     for folder in sorted((outdir / cell.folder).parent.glob(f"{TOGETHER}-*")):
         seeds = tuple(int(seed) for seed in folder.name.split("-")[1:] if seed.isdecimal())
         if cell.seed in seeds and saved(folder):
@@ -147,22 +147,22 @@ def _begun(outdir: Path, cell: Cell) -> tuple[int, ...]:
 
 
 def saved(workdir: Path) -> bool:
-    """Whether there is a checkpoint."""
+    """Whether the workdir contains a checkpoint."""
     return any(path.name.isdecimal() for path in (workdir / "checkpoints").glob("*"))
 
 
 def finished(files: CellFiles, config: ConfigDict) -> Outcome | None:
-    """Returns how the run of `config` in a cell's workdir ended, None if it has not.
+    """Returns the outcome of the run of `config` in a cell's workdir, None if it has not finished.
 
-    Raises UserError for a workdir of another config.
+    Raises UserError if the workdir has another config.
     """
     try:
         old = config_lib.from_json((files.workdir / "config.json").read_text())
-    except (OSError, ValueError):  # not begun, or what the trainer itself reports
+    except (OSError, ValueError):  # not started, or a file that the trainer itself reports
         return None
     if changes := config_lib.difference(old, config):
         raise UserError(
-            f"{files.workdir} was run with another config ({'; '.join(changes)}): remove it, or name another --outdir"
+            f"{files.workdir} was run with another config ({'; '.join(changes)}): remove it, or set another --outdir"
         )
     if (files.workdir / "results.json").exists():
         results = from_json((files.workdir / "results.json").read_text())["results"]
@@ -171,25 +171,25 @@ def finished(files: CellFiles, config: ConfigDict) -> Outcome | None:
 
 
 def ended(files: CellFiles, config: ConfigDict, code: int) -> Outcome:
-    """Returns the outcome of a cell whose process has just ended with exit code `code`."""
+    """Returns the outcome of a cell whose process has ended with exit code `code`."""
     outcome = finished(files, config) if code in (0, 1) else None
     return outcome or Outcome(reason=files.status().get("error") or files.last_error() or f"exit code {code}")
 
 
 def all_finished(experiment: Experiment, outdir: Path) -> dict[Cell, Outcome]:
-    """Returns the outcome of every cell under `outdir` that is finished. Raises UserError as `finished` does."""
+    """Returns the outcome of every finished cell under `outdir`. Raises UserError as `finished` does."""
     outcomes: dict[Cell, Outcome] = {}
-    while True:  # tuning that is finished decides which further cells there are
-        new = [cell for cell in wanted(experiment, outcomes) if cell not in outcomes]
-        found = {cell: finished(CellFiles(outdir / cell.folder), cell_config(experiment, cell, outdir)) for cell in new}
-        found = {cell: outcome for cell, outcome in found.items() if outcome}
-        if not found:
+    while True:  # finished tuning determines further cells
+        left = [cell for cell in wanted(experiment, outcomes) if cell not in outcomes]
+        new = {cell: finished(CellFiles(outdir / cell.folder), cell_config(experiment, cell, outdir)) for cell in left}
+        new = {cell: outcome for cell, outcome in new.items() if outcome}
+        if not new:
             return outcomes
-        outcomes |= found
+        outcomes |= new
 
 
 def wanted(experiment: Experiment, outcomes: Mapping[Cell, Outcome]) -> list[Cell]:
-    """Returns all cells that are known to be needed: of a row whose tuning is not over, only those of the tuning."""
+    """Returns all cells that are known to be needed; for a row whose tuning has not finished, only the tuning cells."""
     cells = []
     for row in experiment.rows:
         first = Cell(row, experiment.seeds[0], candidates(experiment)[0])
@@ -200,14 +200,14 @@ def wanted(experiment: Experiment, outcomes: Mapping[Cell, Outcome]) -> list[Cel
 
 
 def count(experiment: Experiment) -> int:
-    """Returns how many cells there are in all, tuning included."""
+    """Returns the number of all cells, including tuning."""
     return len(experiment.rows) * (len(candidates(experiment)) + len(experiment.seeds) - 1)
 
 
 def choose(experiment: Experiment, row: str, outcomes: Mapping[Cell, Outcome]) -> Values | None:
-    """Returns the values of the tuned keys that are best for the row's first seed on the validation split.
+    """Returns the tuned values that are best for the row's first seed on the validation split.
 
-    None while that is not known, or if a cell of the tuning failed. One that diverged is the worst.
+    None until that is known, or if a tuning cell failed. A diverged cell is the worst.
     """
     grid = candidates(experiment)
     if len(grid) == 1:
@@ -220,11 +220,11 @@ def choose(experiment: Experiment, row: str, outcomes: Mapping[Cell, Outcome]) -
 
 
 def score(experiment: Experiment, outcome: Outcome, split: str) -> float:
-    """Returns the experiment's metric on a split, the larger the better. Raises UserError if the run has none."""
+    """Returns the experiment's metric on a split, higher is better. Raises UserError if the run lacks it."""
     name = f"{split}/{experiment.metric.lstrip('-').partition('/')[2]}"
     if outcome.diverged:
         return -math.inf
     if name not in outcome.metrics:
-        raise UserError(f"no {name!r} in the results: there are {', '.join(outcome.metrics)}")
+        raise UserError(f"the results lack {name!r}: there are {', '.join(outcome.metrics)}")
     value = outcome.metrics[name] * (-1 if experiment.metric.startswith("-") else 1)
     return value if math.isfinite(value) else -math.inf

@@ -22,17 +22,17 @@ from training import config as config_lib
 from training.overrides import assignments, override, to_text
 
 Values = tuple[tuple[str, Any], ...]  # (dotted key, value)
-LABEL = re.compile(r"[\w.+-]+")  # is the name of a folder, and has no comma and no = (see `get_config`)
+LABEL = re.compile(r"[\w.+-]+")  # a folder name without a comma or = (see `get_config`)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scale:
-    """A size at which an experiment is run: "cpu" takes at most 10 minutes in all on two cores, "full" is the paper's.
+    """A size of an experiment: "cpu" takes at most 10 minutes in total on two cores, "full" is the paper's.
 
     Attributes:
         base: the recipe that rows override.
-        seeds: number of seeds of every row: 0 to seeds - 1.
-        minutes: time for all cells together; 0 = unknown.
+        seeds: number of seeds per row: 0 to seeds - 1.
+        minutes: total time of all cells; 0 = unknown.
         rows: labels of the rows of this scale; () = all.
     """
 
@@ -47,8 +47,8 @@ class Paper:
     """The paper and its published numbers.
 
     Attributes:
-        table: where the values are in the paper.
-        metric: unit of the values, with the data set where it differs from ours.
+        table: location of the values in the paper.
+        metric: unit of the values, with the paper's data set if it differs from the experiment's.
         values: label of a row -> published value.
         recalled: rows whose value was not checked against a copy; printed as unverified.
     """
@@ -63,9 +63,9 @@ class Paper:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """Row `better` is better than row `worse` by more than `least`, in the unit of the metric.
+    """Row `better` is better than row `worse` by more than `least`, in units of the metric.
 
-    A negative `least` claims that `better` is hardly worse.
+    A negative `least` claims that `better` is worse by less than that.
     """
 
     better: str
@@ -76,7 +76,7 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True)
 class Curves:
-    """Curves of the picture: `points` maps the label of a row to (name of its curve, x); `x` labels the axis."""
+    """Curves of the figure: `points` maps the label of a row to (name of its curve, x); `x` labels the axis."""
 
     x: str
     points: Mapping[str, tuple[str, float]]
@@ -98,7 +98,7 @@ class Cell:
 
     @property
     def folder(self) -> str:
-        """The workdir, relative to that of the experiment."""
+        """The workdir, relative to the experiment's folder."""
         return "/".join(
             [self.row, *(f"{key.rpartition('.')[2]}={value!r}" for key, value in self.values), f"{self.seed}"]
         )
@@ -110,14 +110,14 @@ class Experiment:
 
     Attributes:
         scales: names of all scales.
-        metric: SPLIT/METRIC of results.json; with a minus where lower is better.
+        metric: SPLIT/METRIC of results.json; with a leading minus if lower is better.
         base: the recipe.
         rows: label -> overrides of the recipe (dotted key -> value).
-        tune: dotted key -> candidate values; each row takes the one that is best for seed 0 on the validation split,
+        tune: dotted key -> candidate values; each row takes the value that is best for seed 0 on the validation split,
             by the metric of the same name.
         diverged: value of a run whose loss became infinite; None: a row with such a run has no result.
         starts: row -> the row whose weights, of the same seed, initialise it (`config.init_from`).
-        changes: overrides of all rows that were asked for on the command line (`changed`).
+        changes: overrides of all rows from the command line (`changed`).
     """
 
     scale: str
@@ -137,7 +137,7 @@ class Experiment:
 
     @property
     def change_texts(self) -> list[str]:
-        """Returns the changes as a command line has them, KEY=VALUE."""
+        """Returns the changes in the form of the command line, KEY=VALUE."""
         return [to_text(key, value) for key, value in self.changes.items()]
 
 
@@ -156,18 +156,18 @@ def experiment(
 ) -> Experiment | ConfigDict:
     """Returns the experiment at a scale, or the complete training config of one cell, as `arg` selects.
 
-    The arguments are those of `Experiment`, for all scales.
+    The arguments are the attributes of `Experiment`, for all scales.
 
-    Raises UserError for an unknown scale, row or key; a claim, number, curve or start that names an unknown row; a
-    start row that has a start itself, or is tuned.
+    Raises UserError for an unknown scale, row or key; for a claim, value, curve or start with an unknown row; and for a
+    start row that is tuned or has a start itself.
     """
     scale, *rest = (arg or next(iter(scales))).split(",")
     if scale not in scales:
         raise UserError(f"unknown scale {scale!r}: {nearest(scale, scales)}")
     _check_labels(rows, scales[scale], paper, claims, curves)
-    own = scales[scale].rows or tuple(rows)
-    starts = {row: start for row, start in (starts or {}).items() if row in own}
-    _check_starts(starts, own, tune)
+    labels = scales[scale].rows or tuple(rows)
+    starts = {row: start for row, start in (starts or {}).items() if row in labels}
+    _check_starts(starts, labels, tune)
     result = Experiment(
         scale=scale,
         scales=tuple(scales),
@@ -175,11 +175,11 @@ def experiment(
         seeds=tuple(range(scales[scale].seeds)),
         minutes=scales[scale].minutes,
         base=scales[scale].base,
-        rows={label: rows[label] for label in own},
-        paper=dataclasses.replace(paper, values={label: x for label, x in paper.values.items() if label in own}),
-        claims=tuple(claim for claim in claims if claim.better in own and claim.worse in own),
+        rows={label: rows[label] for label in labels},
+        paper=dataclasses.replace(paper, values={label: x for label, x in paper.values.items() if label in labels}),
+        claims=tuple(claim for claim in claims if claim.better in labels and claim.worse in labels),
         tune=tune or {},
-        curves=curves and dataclasses.replace(curves, points={k: x for k, x in curves.points.items() if k in own}),
+        curves=curves and dataclasses.replace(curves, points={k: x for k, x in curves.points.items() if k in labels}),
         diverged=diverged,
         starts=starts,
     )
@@ -187,20 +187,20 @@ def experiment(
 
 
 def load(text: str) -> tuple[Experiment, str]:
-    """Returns the experiment of "FILE.py[:SCALE]", and its name with the scale. Raises UserError."""
+    """Returns the experiment of "FILE.py[:SCALE]", and its name including the scale. Raises UserError."""
     path, _, scale = text.partition(":")
     if "," in scale:
-        raise UserError(f"--config {text} is one cell: run it by train.py, or name the scale alone")
-    found = recipes.load(text)
-    if not isinstance(found, Experiment):
+        raise UserError(f"--config {text} is one cell: run it with train.py, or name the scale only")
+    loaded = recipes.load(text)
+    if not isinstance(loaded, Experiment):
         raise UserError(
             f"--config {path} is not an experiment: it declares no rows; see experiments/engine/experiment.py"
         )
-    return found, f"{path}:{found.scale}"
+    return loaded, f"{path}:{loaded.scale}"
 
 
 def changed(experiment: Experiment, texts: Iterable[str]) -> Experiment:
-    """Returns the experiment with the overrides KEY=VALUE of all its rows; a key that it tunes is no longer tuned.
+    """Returns the experiment with the overrides KEY=VALUE in all rows; tuning of an overridden key is dropped.
 
     Raises UserError for a malformed text, and for `seed`.
     """
@@ -212,13 +212,13 @@ def changed(experiment: Experiment, texts: Iterable[str]) -> Experiment:
 
 
 def folder_name(recipe: str, experiment: Experiment) -> str:
-    """Returns the name of the folder of an experiment FILE.py:SCALE, which its changes are part of."""
+    """Returns the folder's name of an experiment FILE.py:SCALE, including its changes."""
     stem = Path(recipe.partition(":")[0]).stem
     return re.sub(r"[^\w.=+-]+", "_", "-".join([stem, experiment.scale, *experiment.change_texts]))
 
 
 def equalised(experiment: Experiment) -> list[str]:
-    """Returns the keys in which rows differ and that the experiment's changes replace."""
+    """Returns the keys in which rows differ and which the experiment's changes replace."""
     before, after = (
         {row: dict(config_lib.leaves(cell_config(version, Cell(row)))) for row in experiment.rows}
         for version in (dataclasses.replace(experiment, changes={}), experiment)
@@ -234,7 +234,7 @@ def candidates(experiment: Experiment) -> list[Values]:
 
 
 def parse_cell(experiment: Experiment, parts: list[str]) -> Cell:
-    """Returns the cell that an argument names after the scale. Raises UserError."""
+    """Returns the cell that the parts of an argument after the scale describe. Raises UserError."""
     row, *settings = parts
     _known(row, experiment.rows, f"scale {experiment.scale!r}")
     seed, values = 0, []
@@ -256,13 +256,13 @@ def parse_cell(experiment: Experiment, parts: list[str]) -> Cell:
 
 
 def source(experiment: Experiment, cell: Cell) -> Cell | None:
-    """Returns the cell whose final weights initialise `cell`, None without one; it must be run first."""
+    """Returns the cell whose final weights initialise `cell`, or None; it must run first."""
     row = experiment.starts.get(cell.row)
     return row and Cell(row, cell.seed)
 
 
 def with_sources(experiment: Experiment, rows: Sequence[str]) -> list[str]:
-    """Returns the labels of `rows` and of the rows that they start from, in the order of the experiment."""
+    """Returns the labels of `rows` and of their start rows, in the order of the experiment."""
     wanted = {*rows, *(start for row, start in experiment.starts.items() if row in rows)}
     return [label for label in experiment.rows if label in wanted]
 
@@ -270,7 +270,7 @@ def with_sources(experiment: Experiment, rows: Sequence[str]) -> list[str]:
 def cell_config(experiment: Experiment, cell: Cell, outdir: Path = Path()) -> ConfigDict:
     """Returns the complete training config of a cell: the recipe, its row, seed and tuned values, then the changes.
 
-    `outdir` is the folder of the experiment, which holds the workdirs: `init_from` of a row with a start is there.
+    `outdir` is the folder of the experiment, which contains the workdirs, and so the `init_from` of a row with a start.
     Raises UserError for an override of an unknown key.
     """
     fixed = {**dict(cell.values), "seed": cell.seed}
@@ -283,7 +283,7 @@ def cell_config(experiment: Experiment, cell: Cell, outdir: Path = Path()) -> Co
 
 
 def declared(experiment: Experiment) -> dict[str, dict[str, Any]]:
-    """Returns, for each row, the keys whose values differ from the defaults: the setting that its results belong to."""
+    """Returns, per row, the keys whose values differ from the defaults: the setting that its results belong to."""
     plain = dict(config_lib.leaves(config_lib.default()))
     return {label: dict(_unlike(plain, cell_config(experiment, Cell(label)))) for label in experiment.rows}
 
@@ -312,13 +312,13 @@ def _check_labels(
             raise UserError(f"row {label!r}: a label consists of letters, digits and the characters _ . + -")
 
 
-def _check_starts(starts: Mapping[str, str], own: Sequence[str], tune: Any) -> None:
+def _check_starts(starts: Mapping[str, str], labels: Sequence[str], tune: Any) -> None:
     for row, start in starts.items():
-        _known(start, own, f"starts: row {row!r} starts from a row of this scale")
+        _known(start, labels, f"starts: row {row!r} starts from a row of this scale")
         if start in starts:
             raise UserError(f"starts: row {row!r} starts from {start!r}, which has a start itself")
     if starts and tune:
-        raise UserError("starts and tune exclude each other: a row could start from any of several")
+        raise UserError("starts and tune exclude each other: a tuned start row has several weights")
 
 
 def _known(label: str, known: Iterable[str], where: str) -> None:

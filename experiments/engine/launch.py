@@ -1,8 +1,8 @@
-"""Where the processes of cells run: on this machine, or as jobs of Slurm.
+"""Launchers of cells' processes: on this machine, or as Slurm jobs.
 
-A lock beside each workdir keeps two processes out of it, also if the runner that started one of them was killed: the
-process itself holds the lock, and the system releases it when the process ends, however that happens. One that trains
-several cells together holds the locks of all of them.
+A lock next to each workdir admits one process at a time, even if the runner that started it was killed: the process
+itself holds the lock, and the system releases it when the process ends for any reason. A process that trains several
+cells holds the locks of all of them.
 """
 
 import contextlib
@@ -22,25 +22,25 @@ from experiments.engine.cells import CellFiles
 from experiments.engine.experiment import Cell
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_SECONDS = 12  # for a process to save and end; it waits at most 8 itself
-ASK_SECONDS = 5  # between two questions to Slurm
-LATE_SECONDS = 15  # for a result to be seen on a shared file system after its job has left the queue
-RETRY_SECONDS = 60  # after Slurm has refused a job while others run
+PATIENCE_SECONDS = 12  # for a process to save and end; the process itself waits at most 8
+ASK_SECONDS = 5  # between two calls of squeue
+LATE_SECONDS = 15  # until a result appears on a shared file system after its job has left the queue
+RETRY_SECONDS = 60  # after Slurm has rejected a job while others run
 
 
 class Busy(Exception):
-    """Another process is in the workdir."""
+    """Another process holds the workdir."""
 
 
 class Command:
-    """A command that runs in a cell's workdir, called where it runs; Slurm may preempt it and call it again."""
+    """A command that runs in a cell's workdir, called on the executing machine; Slurm may preempt and repeat it."""
 
     def __init__(self, command: list[str], files: CellFiles, environment: dict[str, str]):
         self.command, self.files, self.environment = command, files, environment
 
     def start(self, wait: bool) -> subprocess.Popen:
-        """Starts the process, holding the locks. Raises Busy if another one holds one, unless told to wait."""
-        paths = sorted(files.beside("lock") for files in (self.files, *self.files.members))  # as all do: no deadlock
+        """Starts the process, which holds the locks. Raises Busy if another process holds one, unless `wait`."""
+        paths = sorted(files.beside("lock") for files in (self.files, *self.files.members))  # one order: no deadlock
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
         locks = [os.open(path, os.O_CREAT | os.O_RDWR) for path in paths]
@@ -56,7 +56,7 @@ class Command:
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=err,
-                    start_new_session=True,  # Ctrl-C is the runner's, which tells the processes
+                    start_new_session=True,  # only the runner receives Ctrl-C, and it stops the processes
                     pass_fds=locks,
                 )
         except BlockingIOError as error:
@@ -69,17 +69,17 @@ class Command:
         process = self.start(wait=True)
         try:
             code = process.wait()
-        except BaseException:  # preempted, or out of time: submitit ends this process by an exception
+        except BaseException:  # preempted, or out of time: submitit raises an exception to end this process
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(PATIENCE_SECONDS)  # with this process its job ends, and Slurm kills what is left of it
+                process.wait(PATIENCE_SECONDS)  # the job ends with this process, and Slurm kills its children
             raise
         if code == Stopped.EXIT_CODE and being_preempted():
-            signal.raise_signal(signal.SIGUSR2)  # submitit's: starts the job again
+            signal.raise_signal(signal.SIGUSR2)  # submitit's signal to start the job again
         return code
 
     def checkpoint(self) -> Any:
-        """Tells submitit to call this again: the workdir goes on by itself."""
+        """Makes submitit call this object again, which continues the workdir."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -98,7 +98,7 @@ class LocalJob:
 
 
 class Local:
-    """`workers` processes on this machine, each with its share of the cores and, where there are any, of the GPUs."""
+    """`workers` processes on this machine, each with its share of the cores and, if available, of the GPUs."""
 
     def __init__(self, workers: int):
         gpus = visible_gpus()
@@ -123,9 +123,9 @@ class Local:
 
 
 def being_preempted() -> bool:
-    """Whether Slurm, of whose SIGTERM the process of this job ended, does not end the job yet: it was a warning.
+    """Whether the SIGTERM that ended this job's process was a warning of preemption, after which the job continues.
 
-    A job that is cancelled, or that Slurm starts again by itself, is no longer RUNNING when the signal comes.
+    A job that is cancelled, or that Slurm requeues by itself, is no longer RUNNING when the signal arrives.
     """
     if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
         return False
@@ -134,10 +134,10 @@ def being_preempted() -> bool:
 
 
 class Queue:
-    """The jobs that Slurm has not ended, asked for all at once.
+    """The jobs that Slurm has not ended, fetched in one call.
 
-    Not submitit's own watcher: that needs accounting, looks up to ten minutes apart, and takes a job that was stopped
-    and will be started again for finished.
+    It replaces submitit's watcher, which needs accounting, polls up to ten minutes apart, and treats a job that was
+    stopped and will be requeued as finished.
     """
 
     def __init__(self):
@@ -147,25 +147,25 @@ class Queue:
         if time.monotonic() - self.asked > ASK_SECONDS:
             command = ["squeue", "--noheader", f"--user={os.getuid()}", "--format=%A"]
             answer = subprocess.run(command, capture_output=True, text=True)
-            if answer.returncode == 0:  # else the controller is away: nothing is known to have ended
+            if answer.returncode == 0:  # otherwise the controller is down, and no job is known to have ended
                 self.jobs = set(answer.stdout.split())
             self.asked = time.monotonic()
         return job in self.jobs
 
 
 class SubmittedJob:
-    """A job of submitit; `queue` is Slurm's, None without it."""
+    """A job of submitit; `queue` is Slurm's, None for a local executor."""
 
     def __init__(self, job: Any, queue: Queue | None):
         self.job, self.queue = job, queue
-        self.gone = 0.0  # since when it is known to have ended without a result
+        self.gone = 0.0  # time since which it is known to have ended without a result
         if queue:
             queue.jobs.add(job.job_id)
 
     def poll(self) -> int | None:
-        """Returns the exit code, None while it waits or runs, for the first time or again; 1 if it was ended."""
+        """Returns the exit code, None while it waits or runs, for the first time or again; 1 if it was killed."""
         ended = not self.queue.has(self.job.job_id) if self.queue else self.job.done()
-        code = self._code()  # after the question: a result is written before the job ends
+        code = self._code()  # after the query: a result is written before the job ends
         if code == 0 or (ended and code is not None):
             return code
         if not ended:
@@ -197,11 +197,11 @@ class Submitted:
         except ModuleNotFoundError as error:
             raise UserError("--launcher=slurm needs submitit: pip install submitit") from error
         if cluster == "slurm" and not shutil.which("sbatch"):
-            raise UserError("--launcher=slurm: there is no sbatch on this machine")
+            raise UserError("--launcher=slurm: sbatch is not on this machine's PATH")
         self.workers = workers or 16
         self.running = 0
         self.queue = Queue() if cluster == "slurm" else None
-        self.retry = 0.0  # when to submit again after a refusal
+        self.retry = 0.0  # time of the next attempt after a rejection
         self.executor = submitit.AutoExecutor(folder=folder / "jobs", cluster=cluster)
         try:
             self.executor.update_parameters(**{"name": folder.name, "timeout_min": 24 * 60, **options})
@@ -213,17 +213,17 @@ class Submitted:
         return range(self.workers - self.running if time.monotonic() >= self.retry else 0)
 
     def start(self, command: list[str], files: CellFiles) -> SubmittedJob:
-        """Submits a command. Raises UserError if Slurm refuses it, Busy if it has taken others that still run."""
+        """Submits a command. Raises UserError if Slurm rejects it, or Busy if earlier jobs still run."""
         from submitit.core.utils import FailedJobError
 
-        # Slurm signals every process of a job; the one that submitit preempts by is for submitit alone.
+        # Slurm signals every process of a job; submitit's preemption signal is for submitit alone.
         shielded = ["sh", "-c", 'trap "" USR2; exec "$@"', "sh", *command]
         try:
             job = SubmittedJob(self.executor.submit(Command(shielded, files, {})), self.queue)
         except FailedJobError as error:
             if not self.running:
                 raise UserError(f"--launcher=slurm: {' '.join(str(error).split())}") from error
-            self.retry = time.monotonic() + RETRY_SECONDS  # a limit of jobs, or the controller is away
+            self.retry = time.monotonic() + RETRY_SECONDS  # a job limit is reached, or the controller is down
             raise Busy from error
         self.running += 1
         return job
@@ -234,7 +234,7 @@ class Submitted:
 
 
 def stop(jobs: list[Any]) -> None:
-    """Tells jobs to save and end, and waits for them."""
+    """Makes jobs save and end, and waits for them."""
     for job in jobs:
         job.stop()
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -243,7 +243,7 @@ def stop(jobs: list[Any]) -> None:
 
 
 def visible_gpus() -> list[str]:
-    """Returns the numbers of NVIDIA's GPUs that this process may use."""
+    """Returns the numbers of the NVIDIA GPUs that this process may use."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         named = [number.strip() for number in os.environ["CUDA_VISIBLE_DEVICES"].split(",")]
         return [number for number in named if number not in ("", "-1")]
@@ -260,7 +260,7 @@ def train_command(recipe: str, argument: str, files: CellFiles, data_dir: str | 
 
 
 def together_command(recipe: str, members: Sequence[Cell], outdir: Path, data_dir: str | None) -> list[str]:
-    """Returns the command that trains cells together."""
+    """Returns the command that trains several cells in one process."""
     command = [sys.executable, "-m", "experiments.engine.together", f"--config={recipe}", f"--outdir={outdir}"]
     command += [f"--cell={cell.argument}" for cell in members]
     return command + ([f"--data_dir={data_dir}"] if data_dir else [])

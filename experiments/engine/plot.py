@@ -1,4 +1,4 @@
-"""The pictures of an experiment: rows or curves with their intervals beside the paper's numbers, and gradient norms."""
+"""The figures of an experiment: rows or curves with intervals next to the paper's values, and gradient norms."""
 
 import contextlib
 import math
@@ -19,8 +19,8 @@ SETTINGS = STYLE | INKS | {"savefig.transparent": False, "savefig.facecolor": "w
 
 
 def table(experiment: Experiment, rows: Sequence[Row], path: Path) -> None:
-    """Draws the measured rows, as curves where the experiment declares them, and in a panel of their own the paper's
-    numbers, which are of another unit or data set.
+    """Draws the measured rows, as curves if the experiment declares them, and the paper's values in a separate panel,
+    since their unit or data set differs.
     """
     curves, paper = bool(experiment.curves), experiment.paper.values
     height = 3.6 if curves else 0.9 + 0.32 * len(rows)
@@ -38,15 +38,15 @@ def table(experiment: Experiment, rows: Sequence[Row], path: Path) -> None:
 
 
 def gradients(experiment: Experiment, records: Sequence[Record], path: Path) -> None:
-    """Draws the norm of each layer's gradient at the first step, means over seeds; nothing if none was logged."""
+    """Draws the gradient norm per layer at the first step, averaged over seeds; nothing if none was logged."""
     logged = [record for record in records if record.chosen and record.gradients]
     if not logged:
         return
     with _canvas(path, 7.2, 4.2, 1) as (axes,):
         for number, label in enumerate(experiment.rows):
-            own = [record.gradients for record in logged if record.row == label]
-            if own:
-                norms = [np.mean([norms[name] for norms in own]) for name in sorted(own[0], key=_natural)]
+            per_seed = [record.gradients for record in logged if record.row == label]
+            if per_seed:
+                norms = [np.mean([norms[name] for norms in per_seed]) for name in sorted(per_seed[0], key=_natural)]
                 style = {
                     "color": CYCLE[number % len(CYCLE)],
                     "linestyle": ("-", "--", ":")[number // len(CYCLE) % 3],
@@ -64,13 +64,13 @@ def _curves(axes: Any, experiment: Experiment, rows: Sequence[Row]) -> None:
     names = list(dict.fromkeys(name for name, _ in curves.points.values()))
     for color, name in zip(CYCLE * len(names), names, strict=False):
         points = [
-            (x, measured[label]) for label, (own, x) in curves.points.items() if own == name and label in measured
+            (x, measured[label]) for label, (curve, x) in curves.points.items() if curve == name and label in measured
         ]
         if not points:
             continue
         x, intervals = zip(*sorted(points, key=lambda point: point[0]), strict=True)
         axes.errorbar(
-            x, [each.mean for each in intervals], _errors(intervals), color=color, marker="o", label=name, capsize=3
+            x, [y.mean for y in intervals], _errors(intervals), color=color, marker="o", label=name, capsize=3
         )
     axes.set(xlabel=curves.x, ylabel=experiment.metric.lstrip("-"))
     if curves.log:
@@ -91,8 +91,8 @@ def _points(axes: Any, experiment: Experiment, rows: Sequence[Row]) -> None:
 
 
 def _errors(intervals: Sequence[Any]) -> np.ndarray:
-    """Returns [2, n], how far the intervals reach below and above their means; 0 where they are infinite."""
-    reach = np.array([[each.mean - each.low, each.high - each.mean] for each in intervals]).T
+    """Returns [2, n], the distances from the means to the lower and upper bounds; 0 where they are infinite."""
+    reach = np.array([[y.mean - y.low, y.high - y.mean] for y in intervals]).T
     return np.where(np.isfinite(reach), reach, 0)
 
 
@@ -107,10 +107,10 @@ def _label_rows(axes: Any, labels: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _canvas(path: Path, width: float, height: float, panels: int) -> Iterator[list[Any]]:
-    """Gives panels to draw in, then writes the picture."""
+    """Yields panels to draw in, then writes the figure."""
     with canvas(width, height, SETTINGS) as figure:
         yield list(figure.subplots(1, panels, squeeze=False)[0])
-        for axes in figure.axes:  # names of rows and curves, which may hold a "$"; ticks of a logarithmic axis are math
+        for axes in figure.axes:  # row and curve names may contain a "$"; ticks of a logarithmic axis are math
             legend = axes.get_legend()
             for text in [axes.title, axes.xaxis.label, axes.yaxis.label, *(legend.get_texts() if legend else ())]:
                 text.set_parse_math(False)

@@ -1,4 +1,4 @@
-"""The display of a running experiment: a live table on a terminal, elsewhere one line per finished cell."""
+"""The display of a running experiment: a live table on a terminal, otherwise one line per finished cell."""
 
 import datetime
 import time
@@ -16,7 +16,7 @@ from experiments.engine.experiment import Cell, Experiment
 
 
 class Progress:
-    """The display; cells in `outcomes` at the start do not count for the estimate of the time that is left."""
+    """The display; the estimate of the remaining time ignores cells that were in `outcomes` at the start."""
 
     def __init__(self, experiment: Experiment, outcomes: Mapping[Cell, Outcome]):
         self.experiment = experiment
@@ -40,7 +40,7 @@ class Progress:
         self.console.print(text, markup=False)
 
     def ended(self, cell: Cell, outcome: Outcome, outcomes: Mapping[Cell, Outcome]) -> None:
-        """Prints the line of a finished cell; a live table shows everything but failures itself."""
+        """Prints the line of a finished cell; with a live table, which shows all others, only failures."""
         if self.live and not outcome.failed:
             return
         name = ", ".join([f"{cell.row} seed {cell.seed}", *(f"{key} {value!r}" for key, value in cell.values)])
@@ -48,27 +48,27 @@ class Progress:
         result = result or f"{self.experiment.metric.lstrip('-')} {self._number(outcome)}"
         self.say(f"[{len(outcomes)}/{self.total}] {name}: {result}  eta {self.eta(outcomes, 0.0)}")
 
-    def eta(self, outcomes: Mapping[Cell, Outcome], under_way: float) -> str:
-        """Returns the time that is left at this session's pace; `under_way` is the sum of the running cells' shares."""
-        done = len(outcomes) - self.before + under_way
-        left = self.total - len(outcomes) - under_way
+    def eta(self, outcomes: Mapping[Cell, Outcome], in_flight: float) -> str:
+        """Returns the remaining time at this session's pace; `in_flight` sums the finished shares of running cells."""
+        done = len(outcomes) - self.before + in_flight
+        left = self.total - len(outcomes) - in_flight
         if not done:
             return "?"
         return str(datetime.timedelta(seconds=round((time.monotonic() - self.began) / done * left)))
 
     def refresh(self, outcomes: Mapping[Cell, Outcome], running: Mapping[Cell, float]) -> None:
-        """Draws the table; `running` maps each running cell to the share of its steps that are done."""
+        """Draws the table; `running` maps each running cell to the finished share of its steps."""
         if not self.live:
             return
         table = Table("row", "runs", self.experiment.metric.lstrip("-"), "", title_justify="left")
         for row in self.experiment.rows:
-            own = {cell: outcome for cell, outcome in outcomes.items() if cell.row == row}
+            row_outcomes = {cell: outcome for cell, outcome in outcomes.items() if cell.row == row}
             state = [f"seed {cell.seed} {share:.0%}" for cell, share in running.items() if cell.row == row]
-            failed = sum(outcome.failed for outcome in own.values())
+            failed = sum(outcome.failed for outcome in row_outcomes.values())
             state += [f"{failed} failed"] * bool(failed)
             wanted = self.total // len(self.experiment.rows)
-            newest = self._number(list(own.values())[-1]) if own else ""
-            table.add_row(row, f"{len(own)}/{wanted}", newest, ", ".join(state))
+            newest = self._number(list(row_outcomes.values())[-1]) if row_outcomes else ""
+            table.add_row(row, f"{len(row_outcomes)}/{wanted}", newest, ", ".join(state))
         share = sum(running.values())
         bar = ProgressBar(self.total, len(outcomes) + share, width=40)
         left = Text(f"{len(outcomes)}/{self.total} cells  eta {self.eta(outcomes, share)}")

@@ -25,11 +25,11 @@ class Record:
     """A cell's result.
 
     Attributes:
-        values: of the tuned keys; `chosen` whether they are those of the row.
+        values: of the tuned keys; `chosen`: whether the row uses these values.
         seconds: wall time of its processes.
-        parameters: of the model; 0 = not known.
+        parameters: number of parameters of the model; 0 = unknown.
         metrics: SPLIT/METRIC -> value, of the final evaluation; empty if the run `diverged`.
-        gradients: layer -> norm of the gradient of the first step, where the config logs it.
+        gradients: layer -> norm of the gradient at the first step, if the config logs it.
     """
 
     row: str
@@ -44,12 +44,12 @@ class Record:
 
 
 def write(outdir: Path, experiment: Experiment, recipe: str, command: str, data_dir: str | None = None) -> None:
-    """Writes results.jsonl and meta.json of all finished cells under `outdir`, also of earlier sessions.
+    """Writes results.jsonl and meta.json of all finished cells under `outdir`, including earlier sessions.
 
     Args:
         recipe: FILE.py:SCALE.
-        command: as a person would type it again.
-        data_dir: where its data sets are.
+        command: the command line that reproduces the results.
+        data_dir: folder of its data sets.
     """
     outcomes = cells.all_finished(experiment, outdir)
     chosen = {row: cells.choose(experiment, row, outcomes) for row in experiment.rows}
@@ -57,9 +57,9 @@ def write(outdir: Path, experiment: Experiment, recipe: str, command: str, data_
     records = []
     for cell, outcome in outcomes.items():
         files = CellFiles(outdir / cell.folder)
-        own = {"values": dict(cell.values), "chosen": cell.values == chosen[cell.row], "seconds": files.seconds()}
+        setting = {"values": dict(cell.values), "chosen": cell.values == chosen[cell.row], "seconds": files.seconds()}
         measured = {"metrics": dict(outcome.metrics), "gradients": _gradients(files), "diverged": outcome.diverged}
-        records.append(Record(row=cell.row, seed=cell.seed, parameters=sizes[cell.row], **own, **measured))
+        records.append(Record(row=cell.row, seed=cell.seed, parameters=sizes[cell.row], **setting, **measured))
     order = list(experiment.rows)
     records.sort(key=lambda record: (order.index(record.row), tuple(record.values.items()), record.seed))
     outdir.mkdir(parents=True, exist_ok=True)
@@ -76,16 +76,16 @@ def write(outdir: Path, experiment: Experiment, recipe: str, command: str, data_
 
 
 def read(folder: Path) -> tuple[list[Record], dict[str, Any]]:
-    """Returns the records and the meta data of a folder that `write` wrote. Raises UserError."""
+    """Returns the records and metadata of a folder written by `write`. Raises UserError."""
     try:
         lines = (folder / "results.jsonl").read_text().splitlines()
         return [Record(**from_json(line)) for line in lines], json.loads((folder / "meta.json").read_text())
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{folder} has no results of an experiment: {error}") from error
+        raise UserError(f"{folder} does not contain the results of an experiment: {error}") from error
 
 
 def changes(meta: dict[str, Any], experiment: Experiment) -> list[str]:
-    """Returns "ROW KEY: old -> new" for each value that the file now declares differently than when it was measured."""
+    """Returns "ROW KEY: old -> new" for each value whose declaration has changed since the measurement."""
     new = json.loads(json.dumps(declared(experiment)))
     return [
         f"{row} {key}: {meta['rows'][row].get(key, 'default')!r} -> {new[row].get(key, 'default')!r}"
@@ -97,7 +97,7 @@ def changes(meta: dict[str, Any], experiment: Experiment) -> list[str]:
 
 
 def _parameters(experiment: Experiment, rows: Iterable[str], data_dir: str | None) -> dict[str, int]:
-    """Returns row -> its model's parameters; rows that differ in other things only are counted once."""
+    """Returns row -> number of parameters; rows with the same model, task and data are counted once."""
     counts, result = {}, {}
     for row in rows:
         config = cell_config(experiment, Cell(row))
@@ -107,7 +107,7 @@ def _parameters(experiment: Experiment, rows: Iterable[str], data_dir: str | Non
 
 
 def _count(config: ConfigDict, data_dir: str | None) -> int:
-    """Counts a model's parameters, by initialising it on shapes alone; 0 if its data, which give them, are gone."""
+    """Returns a model's number of parameters, by initialising it on shapes only; 0 if its data is unavailable."""
     try:
         _, info = data.load(config.data, data_dir)
     except UserError:

@@ -13,14 +13,14 @@ from experiments.engine.results import Record
 CONFIDENCE = 0.95
 REPRODUCED, NOT, UNDECIDED = "reproduced", "not reproduced", "undecided"
 TEST = (
-    "A claim is judged by the paired t interval (95%) of the difference over seeds: *reproduced* if all of it is above "
-    "the claimed minimum, *not reproduced* if all of it is below it, *undecided* otherwise, and with one seed."
+    "A claim is judged by the paired t interval (95%) of the difference over seeds: *reproduced* if the interval is "
+    "above the claimed minimum, *not reproduced* if it is below, *undecided* otherwise, and with one seed."
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A mean and its t interval; `low` and `high` are infinite for one value, NaN for none."""
+    """A mean and its t interval; `low` and `high` are infinite for one value, NaN without values."""
 
     mean: float
     low: float
@@ -39,7 +39,7 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row's measurements: seed -> metric, the tuned values, and how many runs diverged."""
+    """A row's measurements: seed -> metric, the tuned values, and the number of diverged runs."""
 
     label: str
     values: Mapping[int, float]
@@ -53,7 +53,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """A judged claim; `difference` is that of its rows, positive where `claim.better` is better."""
+    """A judged claim; `difference` is positive if `claim.better` is better."""
 
     claim: Claim
     difference: Interval
@@ -62,22 +62,22 @@ class Verdict:
 
 
 def rows(experiment: Experiment, records: Sequence[Record]) -> list[Row]:
-    """Returns the rows in their order, those without results with no values.
+    """Returns the rows in their order; rows without results have no values.
 
-    A diverged run has the value that the experiment declares; where it declares none, its row has no values.
+    A diverged run has the value that the experiment declares; without a declared one, its row has no values.
     """
     result = []
     for label in experiment.rows:
-        own = [record for record in records if record.row == label and record.chosen]
-        lost = [record for record in own if record.diverged]
+        chosen = [record for record in records if record.row == label and record.chosen]
+        lost = [record for record in chosen if record.diverged]
         unknown = lost and experiment.diverged is None
-        values = {} if unknown else {record.seed: _value(experiment, record) for record in own}
-        result.append(Row(label, values, own[0].values if own else {}, len(lost)))
+        values = {} if unknown else {record.seed: _value(experiment, record) for record in chosen}
+        result.append(Row(label, values, chosen[0].values if chosen else {}, len(lost)))
     return result
 
 
 def verdicts(experiment: Experiment, measured: Sequence[Row]) -> list[Verdict]:
-    """Returns the claims judged."""
+    """Returns the verdict on each claim."""
     by_label = {row.label: row.values for row in measured}
     sign = -1 if experiment.metric.startswith("-") else 1
     result = []
@@ -90,7 +90,7 @@ def verdicts(experiment: Experiment, measured: Sequence[Row]) -> list[Verdict]:
 
 
 def judge(difference: Interval, least: float) -> str:
-    """Returns the verdict on "more than `least`"."""
+    """Returns the verdict on a difference of "more than `least`"."""
     if difference.low > least:
         return REPRODUCED
     return NOT if difference.high < least else UNDECIDED

@@ -1,9 +1,9 @@
-"""Train cells of a row together, as `experiments.run` has it done:
+"""Trains several cells of a row in one process; `experiments.run` starts it:
 
     python -m experiments.engine.together --config=experiments/X.py:cpu --outdir=DIR --cell=ROW --cell=ROW,seed=1
 
-They differ in seed or learning rate. The same command goes on where it was stopped. Cells that have checkpoints of
-their own went on alone and are left as they are.
+The cells differ in seed or learning rate. The same command continues where it was stopped. Cells with their own
+checkpoints have continued alone and are skipped.
 """
 
 from collections.abc import Sequence
@@ -33,27 +33,27 @@ def main(argv: list[str]) -> None:
 
 
 def train(experiment: Experiment, members: Sequence[Cell], outdir: Path, data_dir: str | None) -> None:
-    """Trains what is not finished of cells of one row.
+    """Trains the unfinished cells among cells of one row.
 
-    Raises UserError for a workdir of another config, and as `training.main.train_side_by_side`.
+    Raises UserError if a workdir has another config, and as `training.main.train_side_by_side`.
     """
-    from training import main as training  # with jax: late, so that a typo ends the command at once
+    from training import main as training  # imports jax: late, so that a typo ends the command at once
 
     configs = [cell_config(experiment, cell, outdir) for cell in members]
     files = cells.together(outdir, members)
-    own = [CellFiles(outdir / cell.folder) for cell in members]
-    workdirs = [each.workdir if each in files.members else None for each in own]
-    for each, config in zip(own, configs, strict=True):
-        if each in files.members:
-            cells.finished(each, config)  # refuses a workdir of another config
+    all_files = [CellFiles(outdir / cell.folder) for cell in members]
+    workdirs = [member_files.workdir if member_files in files.members else None for member_files in all_files]
+    for member_files, config in zip(all_files, configs, strict=True):
+        if member_files in files.members:
+            cells.finished(member_files, config)  # refuses a workdir of another config
     if any(workdirs):
         training.train_side_by_side(configs, workdirs, files.workdir, data_dir)
 
 
-if __name__ == "__main__":  # `experiments.run` has flags of these names, and they may be imported side by side
+if __name__ == "__main__":  # `experiments.run` has flags of the same names, and both may be imported
     flags.DEFINE_string("config", None, "Experiment, FILE.py:SCALE.")
-    flags.DEFINE_multi_string("cell", [], "A cell, ROW[,seed=NUMBER][,KEY=VALUE]...; repeated for each.")
+    flags.DEFINE_multi_string("cell", [], "A cell, ROW[,seed=NUMBER][,KEY=VALUE]...; once per cell.")
     flags.DEFINE_multi_string("set", [], "KEY=VALUE, a key of every cell's config; repeatable.")
-    flags.DEFINE_string("outdir", None, "Folder of the experiment, in which are the cells' own.")
-    flags.DEFINE_string("data_dir", None, "Where TFDS data sets are or are prepared (default: TFDS's own).")
+    flags.DEFINE_string("outdir", None, "Folder of the experiment, which contains the cells' folders.")
+    flags.DEFINE_string("data_dir", None, "Folder of prepared TFDS data sets (default: TFDS's own).")
     cli.run(main)

@@ -82,7 +82,7 @@ def test_jobs_of_submitit(tmp_path):
 def test_without_slurm_its_launcher_is_refused(tmp_path, monkeypatch):
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="no sbatch"):
+    with pytest.raises(UserError, match="sbatch is not on"):
         launch.Submitted(0, tmp_path, {})
 
 

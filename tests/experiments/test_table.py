@@ -96,17 +96,17 @@ def test_results_are_written_and_read(folder):
     parameters = 64 * 2 + 2 + 2 * 10 + 10  # of one hidden layer of two units, on 8 x 8 digits
     assert one == Record("narrow", 0, {}, True, False, 61.5, metrics, {"head": 2.0}, parameters)
     assert meta["hardware"].endswith("1 x abacus") and meta["rows"]["wide"]["model.widths"] == [16]
-    with pytest.raises(UserError, match="no results"):
+    with pytest.raises(UserError, match="does not contain the results"):
         results.read(folder / "narrow")
 
 
 def test_the_table_has_ours_and_the_papers(folder, capsys):
     table.write(folder)
     text = (folder / "table.md").read_text()
-    assert "| row | test/accuracy (higher is better) | seeds | parameters | seconds a run | paper: " in text
+    assert "| row | test/accuracy (higher is better) | seeds | parameters | seconds per run | paper: " in text
     assert "| narrow | 0.25 | 1 | 160 | 62 |  |" in text and "| wide | not run | 0 |  |  | 3 |" in text
     assert "| Wide is better. | wide > narrow | 0 |  | undecided |" in text and "1 minutes" in text
-    assert "Declared otherwise" not in text and "not run" in capsys.readouterr().out
+    assert "Changed declarations" not in text and "not run" in capsys.readouterr().out
     from PIL import Image
 
     for name in ("table.png", "gradients.png"):
@@ -151,7 +151,7 @@ def test_a_changed_table_names_the_change(folder):
     table.write(folder)
     text = (folder / "table.md").read_text()
     assert text.startswith("# tiny, cpu, train.steps=7\n\nChanged in all rows: `train.steps=7`.")
-    assert "Declared otherwise" not in text
+    assert "Changed declarations" not in text
 
 
 def test_results_that_are_kept_are_in_the_readme(folder, tmp_path, monkeypatch):
