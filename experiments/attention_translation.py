@@ -41,7 +41,7 @@ def short(steps: int):
     config.model.dropout = 0.1
     config.task.beams = 1
     config.optimizer.learning_rate = 4e-3
-    config.optimizer.warmup_steps = 200.0
+    config.optimizer.warmup_steps = 0.4762
     config.train.epochs = 0.0
     config.train.steps = steps
     config.eval.every = 0.0

@@ -60,7 +60,7 @@ def few_digits(examples: int):
     config = digits.get_config()
     config.data.splits.train = f"train[:{examples}]"
     config.model.width = 8
-    config.optimizer.warmup_steps = 20.0
+    config.optimizer.warmup_steps = 0.025
     config.train.epochs = 0.0
     config.train.steps = 800
     config.train.batch_size = 50

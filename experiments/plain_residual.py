@@ -42,7 +42,7 @@ def small():
     """Returns the digits' recipe for narrow networks, which evaluates the last weights."""
     config = digits.get_config()
     config.model.width = 8
-    config.optimizer.warmup_steps = 20.0
+    config.optimizer.warmup_steps = 0.0826
     config.train.epochs = 12.0
     config.eval.every = 0.0
     config.checkpoint.best = ""
