@@ -32,7 +32,7 @@ def test_recipes_train_on_data_of_their_shape(recipe, name, trained):
     metrics = one.results["test"]
     assert all(math.isfinite(value) for value in metrics.values()), metrics
     assert len(one.arrays["loss"]) == len(one.run.splits["test"])
-    assert ("bleu" in metrics) == ("generated" in one.arrays) == one.run.generates
+    assert ("bleu" in metrics) == ("generated" in one.arrays) == one.run.task.generates
 
 
 @pytest.mark.parametrize(("recipe", "name"), OTHERS, ids=recipes.ids(OTHERS))
@@ -42,8 +42,8 @@ def test_other_arguments_fit_data_of_their_shape(recipe, name, recipes_dir):
     state, batch = jax.eval_shape(run.create_state), example_batch(run.info, 8)
     state, metrics = jax.eval_shape(functools.partial(train_step, optimizer=run.optimizer, **parts), state, batch)
     assert {"loss", "grad_norm"} <= metrics.keys()
-    _, arrays = jax.eval_shape(functools.partial(eval_step, generates=run.generates, **parts), state.variables, batch)
-    assert ("generated" in arrays) == run.generates
+    _, arrays = jax.eval_shape(functools.partial(eval_step, generates=run.task.generates, **parts), state.variables, batch)
+    assert ("generated" in arrays) == run.task.generates
 
 
 @pytest.mark.parametrize(("name", "column"), [("class", "topic"), ("tags", "tags")])
