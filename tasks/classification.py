@@ -123,7 +123,7 @@ class Classification(Task):
             result["roc_auc"] = float(sk.roc_auc_score(label, probability[:, 1]))
         return result
 
-    def row(self, example: Mapping[str, np.ndarray], prediction: Mapping[str, np.ndarray], info: Info) -> dict:
+    def row(self, example: Mapping[str, Any], prediction: Mapping[str, Any], info: Info) -> dict:
         """Returns the class's name and the probability of each class; the numbers of classes where there are
         positions.
         """

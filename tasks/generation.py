@@ -111,7 +111,7 @@ class Generation(TokenClassification):
         metric.corpus_score([""], [[""]] * references)
         return str(metric.get_signature())
 
-    def row(self, example: Mapping[str, np.ndarray], prediction: Mapping[str, np.ndarray], info: Info) -> dict:
+    def row(self, example: Mapping[str, Any], prediction: Mapping[str, Any], info: Info) -> dict:
         """Returns the generated text."""
         return {"prediction": self.vocabulary.text(prediction["prediction"])}
 

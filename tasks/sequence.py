@@ -60,7 +60,7 @@ class TokenClassification(Classification):
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # infinity and NaN are shown as they are
             return {"perplexity": float(np.exp(total / weight))}
 
-    def row(self, example: Mapping[str, np.ndarray], prediction: Mapping[str, np.ndarray], info: Info) -> dict:
+    def row(self, example: Mapping[str, Any], prediction: Mapping[str, Any], info: Info) -> dict:
         """Returns the name of the class of every word, or of every token where the input is not tokenised words."""
         key, classes = self.inputs[0], prediction["prediction"]
         if f"{key}_starts" in example:

@@ -130,7 +130,7 @@ class Task:
         del arrays, examples
         return {}
 
-    def row(self, example: Mapping[str, np.ndarray], prediction: Mapping[str, np.ndarray], info: Info) -> dict:
+    def row(self, example: Mapping[str, Any], prediction: Mapping[str, Any], info: Info) -> dict:
         """Returns one prediction as `predict.py` prints it: "prediction" and, for a class, "probability" per class.
 
         Args:

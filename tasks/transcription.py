@@ -126,6 +126,6 @@ class Transcription(Task):
             "sequence_accuracy": float(np.mean([a == b for a, b in zip(outputs, references, strict=True)])),
         }
 
-    def row(self, example: Mapping[str, np.ndarray], prediction: Mapping[str, np.ndarray], info: Info) -> dict:
+    def row(self, example: Mapping[str, Any], prediction: Mapping[str, Any], info: Info) -> dict:
         """Returns the transcribed text."""
         return {"prediction": self.vocabulary.text(prediction["prediction"])}

@@ -5,6 +5,7 @@ import inspect
 import typing
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from core.info import Info, Key
@@ -124,7 +125,7 @@ def _array(random: np.random.Generator, annotation: Any, shape: tuple[int, ...],
     """Returns an array of the rank of a jaxtyping annotation: the batch, the target's axes and the outputs of each."""
     axes = annotation.dim_str.split()
     if axes == ["b"]:  # lengths
-        return np.full(EXAMPLES, shape[0], np.int32)
+        return jnp.full(EXAMPLES, shape[0], jnp.int32)
     variadic = any(axis.startswith("*") for axis in axes)
     last = (size,) if variadic or len(axes) == len(shape) + 2 else ()
-    return random.normal(size=(EXAMPLES, *shape, *last)).astype(np.float32)
+    return jnp.asarray(random.normal(size=(EXAMPLES, *shape, *last)), jnp.float32)

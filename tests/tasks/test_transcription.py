@@ -13,6 +13,8 @@ from core.vocabulary import Vocabulary
 from tasks.transcription import Transcription
 from tests.tasks.words import tokenizer
 
+pytestmark = pytest.mark.usefixtures("compile_fast")
+
 TOKENS = 6  # of which 0 is the blank, 1 and 2 are begin and end
 
 
