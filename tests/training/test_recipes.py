@@ -42,7 +42,8 @@ def test_other_arguments_fit_data_of_their_shape(recipe, name, recipes_dir):
     state, batch = jax.eval_shape(run.create_state), example_batch(run.info, 8)
     state, metrics = jax.eval_shape(functools.partial(train_step, optimizer=run.optimizer, **parts), state, batch)
     assert {"loss", "grad_norm"} <= metrics.keys()
-    _, arrays = jax.eval_shape(functools.partial(eval_step, generates=run.task.generates, **parts), state.variables, batch)
+    evaluation = functools.partial(eval_step, generates=run.task.generates, **parts)
+    _, arrays = jax.eval_shape(evaluation, state.variables, batch)
     assert ("generated" in arrays) == run.task.generates
 
 
