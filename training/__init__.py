@@ -1,1 +1,1 @@
-"""Training: the step, its state, the loop around it, and what a run leaves behind."""
+"""Training: the step, its state, the loop around it, and the files of a run."""

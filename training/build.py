@@ -24,8 +24,8 @@ def construct(group: ConfigDict, package: str, **derived) -> Any:
 
     `group.name` may be a call, "resnet.CifarResNet(depth=20)"; keys of the group override its arguments. `derived` are
     values for fields that the config leaves open, used if the class has them. `group.variant` selects one of the
-    class's VARIANTS, whose fields all of these override.
-    Raises UserError for an unknown class, variant or field, or a value that is not of the field's type.
+    class's VARIANTS; all other values override its fields.
+    Raises UserError for an unknown class, variant or field, or a value of another type than the field's.
     """
     kind = {"arch": "model", "tasks": "task"}[package]
     where = f"config.{kind}"
@@ -51,11 +51,11 @@ def construct(group: ConfigDict, package: str, **derived) -> Any:
     try:
         return cls(**values)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{where}: {tree.name} refused its fields: {error}") from error
+        raise UserError(f"{where}: {tree.name} rejects its fields: {error}") from error
 
 
 def _variant(cls: type, name: str | int | None, where: str) -> dict[str, Any]:
-    """Returns the fields of a variant; an integer is one that a command line made of the name "18"."""
+    """Returns the fields of a variant; an integer stands for a name such as "18" on the command line."""
     variants = getattr(cls, "VARIANTS", {})
     if name is None:
         return {}
@@ -87,7 +87,7 @@ def build_model(config: ConfigDict, task: Task, info: Info) -> nn.Module:
         derived["bos_id"] = task.vocabulary.bos
     model = construct(config.model, "arch", num_classes=task.output_size(info), **derived)
     if not isinstance(model, nn.Module):
-        raise UserError(f"config.model.name {config.model.name!r} is no Flax module")
+        raise UserError(f"config.model.name {config.model.name!r} is not a Flax module")
     return model
 
 
@@ -101,7 +101,7 @@ def build_transform(config: ConfigDict, info: Info) -> Transform:
 
 
 def check_checkout() -> None:
-    """Raises UserError when `arch`, a common name, was imported from elsewhere than this checkout."""
+    """Raises UserError if `arch`, a common name, was imported from outside this checkout."""
     import arch
 
     if Path(arch.__file__).resolve().parent.parent != CHECKOUT:

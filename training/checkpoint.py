@@ -1,5 +1,5 @@
-"""Checkpoints: atomic and asynchronous through Orbax, with what else a run needs to continue, and a fallback for those
-that are damaged.
+"""Checkpoints: atomic and asynchronous through Orbax, with all that a run needs to continue, and a fallback to an older
+one if the newest is damaged.
 """
 
 import copy
@@ -16,13 +16,13 @@ from jaxtyping import PyTree
 
 from core.errors import UserError
 
-FOLDERS = ("best", "checkpoints")  # of a workdir, in the order of preference for use after training
+FOLDERS = ("best", "checkpoints")  # of a workdir, in order of preference after training
 
 
 class Checkpoints:
     """The newest `keep` checkpoints of a folder, one folder per step: a state and `meta`, a JSON-able dict.
 
-    A save becomes visible as a whole or not at all. Each has a checksum per array.
+    A save becomes visible completely or not at all. Each has a checksum per array.
     """
 
     def __init__(self, folder: Path, keep: int = 1):
@@ -34,8 +34,8 @@ class Checkpoints:
         self.manager = ocp.CheckpointManager(self.folder, options=options)
 
     def save(self, step: int, state: PyTree, meta: dict, wait: bool = False) -> None:
-        """Saves in the background (`wait`: returns when it is on the disk). An existing step is kept."""
-        meta = copy.deepcopy({**meta, "checksums": _checksums(state)})  # the caller may change its own before the write
+        """Saves in the background; with `wait`, returns when the save is on the disk. An existing step is kept."""
+        meta = copy.deepcopy({**meta, "checksums": _checksums(state)})  # the caller may change `meta` before the write
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         self.manager.save(step, args=arguments)
         if wait:
@@ -50,8 +50,8 @@ class Checkpoints:
     ) -> tuple[PyTree, dict] | None:
         """Returns the newest readable state and its meta, None if the folder has no checkpoint.
 
-        Damaged newer ones are moved to `damaged-STEP`, each with a printed line. Raises UserError if there are
-        checkpoints and none of them can be read, and what `check` raises for a meta, before the arrays are read.
+        Damaged newer checkpoints are moved to `damaged-STEP`, with a printed line each. Raises UserError if checkpoints
+        exist but none can be read. `check` may raise for a meta, before the arrays are read.
         """
         damaged: dict[int, str] = {}
         for step in sorted(self.manager.all_steps(), reverse=True):
@@ -60,7 +60,7 @@ class Checkpoints:
                 restored = self._read(step, template)
             except UserError:
                 raise
-            except Exception as error:  # Orbax and what lies below it raise anything for a broken file
+            except Exception as error:  # Orbax and its dependencies raise any exception for a broken file
                 damaged[step] = str(error).partition("\n")[0][:200]
                 continue
             for bad, reason in damaged.items():
@@ -82,14 +82,14 @@ class Checkpoints:
         return restored.state, restored.meta
 
     def close(self) -> None:
-        """Waits for saves under way."""
+        """Waits for saves in flight."""
         self.manager.close()
 
 
 def read_arrays(path: Path) -> tuple[PyTree, dict]:
     """Returns (state as nested dicts of numpy arrays, meta) of a checkpoint folder (one step) of any model.
 
-    Raises UserError if there is no readable checkpoint.
+    Raises UserError if it does not hold a readable checkpoint.
     """
     path = Path(path).resolve()
     try:
@@ -100,7 +100,7 @@ def read_arrays(path: Path) -> tuple[PyTree, dict]:
             state = checkpointer.restore(path / "state", restore_args=on_host)
         _verify(state, meta)
         return state, meta
-    except Exception as error:  # Orbax and the libraries below it raise anything for a broken file
+    except Exception as error:  # Orbax and its dependencies raise any exception for a broken file
         reason = str(error).partition("\n")[0][:200]
         raise UserError(f"no checkpoint can be read in {path}: {reason}") from error
 
@@ -113,7 +113,7 @@ def read_meta(path: Path) -> dict:
 def read_best(workdir: Path, say: Callable[[str], None]) -> tuple[Path, PyTree, dict]:
     """Returns (folder, state, meta) of a workdir's best checkpoint if it has one, else of its newest, as `read_arrays`.
 
-    The next newest replaces a damaged one, with a line. Raises UserError if there is none, or none can be read.
+    An older one replaces a damaged one, with a printed line. Raises UserError if no checkpoint exists or can be read.
     """
     folders = [workdir / name / str(step) for name in FOLDERS for step in reversed(steps_in(workdir / name))]
     if not folders:
@@ -128,7 +128,7 @@ def read_best(workdir: Path, say: Callable[[str], None]) -> tuple[Path, PyTree, 
 
 
 def steps_in(folder: Path) -> list[int]:
-    """Returns the steps of the complete checkpoints in a folder, ascending; [] if there is no such folder."""
+    """Returns the steps of the complete checkpoints in a folder, ascending; [] if the folder does not exist."""
     if not Path(folder).is_dir():
         return []
     return sorted(int(path.name) for path in Path(folder).iterdir() if path.name.isdigit())
@@ -143,9 +143,9 @@ def _verify(state: PyTree, meta: dict) -> None:
 
 
 def _checksums(state: PyTree) -> dict[str, int]:
-    """Returns path -> CRC-32 of every array, without those that are partly on other hosts.
+    """Returns path -> CRC-32 of every array, except arrays that are partly on other hosts.
 
-    Paths are the same in a state and in the nested dicts of `read_arrays`, whose order is another one.
+    Paths are the same in a state and in the nested dicts of `read_arrays`, whose order differs.
     """
     checksums = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):

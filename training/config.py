@@ -1,8 +1,8 @@
-"""The keys of an experiment: their defaults with the reason beside each, and the check of what a user typed.
+"""The keys of a config: their defaults, with the reason next to each, and the check of the user's values.
 
-Groups are flat. `model`, `task` and `optimizer` also take the arguments of whatever their `name` names;
-`training.build` and
-`training.optimizer` check those. Zero, "" and () mean "off" or "chosen from the data", so that every key has one type.
+Groups are flat. `model`, `task` and `optimizer` also contain the arguments of the class or function that their `name`
+names; `training.build` and `training.optimizer` check those. Zero, "" and () mean "off" or "chosen from the data", so
+that every key has one type.
 """
 
 import json
@@ -19,12 +19,12 @@ CHOICES = {
     "parallel.strategy": ("pmap", "fsdp"),
 }
 UNWATCHED = ("train", "test")  # splits that are not evaluated in training
-OPEN_GROUPS = ("model", "task", "optimizer")  # their further keys are arguments of the named thing
-DISPLAY_GROUPS = ("log",)  # what may change when a run continues: nothing that is computed depends on it
+OPEN_GROUPS = ("model", "task", "optimizer")  # their further keys are arguments of the named class or function
+DISPLAY_GROUPS = ("log",)  # may change when a run continues: no result depends on them
 
 
 def default() -> ConfigDict:
-    """Returns a config with every key; a recipe in `configs/` changes what it needs."""
+    """Returns a config with every key; a recipe in `configs/` changes some of them."""
     config = ConfigDict()
     config.seed = 0  # of initialisation, order of the data, dropout and augmentation
     config.init_from = ""  # a workdir or checkpoint whose matching parameters are the start; "" = random initialisation
@@ -36,22 +36,22 @@ def default() -> ConfigDict:
         {
             "name": "digits",  # TFDS name, or csv:PATH, parquet:PATH, folder:PATH, npz:PATH
             "splits": {"train": "train", "validation": "", "test": "test"},  # TFDS's own syntax; "" = no such split
-            "target": "",  # a table's target column; "" = the set already has image/label/...
+            "target": "",  # a table's target column; "" = `label` or `target`
             "target_type": "class",  # or "number"
             "image_size": (),  # (height, width) to resize to on the host
             "text": (),  # keys whose strings become token ids, ("source", "target")
-            "tokenizer": "",  # of data/preprocess/tokenizers.py, fitted to each: "characters()", "words(size=10000)"
-            "max_length": 0,  # tokens, <bos> and <eos> included, that a text is cut to; 0 = never
-            "tags": "",  # key with a class for every word of the last of `text`, a list or parted by spaces; "" = none
-            "references": "",  # key of a text with a further reference a line for the last of `text`; "" = none
-            "audio": "",  # of data/preprocess/audio.py, makes `frames`: "LogMel(bands=40)"; "" = samples as they are
-            "window": 0,  # tokens that a running text is cut into, or steps of a series before a forecast; 0 = neither
-            "eval_window": 0,  # of a running text in the evaluated splits; 0 = data.window
-            "horizon": 0,  # steps to forecast of a series; 0 = no forecast
+            "tokenizer": "",  # of data/preprocess/tokenizers.py, fitted per key: "characters()", "words(size=10000)"
+            "max_length": 0,  # tokens, <bos> and <eos> included, to which a text is truncated; 0 = never
+            "tags": "",  # key with a class per word of the last of `text`, a list or separated by spaces; "" = none
+            "references": "",  # key of a text with one reference per line for the last of `text`; "" = none
+            "audio": "",  # of data/preprocess/audio.py, makes `frames`: "LogMel(bands=40)"; "" = raw samples
+            "window": 0,  # tokens per window of a running text, or steps of a series before a forecast; 0 = neither
+            "eval_window": 0,  # tokens per window of a running text in the evaluated splits; 0 = data.window
+            "horizon": 0,  # steps of a series to forecast; 0 = no forecast
             "memory_gb": 2.0,  # decoded sets up to this size are held in memory, larger ones are streamed
             "workers": 2,  # processes that decode a streamed set
-            "buckets": 0,  # padded lengths, each compiled once, that sequences are sorted into; 0 = all to the longest
-            "order": "shuffled",  # or "continuous": each row of a batch goes on where it was in the last one
+            "buckets": 0,  # padded lengths, each compiled once, by which sequences are grouped; 0 = one, the longest
+            "order": "shuffled",  # or "continuous": each row of a batch continues its row of the previous batch
         }
     )
     config.augment = ConfigDict({"ops": ()})  # of data/augment/ops.py, in order: ("flip()", "padded_crop(padding=4)")
@@ -61,10 +61,10 @@ def default() -> ConfigDict:
             "learning_rate": 1e-3,  # the schedule's peak
             "schedule": "cosine",  # constant, cosine, linear, rsqrt, step; with arguments: "cosine(final=0.1)"
             "warmup_steps": 0.0,  # linear, from 0; below 1 a fraction of the run, as every `every`
-            "weight_decay": 0.0,  # decoupled where the optimiser has it (adamw, lion), added to the gradient where not
+            "weight_decay": 0.0,  # decoupled if the optimizer supports it (adamw, lion), else added to the gradient
             "decay_mask": (".*kernel", ".*embedding"),  # regular expressions of parameter paths that decay
             "clip_norm": 0.0,  # of the global gradient; 0 = off
-            "frozen": (),  # regular expressions of parameter paths that keep their start
+            "frozen": (),  # regular expressions of parameter paths that keep their initial values
             "lr_multipliers": (),  # pairs (regular expression of parameter paths, factor of their learning rate)
         }
     )
@@ -73,8 +73,8 @@ def default() -> ConfigDict:
             "steps": 0,  # either steps or epochs
             "epochs": 0.0,
             "batch_size": 128,  # global: over all devices of all hosts and all microbatches
-            "accumulate": 1,  # microbatches a step, for batches that do not fit
-            "ema_decay": 0.0,  # of an average of the weights, evaluated beside them; 0 = off
+            "accumulate": 1,  # microbatches per step, for batches that do not fit in memory
+            "ema_decay": 0.0,  # of an average of the weights, evaluated in addition to them; 0 = off
             "patience": 0,  # evaluations without a better `checkpoint.best` before stopping; 0 = off
         }
     )
@@ -82,7 +82,7 @@ def default() -> ConfigDict:
         {
             "strategy": "pmap",  # replicated data parallel; "fsdp" shards the state for models that do not fit a device
             "hosts": 1,  # processes of the run; jax.distributed finds them (Slurm, Open MPI, Kubernetes, TPU)
-            "cpu_devices": 1,  # that a CPU counts as; 0 = one a core: faster for convolutions and long scans
+            "cpu_devices": 1,  # devices of a CPU; 0 = one per core: faster for convolutions and long scans
             "sync_batchnorm": True,  # statistics of the global batch: exact, and microbatches are then held together
         }
     )
@@ -101,16 +101,16 @@ def default() -> ConfigDict:
     )
     config.log = ConfigDict(
         {
-            "every": 0.02,  # steps, below 1 a fraction of the run; the host waits for the device at no other time
+            "every": 0.02,  # steps, below 1 a fraction of the run; only here does the host wait for the device
             "writers": ("tensorboard",),  # besides metrics.jsonl, of training/writers.py, such as "wandb(project='x')"
-            "gradients": 0,  # steps between norms of the gradient by layer and time step; 0 = off
+            "gradients": 0,  # steps between norms of the gradient per layer and time step; 0 = off
         }
     )
     return config
 
 
 def steps_of(value: float, steps: int) -> int:
-    """Returns a number of steps: `value` from 1 on, below 1 that fraction of the run's `steps`, at least 1; 0 is 0."""
+    """Returns a number of steps: `value` from 1 on, below 1 that fraction of the run's `steps`, at least 1; 0 for 0."""
     return max(1, round(value * steps if value < 1 else value)) if value else 0
 
 
@@ -125,10 +125,10 @@ def leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def validate(config: ConfigDict) -> ConfigDict:
-    """Returns a complete, checked copy of `config`: missing keys filled with defaults, ints made floats where a
-    float is meant.
+    """Returns a complete, checked copy of `config`: missing keys filled with defaults, ints converted to floats where
+    needed.
 
-    Raises UserError for an unknown key, a wrong type or an impossible value, naming the key.
+    Raises UserError, naming the key, for an unknown key, a wrong type or an invalid value.
     """
     known = dict(leaves(default()))
     complete = default()
@@ -186,7 +186,8 @@ def _check_values(config: ConfigDict) -> None:
         raise UserError(f"config.train.ema_decay must be below 1, not {train.ema_decay}")
     if train.batch_size % train.accumulate:
         raise UserError(
-            f"config.train.batch_size {train.batch_size} is no multiple of config.train.accumulate {train.accumulate}"
+            f"config.train.batch_size {train.batch_size} is not a multiple of config.train.accumulate "
+            f"{train.accumulate}"
         )
     if config.data.buckets and config.data.order == "continuous":
         raise UserError("config.data.buckets and config.data.order 'continuous' exclude each other: set one of them")
@@ -205,13 +206,13 @@ def _check_values(config: ConfigDict) -> None:
         if split not in evaluated:
             raise UserError(
                 f"config.checkpoint.best {config.checkpoint.best!r} must be [-]SPLIT/METRIC of a split evaluated "
-                f"in training ({', '.join(evaluated) or 'there is no such split'}; SPLIT_ema needs "
+                f"in training ({', '.join(evaluated) or 'none is'}; SPLIT_ema needs "
                 "config.train.ema_decay)"
             )
 
 
 def to_json(config: ConfigDict) -> str:
-    """Returns the config as JSON; tuples become lists, which `from_json` turns back."""
+    """Returns the config as JSON; tuples become lists, which `from_json` converts back."""
     return json.dumps(config.to_dict(), indent=2)
 
 
@@ -227,9 +228,7 @@ def from_json(text: str) -> ConfigDict:
 
 
 def difference(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """Returns "key: old -> new" for every leaf that changes what is computed; a key younger than a config has its
-    default there.
-    """
+    """Returns "key: old -> new" for every leaf that changes results; keys missing in one config have defaults."""
     plain = {key: x for key, x in leaves(default()) if key.partition(".")[0] not in OPEN_GROUPS}
     before, after = plain | dict(leaves(old)), plain | dict(leaves(new))
     changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
@@ -241,7 +240,7 @@ def difference(old: ConfigDict, new: ConfigDict) -> list[str]:
 
 
 def check_same(old: ConfigDict | dict, new: ConfigDict, where: str) -> None:
-    """Raises UserError, which names the folder `where`, if a config differs from the one a run was started with."""
+    """Raises UserError, which names the folder `where`, if a config differs from that with which a run was started."""
     old = old if isinstance(old, ConfigDict) else from_json(json.dumps(old))
     if changes := difference(old, new):
         raise UserError(

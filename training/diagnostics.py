@@ -1,4 +1,4 @@
-"""Gradient norms of every layer and time step, by which vanishing and exploding gradients are seen (Pascanu 2013, arXiv
+"""Gradient norms of every layer and time step, which show vanishing and exploding gradients (Pascanu 2013, arXiv
 1211.5063).
 """
 
@@ -17,7 +17,7 @@ from tasks.task import Task
 from training.state import State
 from training.step import Batch, stream_key
 
-LAYER, TIME = "layer/", "time/"  # what the names of the norms begin with
+LAYER, TIME = "layer/", "time/"  # prefixes of the names of the norms
 
 
 def gradient_norms(
@@ -30,11 +30,11 @@ def gradient_norms(
     sync_batchnorm: bool = True,
     axis_name: str | None = None,
 ) -> dict[str, Float[Array, "*t"]]:
-    """Returns norms of the gradient of the mean loss that this step is going to descend.
+    """Returns norms of the gradient of the mean loss for the coming step.
 
-    "layer/PATH" is the norm for a module's own parameters. "time/PATH" [t] is the norm, at each position and over all
-    examples, for an activation marked by `arch.layers.tap`: the input of a recurrent layer. Augmentation and dropout
-    use the step's own keys, as for one microbatch.
+    "layer/PATH" is the norm for the parameters of a module itself. "time/PATH" [t] is the norm, at each position and
+    over all examples, for an activation marked by `arch.layers.tap`: the input of a recurrent layer. Augmentation and
+    dropout use the keys of the step, as for one microbatch.
     """
     device = lax.axis_index(axis_name) if axis_name else 0
     batch = transform(stream_key(state.rng, state.step, "augment", device), batch)

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes: devices, the model's table, a live bar on a terminal, plain lines elsewhere."""
+"""The display of a run: devices, the model's table, a live bar on a terminal, otherwise plain lines."""
 
 import functools
 import time
@@ -12,10 +12,10 @@ from rich.table import Table
 
 
 def model_table(model: nn.Module, inputs: tuple) -> Table:
-    """Returns the table of layers, output shapes, parameters and FLOPs of one forward pass of `inputs` (only shapes
-    matter).
+    """Returns the table of layers, output shapes, parameters and FLOPs of one forward pass of `inputs`, of which only
+    shapes matter.
     """
-    # nn.tabulate's own numbers, without its rows for kernels and biases, which drown the overview of a deep network
+    # nn.tabulate's numbers without its rows for kernels and biases, which hide the overview of a deep network
     rngs = {"params": jax.random.key(0)}
     rows = _get_module_table(model, 1, False, True, False)(rngs, *inputs, train=False)
     params = jax.eval_shape(lambda: model.init(rngs, *inputs, train=False)).get("params", {})
@@ -24,8 +24,8 @@ def model_table(model: nn.Module, inputs: tuple) -> Table:
         table.add_column(name, justify="right")
     for row in sorted(rows, key=lambda row: not row.path):
         shapes = ", ".join(str(x.shape) for x in jax.tree.leaves(row.outputs) if hasattr(x, "shape"))
-        own = functools.reduce(lambda tree, name: tree.get(name, {}), row.path, params)
-        count = sum(x.size for x in jax.tree.leaves(own))
+        layer = functools.reduce(lambda tree, name: tree.get(name, {}), row.path, params)
+        count = sum(x.size for x in jax.tree.leaves(layer))
         table.add_row(
             "/".join(row.path) or "all", type(row.module_copy).__name__, shapes, f"{count:,}", f"{row.flops:,}"
         )
@@ -33,7 +33,7 @@ def model_table(model: nn.Module, inputs: tuple) -> Table:
 
 
 class Display:
-    """Prints; on a terminal a bar with loss, examples/s, share of time waiting for data and ETA is kept below."""
+    """Prints; a terminal keeps a bar with loss, examples/s, share of time waiting for data and ETA at the bottom."""
 
     def __init__(self, quiet: bool = False):
         self.console = Console(quiet=quiet, soft_wrap=True, highlight=False)
@@ -43,7 +43,7 @@ class Display:
         self.console.print(text, markup=False)
 
     def start(self, step: int, steps: int) -> None:
-        """Begins the bar. Plain lines need no beginning."""
+        """Starts the bar on a terminal."""
         self._began, self._first, self._steps = time.monotonic(), step, steps
         if self.console.is_terminal:
             columns = (BarColumn(None), TextColumn("{task.completed}/{task.total}"), TextColumn("{task.description}"))
@@ -59,8 +59,8 @@ class Display:
         """Shows the metrics of the steps since the last call."""
         spent = time.monotonic() - self._began
         eta = spent / max(step - self._first, 1) * (self._steps - step)
-        own = ("loss", "examples_per_second", "data_wait", "learning_rate", "grad_norm")
-        rest = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name not in own)
+        in_line = ("loss", "examples_per_second", "data_wait", "learning_rate", "grad_norm")
+        rest = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name not in in_line)
         line = (
             f"loss {metrics['loss']:.4f}  {rest}  {metrics['examples_per_second']:.0f} examples/s"
             f"  data {metrics['data_wait']:.0%}  eta {_duration(eta)}"
@@ -79,7 +79,7 @@ class Display:
             self._progress = None
 
     def results(self, results: dict[str, dict[str, float]]) -> None:
-        """Prints the table of final metrics, a row a metric and a column a split."""
+        """Prints the table of final metrics, one row per metric and one column per split."""
         table = Table("metric")
         for split in results:
             table.add_column(split, justify="right")

@@ -18,7 +18,7 @@ def describe_devices() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of Python and of the libraries that results depend on."""
+    """Returns the versions of Python and of the libraries that affect results."""
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in LIBRARIES}
 
 

@@ -17,13 +17,13 @@ from training.step import mean_metrics
 def evaluate(
     run: Run, step: Callable, variables: PyTree, split: Split
 ) -> list[tuple[dict[str, float], dict[str, np.ndarray]]]:
-    """Returns for each run the metrics of a split, and the task's arrays per example [n, ...] in its order.
+    """Returns, per run, the metrics of a split and the task's arrays [n, ...], with one row per example, in order.
 
     Arrays that are longer in some buckets than in others are padded with zeros.
 
     Args:
       step: the compiled `run.eval_step()`.
-      variables: placed on the devices.
+      variables: on the devices.
     """
     parallel, examples = run.parallel, split
     split = bucketed(split, run.splits["train"], run.config.data.buckets)
@@ -36,7 +36,7 @@ def evaluate(
             total.add(sums, arrays)
 
     for batch in parallel.batches(batches):
-        if len(in_flight) >= parallel.in_flight:  # reading behind the newest step keeps the device busy
+        if len(in_flight) >= parallel.in_flight:  # reading one step behind keeps the device busy
             collect()
         in_flight.append(step(variables, batch))
     while in_flight:
@@ -73,7 +73,7 @@ class _Totals:
 
 
 def _in_order(parts: list[np.ndarray], order: Int64[np.ndarray, "n"]) -> np.ndarray:
-    """Returns the rows of the parts at the places `order`, padded with zeros where parts differ in further axes."""
+    """Returns the rows of the parts at the positions `order`, padded with zeros where parts differ in further axes."""
     shape = np.max([part.shape[1:] for part in parts], axis=0).astype(int)
     result = np.zeros((len(order), *shape), parts[0].dtype)
     places = np.split(order, np.cumsum([len(part) for part in parts])[:-1])

@@ -1,4 +1,4 @@
-"""The loop: train, log, evaluate, save; continue where a killed run stopped, bit for bit. For one run or several."""
+"""The loop: train, log, evaluate, save; a killed run continues bitwise. For one run or several."""
 
 import collections
 import functools
@@ -27,11 +27,11 @@ Arrays = dict[str, dict[str, np.ndarray]]  # split -> name -> values, one row pe
 
 
 class Trainer:
-    """Trains the runs of `run.configs`, each in its workdir, which holds in the end what it would hold alone.
+    """Trains the runs of `run.configs`, each in its workdir, with the same files as for a run trained alone.
 
     Args:
-        workdirs: one per run; a run with None is trained and leaves nothing.
-        folder: where the checkpoints of all runs together are, the workdir if there is one run.
+        workdirs: one per run; a run with None is trained without writing files.
+        folder: for the joint checkpoints of all runs; the workdir if there is one run.
     """
 
     def __init__(self, run: Run, workdirs: Sequence[Workdir | None], folder: Path, display: Display):
@@ -62,14 +62,14 @@ class Trainer:
         return parallel.place(parallel.stack(*states)), 0
 
     def _check(self, meta: dict) -> None:
-        """Raises UserError for a checkpoint of another config or other data."""
+        """Raises UserError for a checkpoint of another config or of other data."""
         check_same(meta["config"], self.run.config, str(self.folder))
         self.run.check_data(meta)
 
     def train(self) -> PyTree:
-        """Runs the steps that are left and returns the final state, placed on the devices.
+        """Runs the remaining steps and returns the final state, placed on the devices.
 
-        Raises Diverged if all runs have, and Stopped after SIGTERM.
+        Raises Diverged if all runs have diverged, and Stopped after SIGTERM.
         """
         run, config, parallel = self.run, self.run.config, self.run.parallel
         log_every, eval_every, save_every = map(run.every, ("log", "eval", "checkpoint"))
@@ -110,7 +110,7 @@ class Trainer:
         return state
 
     def _streams(self, start: int) -> list[Iterator]:
-        """Returns the batches of each run from this host, in its own order."""
+        """Returns the batches of each run from this host, in the run's order."""
         run, config = self.run, self.run.config
         stop = run.steps if self.active else start
         settings = {"batch_size": config.train.batch_size, "workers": config.data.workers, "order": config.data.order}
@@ -120,7 +120,7 @@ class Trainer:
         ]
 
     def _read_metrics(self, step: int) -> None:
-        """Moves the metrics of finished steps to their runs. Raises Diverged if all runs have."""
+        """Moves the metrics of finished steps to their runs. Raises Diverged if all runs have diverged."""
         first = step - len(self.in_flight) + 1
         per_run = self.run.parallel.per_run(list(self.in_flight))
         self.in_flight.clear()
@@ -137,7 +137,7 @@ class Trainer:
             raise Diverged(f"{self.members[0].diverged}; stopped, {where}")
 
     def _log(self, step: int, examples_per_second: float, waited: float) -> None:
-        """Logs the mean metrics since the last log. The speed is that of one run, not of all together."""
+        """Logs the mean metrics since the last log. The speed is that of one run, not the sum over all."""
         rows = []
         for member in self.active:
             sums = {name: tuple(np.sum([row[name] for row in member.pending], 0)) for name in member.pending[-1]}
@@ -150,14 +150,14 @@ class Trainer:
             self.display.train(step, {name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
 
     def _log_gradients(self, step: int, state: PyTree, batch: PyTree) -> None:
-        """Logs the norms of the gradient that `step` follows."""
+        """Logs the norms of the gradient of `step`."""
         norms = self.run.parallel.per_run(self.gradient_norms(state, batch))
         for member in self.active:
             own = {name: x.tolist() for name, x in norms[member.index].items()}
             member.workdir.log(step, "gradients", own)
 
     def _evaluate(self, state: PyTree, step: int) -> None:
-        """Evaluates all splits except the test split, saves each new best, and ends runs whose patience has ended.
+        """Evaluates all splits except the test split, saves each new best, and ends runs that are out of patience.
 
         Raises UserError if the watched metric does not exist or is NaN.
         """
@@ -180,9 +180,9 @@ class Trainer:
                 self._save_own(member, step, own)
 
     def evaluate(self, state: PyTree, names: Sequence[str], final: bool = False) -> list[tuple[Results, Arrays]]:
-        """Returns metrics and arrays per example of the named splits, for each run, and with them those of the averaged
-        weights ("test_ema"). The `final` evaluation also generates sequences, which takes longer, as does every
-        evaluation if `checkpoint.best` needs them.
+        """Returns metrics and arrays per example of the named splits, per run, including those of the averaged weights
+        ("test_ema"). The `final` evaluation also generates sequences, which takes longer; so does every evaluation if
+        `checkpoint.best` needs them.
         """
         found: list[tuple[Results, Arrays]] = [({}, {}) for _ in self.run.configs]
         step = self.eval_step(self.run.task.generates and (final or self.run.best_is_generated))
@@ -195,22 +195,22 @@ class Trainer:
         return found
 
     def save(self, state: PyTree, step: int, wait: bool = False) -> None:
-        """Saves the state of all runs and what the loop needs to continue. Raises Diverged if all runs have."""
+        """Saves the state of all runs and the loop's state. Raises Diverged if all runs have diverged."""
         self._read_metrics(step)
         for member in self.members:
             if member.best_checkpoint:
-                member.best_checkpoint.wait()  # a kill must not leave a checkpoint without the best one it refers to
+                member.best_checkpoint.wait()  # a kill must not leave a checkpoint that refers to a missing best one
         meta = {"step": step, "config": self.run.config.to_dict(), "info": self.run.info.to_json()}
         meta["members"] = {str(member.index): member.meta for member in self.members}
         self.checkpoints.save(step, self.run.parallel.take(state), meta, wait)
 
     def save_each(self, state: PyTree, step: int) -> None:
-        """Saves the last state of every run that has not stopped early in its own workdir."""
+        """Saves the last state of every run that has not stopped early to its own workdir."""
         for member in self.active:
             self._save_own(member, step, functools.partial(self.run.parallel.take_one, state, member.index))
 
     def _save_own(self, member: Member, step: int, own) -> None:
-        if member.workdir.path.resolve() != self.folder.resolve():  # else `save` does
+        if member.workdir.path.resolve() != self.folder.resolve():  # otherwise `save` writes it
             checkpoints = Checkpoints(member.workdir.path / "checkpoints")
             member.save(checkpoints, step, own(), self.run.info.to_json())
             checkpoints.close()

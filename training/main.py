@@ -1,4 +1,4 @@
-"""What `train.py` does: train a config in a workdir and evaluate it, or repeat a workdir's final evaluation."""
+"""The implementation of `train.py`: trains and evaluates a config in a workdir, or repeats the final evaluation."""
 
 import shutil
 from collections.abc import Sequence
@@ -40,10 +40,10 @@ class Finished(NamedTuple):
 
 
 def train(config: ConfigDict, workdir: str, data_dir: str | None, command: str = "") -> Finished:
-    """Trains a run, or continues it, evaluates it on every split but the training one, and writes results.json.
+    """Trains a run, or continues it, evaluates it on every split except training, and writes results.json.
 
     Args:
-        command: repeats the run; results.json has it.
+        command: the command line that repeats the run, stored in results.json.
 
     Raises UserError, Diverged and Stopped.
     """
@@ -56,10 +56,10 @@ def train_side_by_side(
     """Trains runs that differ in seed, start and numbers of the optimizer in one program.
 
     Args:
-        workdirs: one per run; a run with None is trained and leaves nothing.
-        folder: for the checkpoints of all runs together; it is removed at the end.
+        workdirs: one per run; a run with None is trained without writing files.
+        folder: for the joint checkpoints of all runs; it is removed at the end.
 
-    Raises UserError, Diverged (all of them have) and Stopped.
+    Raises UserError, Diverged (if all have diverged) and Stopped.
     """
     try:
         finished = _train(configs, workdirs, folder, data_dir)
@@ -82,7 +82,7 @@ def _train(
     for workdir, config in zip(workdirs, configs, strict=True):
         if workdir:
             workdir.check(config)
-    parallel.use_cpu(configs[0])  # before anything asks jax for its devices
+    parallel.use_cpu(configs[0])  # before jax lists its devices
     parallel.connect(configs[0].parallel.hosts)
     display = Display(quiet=jax.process_index() > 0)
     display.say(f"devices: {describe_devices()}")
@@ -106,7 +106,7 @@ def _train(
 
 
 def evaluate_only(workdir: str, data_dir: str | None) -> Results:
-    """Repeats the final evaluation of a workdir's run and returns its metrics. Writes nothing but what it prints."""
+    """Repeats the final evaluation of a workdir's run and returns its metrics. Prints, but writes no files."""
     folder = Workdir(workdir)
     config = folder.config()
     parallel.use_cpu(config)
@@ -124,7 +124,7 @@ def final_state(run: Run, path: Path, display: Display) -> tuple[State, int, str
     """Returns the state that is evaluated after training, its step and its name: the best checkpoint if it exists
     and can be read, else the newest.
 
-    Raises UserError if there is no checkpoint, or none can be read.
+    Raises UserError if no checkpoint exists or can be read.
     """
     template = run.parallel.template_one(jax.eval_shape(run.create_state))
     failure = UserError(f"--workdir {path} has no checkpoint")
@@ -164,7 +164,7 @@ def _finish(trainer: Trainer, state: PyTree, command: str = "") -> list[Finished
         (results, arrays), (step, label) = found[member.index], chosen[member.index]
         seen = {row["split"] for row in member.workdir.rows}
         for split, metrics in results.items():
-            if split not in seen:  # others have their curve, of which this is one point
+            if split not in seen:  # the others have a curve that contains this point
                 member.workdir.log(step, split, metrics)
         if len(members) > 1:
             display.say(run.label(member.config))

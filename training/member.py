@@ -1,4 +1,4 @@
-"""One run of a trainer: its workdir, its metrics that are not logged yet, and its best checkpoint."""
+"""One run of a trainer: its workdir, its pending metrics, and its best checkpoint."""
 
 import math
 from collections.abc import Mapping
@@ -13,19 +13,19 @@ from training.checkpoint import Checkpoints, read_meta
 from training.display import Display
 from training.workdir import Workdir
 
-NO_BEST = {"step": 0, "value": None, "worse": 0}  # worse: evaluations since the best one
+NO_BEST = {"step": 0, "value": None, "worse": 0}  # worse: number of evaluations since the best one
 ALONE = "0"  # index of a run in its own checkpoints
 
 
 class Member:
-    """What a trainer keeps of one of its runs.
+    """The host state of one run of a trainer.
 
     Attributes:
-        index: place of the run along the leading axis of runs.
+        index: position of the run along the leading axis of runs.
         pending: metrics (name -> [sum, weight]) of each step since the last log.
-        best: step and value of the best evaluation so far.
+        best: step and value of the best evaluation.
         ended: the step after which it stopped early, 0 while it trains.
-        diverged: why it stopped, "" while its loss and gradient are finite.
+        diverged: the reason of divergence, "" while its loss and gradient are finite.
     """
 
     def __init__(self, index: int, config: ConfigDict, workdir: Workdir, steps: int):
@@ -37,12 +37,12 @@ class Member:
 
     @property
     def active(self) -> bool:
-        """Whether the run still trains."""
+        """Whether the run is still training."""
         return not self.ended and not self.diverged
 
     @property
     def meta(self) -> dict:
-        """What a checkpoint needs of this run besides its state."""
+        """The part of a checkpoint that is specific to this run, except its state."""
         kept = {name: getattr(self, name) for name in ("pending", "best", "ended", "diverged")}
         return {"rows": len(self.workdir.rows), **kept}
 
@@ -55,9 +55,9 @@ class Member:
         self.status("training", step)
 
     def _existing_best(self, best: dict, display: Display) -> dict:
-        """Returns `best` of a checkpoint, or what best/ holds instead if that checkpoint is lost.
+        """Returns `best` of a checkpoint, or the content of best/ if that checkpoint is lost.
 
-        A best checkpoint newer than the restored state is as good: the same steps lead to it again.
+        A best checkpoint newer than the restored state is valid: the same steps lead to it again.
         """
         newest = self.best_checkpoint and self.best_checkpoint.manager.latest_step()
         if not best["step"] or (newest or 0) >= best["step"]:
@@ -68,7 +68,7 @@ class Member:
         return held
 
     def add(self, step: int, metrics: Mapping[str, tuple[Any, Any]], watched: tuple[str, ...]) -> None:
-        """Adds the metrics of a step; notes that the run has diverged if a `watched` one is not finite."""
+        """Adds the metrics of a step; marks the run as diverged if a `watched` one is not finite."""
         self.pending.append({name: [float(total), float(weight)] for name, (total, weight) in metrics.items()})
         for name in watched:
             value = self.pending[-1][name][0]
@@ -78,7 +78,7 @@ class Member:
                 return
 
     def evaluated(self, step: int, results: Mapping[str, Mapping[str, float]]) -> bool:
-        """Compares the watched metric with the best one; returns whether it is better.
+        """Compares the watched metric with the best one and returns whether it is better.
 
         Raises UserError if the metric does not exist or is NaN.
         """

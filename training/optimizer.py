@@ -18,8 +18,8 @@ from core.calls import Call, parse
 from core.errors import UserError, nearest
 from training.config import default, steps_of
 
-Number = float | Float[Array, ""]  # an array where runs with several numbers are one program
-OURS = frozenset(default().optimizer)  # keys of the group that are not the optimiser's own arguments
+Number = float | Float[Array, ""]  # an array if several runs with different numbers are one program
+OURS = frozenset(default().optimizer)  # keys of the group that are not arguments of the optimizer itself
 
 
 def _constant(peak: Number, steps: int) -> optax.Schedule:
@@ -72,11 +72,11 @@ def schedule(config: ConfigDict, steps: int) -> optax.Schedule:
         raise UserError(f"config.optimizer.warmup_steps {warmup} must be below the {steps} steps of the run")
     warmup = min(warmup, steps - 1)
     args, kwargs = tree[1:] if isinstance(tree, Call) else ((), {})
-    own = [p for p in inspect.signature(SCHEDULES[name]).parameters if p not in ("peak", "steps")]
-    unknown = [key for key in kwargs if key not in own]
+    accepted = [p for p in inspect.signature(SCHEDULES[name]).parameters if p not in ("peak", "steps")]
+    unknown = [key for key in kwargs if key not in accepted]
     if unknown or args:
         what = unknown[0] if unknown else repr(args[0])
-        raise UserError(f"{where} {name} has no argument {what}: {nearest(what, own)}")
+        raise UserError(f"{where} {name} has no argument {what}: {nearest(what, accepted)}")
     _, kwargs = names.arguments(SCHEDULES[name], tree, _known_schedule, where)
     try:
         after = SCHEDULES[name](config.learning_rate, steps - warmup, **kwargs)
@@ -88,20 +88,20 @@ def schedule(config: ConfigDict, steps: int) -> optax.Schedule:
 
 
 def create(config: ConfigDict, steps: int, params: PyTree) -> optax.GradientTransformation:
-    """Returns the optimiser of the `optimizer` group for parameters like `params` (arrays or their shapes).
+    """Returns the optimizer of the `optimizer` group for parameters like `params` (arrays or their shapes).
 
-    Numbers of the group may be arrays that are traced: then none of them is 0.
+    Numbers of the group may be traced arrays; these must not be 0.
 
-    Raises UserError for an unknown optimiser or argument, one that needs more than gradients, or a pattern that fits no
-    parameter.
+    Raises UserError for an unknown optimizer or argument, an optimizer that needs more than gradients, or a pattern
+    that matches no parameter.
     """
     function = _optax_function(config.name)
     accepted = inspect.signature(function).parameters
-    own = {key: value for key, value in config.items() if key not in OURS}
-    for key in own:
+    arguments = {key: value for key, value in config.items() if key not in OURS}
+    for key in arguments:
         if key not in accepted:
             raise UserError(
-                f"config.optimizer.{key} is no argument of optax.{config.name}: {nearest(key, {*accepted, *OURS})}"
+                f"config.optimizer.{key} is not an argument of optax.{config.name}: {nearest(key, {*accepted, *OURS})}"
             )
     paths = parameter_paths(params)
     select(config.decay_mask, paths, "decay_mask")
@@ -112,19 +112,19 @@ def create(config: ConfigDict, steps: int, params: PyTree) -> optax.GradientTran
     decays = decayed if _is_on(config.weight_decay) else None
     chain = [optax.clip_by_global_norm(config.clip_norm)] if _is_on(config.clip_norm) else []
     if "weight_decay" in accepted:  # always passed: a default of optax that no config key shows must not apply
-        own["weight_decay"] = config.weight_decay
-        own |= _mask(config, accepted, paths, decayed) if decays else {}
+        arguments["weight_decay"] = config.weight_decay
+        arguments |= _mask(config, accepted, paths, decayed) if decays else {}
     else:
         if decays:
             chain.append(optax.add_decayed_weights(config.weight_decay, decays))
-        if any("weight_decay" in key for key in own):  # adafactor's own decay has a name of its own
-            own |= _mask(config, accepted, paths, decayed)
+        if any("weight_decay" in key for key in arguments):  # adafactor names its decay differently
+            arguments |= _mask(config, accepted, paths, decayed)
     try:
-        chain.append(function(schedule(config, steps), **own))
+        chain.append(function(schedule(config, steps), **arguments))
     except UserError:
         raise
     except (TypeError, ValueError) as error:
-        raise UserError(f"config.optimizer: optax.{config.name} refused its arguments: {error}") from error
+        raise UserError(f"config.optimizer: optax.{config.name} rejects its arguments: {error}") from error
     optimizer = optax.chain(*chain)
     if config.frozen:
         labels = jax.tree.map(lambda on: "frozen" if on else "trained", select(config.frozen, paths, "frozen"))
@@ -138,7 +138,7 @@ def create(config: ConfigDict, steps: int, params: PyTree) -> optax.GradientTran
 
 
 def _mask(config: ConfigDict, accepted: Mapping, paths: PyTree, decayed: Callable[[PyTree], PyTree]) -> dict[str, Any]:
-    """Returns the argument that tells an optimiser which parameters decay.
+    """Returns the argument that selects the parameters to decay.
 
     Raises UserError if it has no such argument and `config.decay_mask` excludes a parameter.
     """
@@ -154,11 +154,11 @@ def _mask(config: ConfigDict, accepted: Mapping, paths: PyTree, decayed: Callabl
 
 
 def _check(name: str, optimizer: optax.GradientTransformation, params: PyTree) -> None:
-    """Raises UserError for an optimiser that the training step cannot use; computes only shapes."""
+    """Raises UserError for an optimizer that the training step cannot use; computes only shapes."""
     try:
         state = jax.eval_shape(optimizer.init, params)
         jax.eval_shape(optimizer.update, params, state, params)
-    except Exception as error:  # optax raises anything for a schedule or an argument that is missing
+    except Exception as error:  # optax raises any exception for a schedule or a missing argument
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"config.optimizer.name {name!r} does not work with a schedule and gradients alone: {reason}"
@@ -186,26 +186,26 @@ def _optax_function(name: str) -> Callable:
         for key, value in vars(module).items()
         if inspect.isfunction(value) and "learning_rate" in inspect.signature(value).parameters
     ]
-    raise UserError(f"config.optimizer.name {name!r} is no optimiser of optax: {nearest(name, names)}")
+    raise UserError(f"config.optimizer.name {name!r} is not an optimizer of optax: {nearest(name, names)}")
 
 
 def parameter_paths(params: PyTree) -> PyTree:
-    """Returns a tree like `params` whose leaves are their own paths, "stem/conv/kernel"."""
+    """Returns a tree like `params` whose leaves are their paths, "stem/conv/kernel"."""
     return jax.tree_util.tree_map_with_path(lambda path, _: "/".join(str(key.key) for key in path), params)
 
 
 def select(patterns: tuple[str, ...], paths: PyTree, key: str) -> PyTree:
-    """Returns the tree of booleans: which paths match one of the regular expressions as a whole.
+    """Returns the tree of booleans that marks the paths fully matched by one of the regular expressions.
 
-    Raises UserError for a pattern that is no regular expression. One that matches nothing is refused for `frozen` and
-    `lr_multipliers`, where it must be a slip; `decay_mask` has patterns that not every model has.
+    Raises UserError for an invalid regular expression, or, except for `decay_mask`, a pattern without a match:
+    `decay_mask` has patterns that not every model matches.
     """
     names = jax.tree.leaves(paths)
     for pattern in patterns:
         try:
-            found = any(re.fullmatch(pattern, name) for name in names)
+            matches = any(re.fullmatch(pattern, name) for name in names)
         except re.error as error:
-            raise UserError(f"config.optimizer.{key} {pattern!r} is no regular expression: {error}") from error
-        if not found and key != "decay_mask":
+            raise UserError(f"config.optimizer.{key} {pattern!r} is not a regular expression: {error}") from error
+        if not matches and key != "decay_mask":
             raise UserError(f"config.optimizer.{key} {pattern!r} matches no parameter: {nearest(pattern, names)}")
     return jax.tree.map(lambda name: any(re.fullmatch(pattern, name) for pattern in patterns), paths)

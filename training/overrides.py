@@ -1,6 +1,6 @@
 """Overrides of config keys: the layers recipe < experiment row < command line, each a mapping of dotted keys.
 
-A later layer wins, and takes back what an earlier one set for the thing that it replaces (`override`).
+A later layer wins, and drops the keys that an earlier one set for a replaced model, task or optimizer (`override`).
 """
 
 import ast
@@ -19,7 +19,7 @@ Changes = Mapping[str, Any]  # dotted key -> value
 
 
 def recipe(text: str) -> ConfigDict:
-    """Returns the config of "FILE.py[:ARGUMENT]". Raises UserError, also where it is a whole experiment."""
+    """Returns the config of "FILE.py[:ARGUMENT]". Raises UserError, also for a complete experiment."""
     config = load(text)
     if not isinstance(config, ConfigDict):
         raise UserError(f"--config {text} is not the config of one run; python -m experiments.run runs an experiment")
@@ -27,13 +27,13 @@ def recipe(text: str) -> ConfigDict:
 
 
 def override(config: ConfigDict, changes: Changes) -> tuple[ConfigDict, str]:
-    """Returns a copy of `config` with `changes`, and one line on what else they changed ("" = nothing).
+    """Returns a copy of `config` with `changes`, and one line on the keys that they dropped or kept ("" = none).
 
     - A new `model.name` drops the other keys of `model`, a new `optimizer.name` the arguments of the old function, a
       new `task.name` the keys that the new task lacks, and `model.variant` the keys that the variant sets.
     - `train.steps` and `train.epochs` replace each other.
 
-    Keys in `changes` are never dropped. Raises UserError for an unknown task, or a model of which a variant is named.
+    Keys in `changes` are never dropped. Raises UserError for an unknown task, or an unknown model with a variant.
     """
     result = config.copy_and_resolve_references()
     notes = []
@@ -59,9 +59,9 @@ def variant(config: ConfigDict, variants: Mapping[str, Changes], name: str) -> C
 
 
 def assignments(texts: Iterable[str]) -> dict[str, Any]:
-    """Returns {"train.steps": 40} for ("train.steps=40",): dotted keys and values, as a command line has them.
+    """Returns {"train.steps": 40} for ("train.steps=40",): dotted keys and values from a command line.
 
-    A value is a Python literal, true, false or else a string; always a string where the key's default is one.
+    A value is a Python literal, true, false or else a string; always a string if the key's default is one.
     Raises UserError for a text without "=".
     """
     strings = {key for key, value in leaves(default()) if isinstance(value, str)}
@@ -115,7 +115,7 @@ def _kept(group: str, name: str) -> set[str]:
 
 
 def _note(group: str, dropped: list[str], config: ConfigDict, changes: Changes) -> list[str]:
-    """Returns the note on a group, or nothing if there is nothing to say."""
+    """Returns the note on a group, or nothing if no key was dropped or kept."""
     parts = [f"dropped {', '.join(dropped)}"] if dropped else []
     if group == "optimizer":
         plain = default().optimizer

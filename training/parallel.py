@@ -1,6 +1,6 @@
-"""Where a step runs: replicated under `jax.pmap` (the default), or under `jax.jit` with the state sharded (FSDP).
+"""Placement of the step: replicated under `jax.pmap` (the default), or under `jax.jit` with sharded state (FSDP).
 
-The rest of the code sees host arrays go in and come out; this file alone places them.
+The rest of the code passes and receives host arrays; only this file places them.
 """
 
 import collections
@@ -29,8 +29,8 @@ AHEAD = 2  # batches on the device before they are needed, and steps in flight
 def connect(hosts: int) -> None:
     """Joins the other processes of a run of `hosts` processes, found from Slurm, Open MPI, Kubernetes or the TPU.
 
-    Elsewhere each process is told by JAX_COORDINATOR_ADDRESS (host:port of the first) and JAX_PROCESS_ID.
-    Raises UserError when they cannot be found or are not that many.
+    Otherwise, each process reads JAX_COORDINATOR_ADDRESS (host:port of the first) and JAX_PROCESS_ID.
+    Raises UserError if they are not found or their number differs.
     """
     if hosts == 1:
         return
@@ -46,11 +46,11 @@ def connect(hosts: int) -> None:
 
 
 def use_cpu(config: ConfigDict) -> None:
-    """Makes the CPU as many devices as `config.parallel.cpu_devices` says, before jax is asked for any.
+    """Splits the CPU into `config.parallel.cpu_devices` devices, before jax lists its devices.
 
-    A program of XLA leaves all cores but one idle in many of its operations; a program a core, each with its share of
-    the batch, does not. "One a core" is as many as divide the batches into shares of 8 examples or more. XLA_FLAGS
-    that name a number of devices come first. Raises UserError if jax was asked before.
+    One XLA program leaves all cores but one idle in many of its operations; one program per core, each with its share
+    of the batch, does not. "One per core" is limited by the batches, which must divide into shares of 8 examples or
+    more. XLA_FLAGS that set a number of devices take precedence. Raises UserError if jax has started before.
     """
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
@@ -91,23 +91,23 @@ class Parallel:
         return DEVICES if self.strategy == "pmap" else None
 
     def check_batch_size(self, key: str, size: int, accumulate: int = 1) -> None:
-        """Raises UserError naming the nearest sizes that divide among all devices and microbatches."""
+        """Raises UserError, with the nearest valid sizes, unless devices and microbatches divide the size."""
         unit = jax.device_count() * accumulate
         if size % unit:
             near = [n for n in (size // unit * unit, (size // unit + 1) * unit) if n]
             parts = f"{jax.device_count()} devices" + (f" x {accumulate} microbatches" if accumulate > 1 else "")
-            raise UserError(f"config.{key} {size} does not divide among {parts}: use {' or '.join(map(str, near))}")
+            raise UserError(f"config.{key} {size} is not a multiple of {parts}: use {' or '.join(map(str, near))}")
 
     @property
     def in_flight(self) -> int:
-        """Steps that may be under way at once. Those of several devices that are one CPU wait for each other in its
-        threads: with one thread a device, a second step could take the thread that the first one needs.
+        """Largest number of steps in flight. Devices that share one CPU wait for each other in its thread pool: with
+        one thread per device, a second step could take the thread that the first one needs.
         """
         return 1 if jax.default_backend() == "cpu" and jax.local_device_count() > 1 else AHEAD
 
     @functools.cached_property
     def mesh(self) -> Mesh:
-        """The devices that one call hands its arrays to: pmap takes those of this host, and finds the others itself."""
+        """The devices that one call places its arrays on: with pmap, which finds the others itself, this host's."""
         return Mesh(np.array(jax.local_devices() if self.strategy == "pmap" else jax.devices()), (DEVICES,))
 
     @property
@@ -124,9 +124,9 @@ class Parallel:
     def place(self, state: PyTree) -> PyTree:
         """Returns `state`, equal on all hosts, on the devices: a copy on each under pmap, a part on each under FSDP.
 
-        The copies get the sharding that pmap's own results have; with any other (`jax_utils.replicate`'s, say) pmap
-        compiles a second time when it is handed its first result. What a model carries of each row of the batch goes
-        where its row goes.
+        The copies have the sharding of pmap's results; with any other (such as that of `jax_utils.replicate`) pmap
+        compiles a second time for its own first result. The carried state of a row of the batch is placed with the
+        row.
         """
 
         def placed(path, x, like=None):
@@ -147,7 +147,7 @@ class Parallel:
         return jax.tree_util.tree_map_with_path(placed, state)
 
     def take(self, state: PyTree) -> PyTree:
-        """Inverse of `place`: one copy, known to all hosts, under pmap; FSDP's state stays sharded."""
+        """Inverse of `place`: one copy, available to all hosts, under pmap; FSDP's state stays sharded."""
         if self.strategy == "fsdp":
             return state
         state = self._one_copy(state)
@@ -163,7 +163,7 @@ class Parallel:
         return jax.jit(lambda state: jax.tree_util.tree_map_with_path(one_copy, state), out_shardings=replicated)
 
     def _known_to_all_hosts(self, path, x: jax.Array) -> jax.Array:
-        if _of_rows(path):  # each host has its own
+        if _of_rows(path):  # hosts hold different rows
             x = multihost_utils.process_allgather(x, tiled=True)
         if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
             data = self._known_to_all_hosts(path, jax.random.key_data(x))
@@ -177,16 +177,16 @@ class Parallel:
         return state
 
     def take_one(self, state: PyTree, run: int) -> PyTree:
-        """Returns the state of one run as `take`; there is only one."""
+        """Returns the state of the only run as `take`."""
         del run
         return self.take(state)
 
     def template_one(self, shapes: PyTree) -> PyTree:
-        """Returns the template of one run's state; there is only one."""
+        """Returns the template of the state of the only run."""
         return self.template(shapes)
 
     def template(self, shapes: PyTree) -> PyTree:
-        """Returns the shapes of a state with the sharding that a checkpoint of it is restored to."""
+        """Returns the shapes of a state with the sharding to which a checkpoint of it is restored."""
         everywhere = NamedSharding(Mesh(np.array(jax.devices()), (DEVICES,)), PartitionSpec())
         sharding = self._sharding if self.strategy == "fsdp" else lambda _: everywhere
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding(x)), shapes)
@@ -218,13 +218,13 @@ class Parallel:
 
     def compile_eval(self, step: Callable, own_batches: bool = False) -> Callable:
         """Compiles `step(variables, batch) -> outputs` for placed arguments."""
-        del own_batches  # one run does not share them
+        del own_batches  # for several runs only
         if self.strategy == "pmap":
             return jax.pmap(step, axis_name=DEVICES)
         return jax.jit(step, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
 
     def per_run(self, outputs: PyTree) -> list[PyTree]:
-        """Returns the outputs of each run as `read`; there is only one run."""
+        """Returns the outputs of the only run as `read`."""
         return [self.read(outputs)]
 
     def read(self, outputs: PyTree) -> PyTree:

@@ -1,4 +1,4 @@
-"""A config made into all that a run consists of, checked as far as possible without compiling anything."""
+"""Builds all parts of a run from its config, and checks them as far as possible without compilation."""
 
 import dataclasses
 import functools
@@ -30,11 +30,11 @@ from training.step import eval_step, train_step
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """The parts of a run, or of several side by side; `build_run` makes one.
+    """The parts of a run, or of several side by side, as made by `build_run`.
 
     Attributes:
-        configs: of each run. They differ in seed, start and numbers of the optimizer.
-        train_split: the training split, sorted into buckets if the config asks for them.
+        configs: one per run. They differ in seed, start and numbers of the optimizer.
+        train_split: the training split, grouped into buckets if the config sets them.
     """
 
     configs: tuple[ConfigDict, ...]
@@ -55,7 +55,7 @@ class Run:
 
     @property
     def inputs(self) -> tuple[jax.ShapeDtypeStruct, ...]:
-        """Shapes and types of the model's inputs for one example, as the model sees them."""
+        """Shapes and types of the model's inputs for one example, after preprocessing."""
         return model_inputs(self.task, self.transform, self.info)
 
     @property
@@ -63,17 +63,17 @@ class Run:
         return self.config.eval.batch_size or self.config.train.batch_size
 
     def every(self, group: str) -> int:
-        """Returns the steps between evaluations, checkpoints or lines of the log (`group`); 0 = never."""
+        """Returns the number of steps between evaluations, checkpoints or log lines (`group`); 0 = never."""
         return config_lib.steps_of(self.config[group].every, self.steps)
 
     def create_state(self, seed: int | Array | None = None) -> state_lib.State:
-        """Returns the state of step 0, initialised from a seed, that of the config if there is none."""
+        """Returns the state of step 0, initialised from `seed`, or from the config's seed."""
         train, key = self.config.train, jax.random.key(self.config.seed if seed is None else seed)
         sizes = {"batch_size": train.batch_size, "ema": train.ema_decay > 0}
         return state_lib.create(self.model, self.optimizer, self.inputs, key, **sizes)
 
     def create_states(self, say: Callable[[str], None]) -> list[state_lib.State]:
-        """Returns the state of step 0 of each run, with the weights of `init_from` where the config names one."""
+        """Returns the state of step 0 of each run, with the weights of `init_from` if the config sets it."""
         if len(self.configs) == 1:
             states = [self.create_state()]
         else:
@@ -87,7 +87,7 @@ class Run:
         return states
 
     def check_data(self, meta: dict) -> None:
-        """Raises UserError for the meta of a checkpoint if its data set is not the one of this run."""
+        """Raises UserError for the meta of a checkpoint if its data set differs from that of this run."""
         if changes := Info.from_json(meta["info"]).difference(self.info):
             raise UserError(
                 f"the data have changed since the start ({'; '.join(changes)}): restore them, or use another workdir"
@@ -110,7 +110,7 @@ class Run:
         return self.parallel.compile_train(own_step, numbers)
 
     def label(self, config: ConfigDict, text: str = "") -> str:
-        """Returns `text` with what distinguishes a run from the others, such as "seed 1"."""
+        """Returns `text` with the properties that distinguish a run from the others, such as "seed 1"."""
         if len(self.configs) == 1:
             return text
         numbers = [f"{key} {config.optimizer[key]:g}" for key in tuned_keys(self.configs)]
@@ -157,7 +157,7 @@ def model_inputs(task: Task, transform: Transform, info: Info) -> tuple[jax.Shap
 def build_run(config: ConfigDict, data_dir: str | None, others: Sequence[ConfigDict] = ()) -> Run:
     """Returns the run of a config, or with `others` the runs of all of them side by side.
 
-    Raises UserError for whatever does not fit, before any compilation.
+    Raises UserError for parts that do not fit each other, before any compilation.
     """
     build.check_checkout()
     configs = tuple(map(config_lib.validate, (config, *others)))
@@ -183,12 +183,12 @@ def build_run(config: ConfigDict, data_dir: str | None, others: Sequence[ConfigD
 
 
 def _check_shapes(config: ConfigDict, model: nn.Module, task: Task, transform: Transform, info: Info) -> Any:
-    """Returns the shapes of the parameters, by running initialisation, augmentation and evaluation on shapes alone."""
+    """Returns the shapes of the parameters, by running initialisation, augmentation and evaluation on shapes only."""
     inputs = model_inputs(task, transform, info)
     shown = ", ".join(f"{name} {x.shape[1:]}" for name, x in zip(task.inputs, inputs, strict=True))
     try:
         variables = jax.eval_shape(lambda: model.init(jax.random.key(0), *map(_zeros, inputs), train=False))
-    except Exception as error:  # a model may raise anything for shapes it was not made for
+    except Exception as error:  # a model may raise any exception for unsuitable shapes
         raise UserError(f"config.model.name {config.model.name!r} refuses {shown}: {_first_line(error)}") from error
     if (state_lib.CARRY in variables) != (config.data.order == "continuous"):
         carries = "carries its state from batch to batch" if state_lib.CARRY in variables else "carries no state"

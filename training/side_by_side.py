@@ -24,8 +24,8 @@ OPTIMIZER = "optimizer."
 
 @dataclasses.dataclass(frozen=True)
 class SideBySide:
-    """A placement as `training.parallel.Parallel`: every leaf of states, batches and metrics has a leading axis of
-    runs. Batches of different lengths are padded with zeros to the longest.
+    """A placement with the interface of `training.parallel.Parallel`: every leaf of states, batches and metrics has a
+    leading axis of runs. Batches of different lengths are padded with zeros to the longest.
     """
 
     runs: int
@@ -34,7 +34,7 @@ class SideBySide:
     in_flight = AHEAD
 
     def check_batch_size(self, key: str, size: int, accumulate: int = 1) -> None:
-        """Any size fits: one device has the whole batch."""
+        """Accepts any size: one device holds the complete batch."""
 
     def stack(self, *states: PyTree) -> PyTree:
         """Returns the states of single runs as one state."""
@@ -57,7 +57,7 @@ class SideBySide:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes)
 
     def batches(self, *streams: Iterable[Mapping[str, np.ndarray]]) -> Iterator[dict[str, jax.Array]]:
-        """Yields batches placed on the device. One stream is shared by all runs; otherwise each run has its own."""
+        """Yields batches on the device. One stream is shared by all runs; otherwise each run has its own."""
         for batches in zip(*streams, strict=True):
             first = batches[0]
             yield jax.device_put(
@@ -122,7 +122,7 @@ def refusal(config: ConfigDict, tuned: Sequence[str] = ()) -> str:
 
 def _takes_arrays(config: ConfigDict, keys: Sequence[str]) -> bool:
     """Whether the optimizer of a group can be compiled with arrays in place of these numbers; needs no device."""
-    anywhere = {**config.to_dict(), "frozen": (), "lr_multipliers": ()}  # patterns would have to fit `params`
+    anywhere = {**config.to_dict(), "frozen": (), "lr_multipliers": ()}  # patterns would have to match `params`
     number, params = jax.ShapeDtypeStruct((), np.float32), {"kernel": jax.ShapeDtypeStruct((2, 2), np.float32)}
 
     def update(numbers, params):

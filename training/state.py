@@ -1,4 +1,4 @@
-"""What a step changes: parameters, mutable collections, optimiser state, average of the weights, random key."""
+"""The state of training: parameters, mutable collections, optimizer state, average of the weights, random key."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,23 +10,23 @@ import optax
 from flax import struct
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-CARRY = "carry"  # collection of what a model remembers of each row of the batch until the next: leaves [batch, ...]
+CARRY = "carry"  # collection of a model's state per row of the batch, carried to the next batch: leaves [batch, ...]
 
 
 @struct.dataclass
 class State:
-    """All that a run needs to go on, besides config and data. A tree: its leaves may also be shapes or shardings."""
+    """All that a run needs to continue, except config and data. A tree: its leaves may also be shapes or shardings."""
 
     step: Any  # int32
     params: Any
-    mutable: Any  # whatever the model declares, such as batch_stats
+    mutable: Any  # collections that the model declares, such as batch_stats
     opt_state: Any
     ema: Any  # None, or the average of {params, mutable collections}
     rng: Any  # typed key of the run; a step folds its number into it
 
     @property
     def variables(self) -> dict[str, PyTree]:
-        """What `model.apply` takes."""
+        """The variables for `model.apply`."""
         return {"params": self.params, **self.mutable}
 
 
@@ -42,8 +42,8 @@ def create(
     """Returns the state of step 0. Only the shapes of `inputs` matter. Compiled as one program, which is faster than
     op by op.
 
-    `batch_size` is that of the training batches, of which a model may carry a memory from one to the next; it begins
-    as zeros.
+    `batch_size` is that of the training batches, for each row of which a model may carry a state from batch to batch;
+    it starts as zeros.
     """
 
     def init(rng):
@@ -62,5 +62,5 @@ def create(
 
 
 def averaged(params: PyTree, mutable: Mapping[str, PyTree]) -> dict[str, PyTree]:
-    """Returns what the average of the weights is of: parameters and statistics, no memory of a batch."""
+    """Returns the variables that the EMA averages: parameters and statistics, but not the carried state."""
     return {"params": params, **{name: mutable[name] for name in mutable if name != CARRY}}

@@ -1,8 +1,8 @@
 """THE step: one function for every architecture, task, device count and accumulation.
 
 The denominator of each loss term is summed over microbatches and devices before the forward pass. Every microbatch
-then computes its part of the whole batch's loss, and gradients add up, so that every layout of the same batch gives the
-same update. Only this file and `training.parallel` know about more than one device.
+then computes its part of the complete batch's loss, and gradients add up, so that every layout of the same batch gives
+the same update. Only this file and `training.parallel` know about more than one device.
 """
 
 import functools
@@ -50,16 +50,16 @@ def train_step(
     sync_batchnorm: bool = True,
     axis_name: str | None = None,
 ) -> tuple[State, Sums]:
-    """Returns the next state and the step's metrics as (sum, weight), each loss term among them.
+    """Returns the next state and the step's metrics as (sum, weight), including each loss term.
 
     Args:
       batch: arrays [b, ...]; under a mapped axis, this device's part of the batch. b must divide by `accumulate`.
       transform: `(rng, batch) -> batch`, preprocessing and augmentation.
       accumulate: the number of microbatches, which are processed one after the other to save memory. A model with
         synchronised batch statistics needs them side by side instead, which is exact and saves no memory.
-      ema_decay: of the average of the weights in `state.ema`.
-      sync_batchnorm: whether batch statistics are those of the whole batch, over all devices and microbatches.
-      axis_name: the mapped axis of devices, None without one.
+      ema_decay: decay of the average of the weights in `state.ema`.
+      sync_batchnorm: whether batch statistics are those of the complete batch, over all devices and microbatches.
+      axis_name: the mapped axis of devices, or None.
     """
     device = lax.axis_index(axis_name) if axis_name else 0
     together = accumulate > 1 and sync_batchnorm and "batch_stats" in state.mutable
@@ -97,14 +97,14 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
     if ema is not None:
-        # a young average must not remember the initialisation (as in TensorFlow's ExponentialMovingAverage)
+        # a young average must forget the initialisation (as in TensorFlow's ExponentialMovingAverage)
         decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
         ema = optax.incremental_update(averaged(params, mutable), ema, 1 - decay)
     return State(state.step + 1, params, mutable, opt_state, ema, state.rng), metrics
 
 
 def _weights(task: Task, prepared: Callable, batch: Batch, accumulate: int) -> dict[str, Array]:
-    """Returns the denominators of this device's batch. The compiler removes what they do not depend on."""
+    """Returns the denominators of this device's batch. The compiler removes all computation that they do not need."""
     if accumulate == 1:
         return task.weights(prepared(batch, 0))
     each = jax.vmap(lambda microbatch, index: task.weights(prepared(microbatch, index)))
@@ -139,7 +139,7 @@ def _one_by_one(
 def _together(
     loss: Callable, params: PyTree, mutable: PyTree, batch: Batch, accumulate: int
 ) -> tuple[PyTree, PyTree, PyTree]:
-    """Returns the same of microbatches side by side, whose batch statistics are those of all of them."""
+    """Returns the same for microbatches side by side, whose batch statistics are those of all of them."""
     rows, shared = _rows_and_shared(mutable)
 
     def part(params, rows, microbatch, index):
@@ -175,8 +175,8 @@ def _rows_and_shared(mutable: Mapping[str, PyTree]) -> tuple[dict[str, PyTree], 
 
 
 def _averaged_over_devices(mutable: Mapping[str, PyTree], axis_name: str) -> dict[str, PyTree]:
-    """Returns shared collections as their mean over devices, so that every device has the same; integers, such as
-    counters, stay as they are.
+    """Returns shared collections as their mean over devices, so that every device has the same values; integers, such
+    as counters, stay unchanged.
     """
     rows, shared = _rows_and_shared(mutable)
     mean = functools.partial(lax.pmean, axis_name=axis_name)
@@ -193,8 +193,8 @@ def eval_step(
     generates: bool = False,
     axis_name: str | None = None,
 ) -> tuple[Sums, dict[str, Array]]:
-    """Returns the loss terms and metrics of a batch as (sum, weight), and the task's arrays per example with `mask`, of
-    all devices.
+    """Returns the loss terms and metrics of a batch as (sum, weight), and the task's arrays per example with `mask`,
+    from all devices.
 
     Args:
       generates: whether the model also generates sequences, for the task's arrays.
@@ -216,6 +216,6 @@ def eval_step(
 
 
 def mean_metrics(task: Task, sums: Mapping[str, tuple[Any, Any]]) -> dict[str, float]:
-    """Returns sum / weight of every metric, and the loss, given the sums over steps or a whole split."""
+    """Returns sum / weight of every metric, and the loss, given the sums over steps or a complete split."""
     means = {name: float(total / weight) for name, (total, weight) in sums.items()}
     return {**means, "loss": float(task.total(means))}

@@ -1,4 +1,4 @@
-"""SIGTERM: finish the step, save, leave; and leave all the same when that takes too long (a compilation cannot be
+"""SIGTERM: finish the step, save, and exit; exit without saving when that takes too long (a compilation cannot be
 interrupted).
 """
 
@@ -11,14 +11,14 @@ from jax.experimental import multihost_utils
 
 from core.errors import Stopped
 
-PATIENCE_SECONDS = 8.0  # after which nothing more is waited for; schedulers kill after 10 to 30
+PATIENCE_SECONDS = 8.0  # then the process ends without waiting; schedulers kill after 10 to 30
 
 
 class Stop:
-    """Context in which SIGTERM asks for a stop instead of ending the process.
+    """Context in which SIGTERM requests a stop instead of ending the process.
 
-    On several hosts all stop after the same step, whichever of them gets the signal: jax, which then handles it, agrees
-    on the step (`multihost_utils.reached_preemption_sync_point`) and no time limit holds.
+    On several hosts all stop after the same step, whichever host gets the signal: jax handles it, agrees on the step
+    (`multihost_utils.reached_preemption_sync_point`), and no time limit holds.
 
     On one host, if the block has not ended PATIENCE_SECONDS later, the process ends at once: checkpoints are atomic, so
     the newest complete one remains.
@@ -29,14 +29,14 @@ class Stop:
         self._left = threading.Event()
 
     def after(self, step: int) -> bool:
-        """Returns whether to stop after this step; to be called at every step."""
+        """Returns whether to stop after this step; must be called at every step."""
         return multihost_utils.reached_preemption_sync_point(step) if self._hosts > 1 else self.requested
 
     def __enter__(self):
-        if self._hosts > 1:  # a handler of Python would replace jax's
+        if self._hosts > 1:  # a Python handler would replace jax's
             return self
         # A Python handler only runs between bytecodes, not inside a long compilation; the interpreter's C handler
-        # writes to this pipe at once, and the thread sees it.
+        # writes to this pipe at once, and the thread reads it.
         reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         self._reader = os.fdopen(reader, "rb", buffering=0)
@@ -59,7 +59,9 @@ class Stop:
                 self.requested = True
                 if not self._left.wait(PATIENCE_SECONDS):
                     print(
-                        "SIGTERM: left without a new checkpoint; the last whole one stands", file=sys.stderr, flush=True
+                        "SIGTERM: ended without a new checkpoint; the last complete one is valid",
+                        file=sys.stderr,
+                        flush=True,
                     )
                     os._exit(Stopped.EXIT_CODE)
                 return

@@ -1,4 +1,4 @@
-"""Transfer learning: start from the weights of another run, as far as they fit."""
+"""Transfer learning: initialises a state from the weights of another run, as far as they fit."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ def find_checkpoint(path: str, say: Callable[[str], None]) -> tuple[Path, PyTree
     """Returns (folder, state, meta) of a checkpoint, of the newest in a folder of checkpoints, or of a workdir as
     `read_best`.
 
-    Raises UserError if there is none.
+    Raises UserError if the path does not hold a readable checkpoint.
     """
     folder = Path(path)
     if steps := steps_in(folder):
@@ -34,20 +34,20 @@ def find_checkpoint(path: str, say: Callable[[str], None]) -> tuple[Path, PyTree
 
 
 def is_head(name: str) -> bool:
-    """Whether the path of a parameter is the head's, or its bias where an embedding is its kernel."""
+    """Whether a parameter's path is in the head, or its bias if the head's kernel is an embedding."""
     return any(part in (HEAD, f"{HEAD}_bias") for part in name.split("/"))
 
 
 def init_from(path: str, state: State, info: Info) -> tuple[State, list[str]]:
-    """Returns `state` with parameters and mutable collections of the checkpoint at `path` wherever path and shape
-    match.
+    """Returns `state` with the parameters and mutable collections of the checkpoint at `path` that match in path and
+    shape.
 
     The head is loaded only if the checkpoint has the classes and the vocabularies of this data set, embeddings only if
-    it has its vocabularies. The second result is a line per array that was not loaded, after the number of those that
-    were. Raises UserError if nothing matches.
+    it has its vocabularies. The second result is the number of loaded arrays and one line per array that was not
+    loaded. Raises UserError if nothing matches.
     """
-    said: list[str] = []
-    checkpoint, saved, meta = find_checkpoint(path, said.append)
+    notes: list[str] = []
+    checkpoint, saved, meta = find_checkpoint(path, notes.append)
     theirs_keys, our_keys = Info.from_json(meta["info"]).keys.values(), info.keys.values()
     same_classes, same_words = (
         {getattr(record, fact) for record in theirs_keys} == {getattr(record, fact) for record in our_keys}
@@ -78,5 +78,5 @@ def init_from(path: str, state: State, info: Info) -> tuple[State, list[str]]:
         raise UserError(f"config.init_from {path!r}: no parameter of {checkpoint} matches this model")
     params, mutable = result.pop("params"), {**state.mutable, **result}
     ema = None if state.ema is None else jax.tree.map(jnp.copy, averaged(params, mutable))
-    said += [f"init_from {checkpoint}: {loaded} arrays loaded, {len(kept)} not", *(f"  {line}" for line in kept)]
-    return state.replace(params=params, mutable=mutable, ema=ema), said
+    notes += [f"init_from {checkpoint}: {loaded} arrays loaded, {len(kept)} not", *(f"  {line}" for line in kept)]
+    return state.replace(params=params, mutable=mutable, ema=ema), notes

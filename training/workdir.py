@@ -20,7 +20,7 @@ PART = ".part"  # suffix of a file that is being written
 
 
 class Workdir:
-    """The folder of one run, shared by its hosts; the first of them writes. Nothing is written before `begin`."""
+    """The folder of one run, shared by its hosts; the first host writes. Nothing is written before `begin`."""
 
     def __init__(self, path: str):
         self.path = Path(path)
@@ -31,12 +31,12 @@ class Workdir:
 
     @property
     def seconds(self) -> float:
-        """Wall time of the run's processes. Work that a killed process did after its last checkpoint is not counted."""
+        """Wall time of the run's processes. Work of a killed process after its last checkpoint is not counted."""
         return self._seconds_before + time.monotonic() - self._began
 
     def check(self, config: ConfigDict) -> None:
-        """Raises UserError for a folder that cannot be written, is not a run's, or was started with another config, and
-        for writers that cannot be created.
+        """Raises UserError for a folder that is not writable, not a run's, or was started with another config, and for
+        writers that cannot be created.
         """
         writers.create(config.log.writers)
         check_path(self.path, f"--workdir {self.path}")
@@ -47,11 +47,11 @@ class Workdir:
             raise UserError(f"--workdir {self.path}: {parent} is a file")
         check_writable(parent, f"--workdir {self.path}")
         files = (path for path in self.path.rglob("*") if path.is_file())
-        if any(path.suffix != PART for path in files):  # a run killed at its beginning leaves no complete file
+        if any(path.suffix != PART for path in files):  # a run killed at its start leaves no complete file
             config_lib.check_same(self.config(), config, f"--workdir {self.path}")
 
     def config(self) -> ConfigDict:
-        """Returns the config that the run was started with. Raises UserError if the folder is no run's."""
+        """Returns the config with which the run was started. Raises UserError if the folder is not a run's."""
         try:
             return config_lib.from_json((self.path / "config.json").read_text())
         except OSError as error:
@@ -89,9 +89,9 @@ class Workdir:
         """Writes results.json.
 
         Args:
-            step: that of the evaluated weights.
+            step: of the evaluated weights.
             results: split -> metric -> value.
-            command: repeats the run; "" if it was not started by a command.
+            command: the command line that repeats the run; "" if it was started from Python.
         """
         record = {"step": step, "results": results, "seed": config.seed, "seconds": round(self.seconds, 1)}
         record |= {"command": command, "devices": environment.describe_devices()}
@@ -99,11 +99,11 @@ class Workdir:
         write_whole(self.path / "results.json", to_json(record, indent=2))
 
     def status(self, state: str, step: int, steps: int, error: str = "") -> None:
-        """Writes status.json, by which programs follow a run; it appears when the data is loaded.
+        """Writes status.json, which programs read to follow a run; it appears when the data is loaded.
 
         Args:
             state: training, evaluating, finished, stopped (by SIGTERM), diverged or failed.
-            steps: of the whole run.
+            steps: of the complete run.
             error: the reason of a failure.
         """
         if self._metrics is None:
@@ -125,21 +125,21 @@ class Workdir:
 
 
 def check_path(folder: Path, name: str) -> None:
-    """Raises UserError, which names the flag, for a path that has characters of a glob pattern: Orbax expands them."""
-    if found := sorted(set(str(folder.resolve())) & set("[]*?")):
-        raise UserError(f"{name}: {folder.resolve()} has {' '.join(found)} in it: use a path without [ ] * ?")
+    """Raises UserError, which names the flag, for a path with characters of a glob pattern, which Orbax expands."""
+    if characters := sorted(set(str(folder.resolve())) & set("[]*?")):
+        raise UserError(f"{name}: {folder.resolve()} contains {' '.join(characters)}: use a path without [ ] * ?")
 
 
 def check_writable(folder: Path, name: str) -> None:
-    """Raises UserError, which names the flag, for a folder that takes no file (permissions alone do not tell)."""
+    """Raises UserError, which names the flag, for a folder that is not writable (permissions alone do not decide)."""
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise UserError(f"{name}: {folder} cannot be written ({error.strerror})") from error
+        raise UserError(f"{name}: {folder} is not writable ({error.strerror})") from error
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Returns JSON in which numbers that are not finite are null: the standard has no text for them."""
+    """Returns JSON in which numbers that are not finite are null, since the standard cannot represent them."""
 
     def finite(value):
         if isinstance(value, dict):
@@ -152,7 +152,7 @@ def to_json(value: Any, indent: int | None = None) -> str:
 
 
 def from_json(text: str) -> Any:
-    """Inverse of `to_json`; null is NaN."""
+    """Inverse of `to_json`; null becomes NaN."""
 
     def numbers(value):
         if isinstance(value, dict):

@@ -1,6 +1,6 @@
-"""Writers: the places that metrics go to besides metrics.jsonl. `config.log.writers` names classes of this file.
+"""Writers: destinations of metrics besides metrics.jsonl. `config.log.writers` names classes of this file.
 
-A class is written as configs name it. A new one needs no other edit.
+A class has the name that configs use. A new class needs no other edit.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ class Writer:
     """Base class: receives the metrics of one run."""
 
     def begin(self, workdir: Path, config: ConfigDict, step: int) -> None:
-        """Starts, or continues a run that goes on after `step`: what was written of later steps is written again."""
+        """Starts, or continues a run after `step`: metrics of later steps are written again."""
         raise NotImplementedError
 
     def log(self, step: int, split: str, metrics: Metrics) -> None:
@@ -96,7 +96,7 @@ class wandb(Writer):
             reinit="create_new",  # one process may train several runs
             settings=library.Settings(console="off", silent=True),
         )
-        self.run.define_metric("*", step_metric="step")  # steps may come again after a restart, which W&B's own may not
+        self.run.define_metric("*", step_metric="step")  # a restart may repeat steps, which W&B's own step may not
 
     def log(self, step: int, split: str, metrics: Metrics) -> None:
         values = {name: self.histogram(value) if isinstance(value, list) else value for name, value in metrics.items()}

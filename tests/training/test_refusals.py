@@ -116,13 +116,13 @@ def test_a_workdir_that_orbax_takes_for_a_pattern(folder, tmp_path, monkeypatch)
         Workdir(str(tmp_path / folder)).check(small.get_config())
     (tmp_path / "b[2]").mkdir()
     monkeypatch.chdir(tmp_path / "b[2]")
-    with pytest.raises(UserError, match=r"b\[2\]/run has \[ \] in it"):
+    with pytest.raises(UserError, match=r"b\[2\]/run contains \[ \]"):
         Workdir("run").check(small.get_config())
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder that not even root can write")
 def test_a_workdir_that_cannot_be_written():
-    with pytest.raises(UserError, match=r"--workdir /proc/a/run: /proc cannot be written"):
+    with pytest.raises(UserError, match=r"--workdir /proc/a/run: /proc is not writable"):
         Workdir("/proc/a/run").check(small.get_config())
 
 
