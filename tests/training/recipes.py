@@ -44,7 +44,7 @@ def small(recipe: ModuleType, name: str) -> ConfigDict:
     """Returns the recipe's config, narrow and short."""
     config = get(recipe, name)
     steps = STEPS.get(config.task.name, 2)
-    config.train.update(steps=steps, epochs=0.0, batch_size=8)
+    config.train.update(steps=steps, epochs=0.0, batch_size=8, patience=0)  # one evaluation is too few for patience
     config.optimizer.warmup_steps, config.data.workers = 1.0, 0
     config.eval.update(every=float(steps), batch_size=8)
     config.data.buckets = min(config.data.buckets, 2)
