@@ -30,8 +30,8 @@ test: install lint
 test-all: install lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# For some purposes only: equality with PyTorch, the runner on a real Slurm (Debian packages slurm-wlm and munge, started
-# by the tests), speed against PyTorch, the oldest libraries that setup.cfg admits.
+# For special purposes: equality with PyTorch, the runner on a real Slurm (Debian packages slurm-wlm and munge, started
+# by the tests), speed against PyTorch, the oldest libraries that setup.cfg allows.
 parity:
 	$(MAKE) install EXTRAS=test,bench
 	$(BIN)/python -m pytest tests/parity

@@ -18,7 +18,7 @@ from training.overrides import assignments, override, recipe
 _CONFIG = flags.DEFINE_string("config", None, "Recipe, FILE.py or FILE.py:ARGUMENT.")
 _SET = flags.DEFINE_multi_string("set", [], "KEY=VALUE, a key of the config; the same as --config.KEY=VALUE.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; an existing run is continued.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS data sets are or are prepared (default: TFDS's own).")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of prepared TFDS data sets (default: TFDS's own).")
 _EVAL_ONLY = flags.DEFINE_bool("eval_only", False, "Only repeat the final evaluation of --workdir.")
 
 
@@ -29,7 +29,7 @@ def main(argv):
         raise UserError(f"unexpected argument {argv[1]!r}: write --NAME=VALUE")
     config = with_flags(recipe(_CONFIG.value)) if _CONFIG.value else None
 
-    from reporting import report  # jax with it: a typo in a flag or a key must not wait for these imports
+    from reporting import report  # imports jax: after the flags, so that a typo in them or in a key is reported at once
     from training import main as training
     from training.workdir import Workdir
 
@@ -46,7 +46,7 @@ def main(argv):
 
 
 def with_flags(config: ConfigDict) -> ConfigDict:
-    """Returns the config with what the command line sets, and prints what that replaces. Raises UserError."""
+    """Returns the config with the command line's overrides, and prints the keys that these drop. Raises UserError."""
     config, note = override(config, assignments(_SET.value))
     if note:
         print(f"config: {note}", flush=True)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.baselines --config=configs/tabular.py:wine_quality [--data_dir=DIR]
 
-What the data is decides which. All are fitted on the training split; what stands in brackets behind a name was chosen
-on the validation split, and is the middle of its grid where the recipe has none.
+The kind of data determines the baselines. All are fitted on the training split; values in brackets after a name were
+chosen on the validation split, or are the middle of their grid if the recipe has none.
 """
 
 import os
@@ -33,11 +33,11 @@ from training.overrides import assignments, override, recipe
 # b: examples, n: tokens, t: time steps, k: keys of a piano; p: steps of the past, h: of the future, s: of either,
 # c: channels
 
-CS = (0.01, 0.1, 1.0, 10.0, 100.0)  # inverse strength of a logistic regression's L2 penalty
-ALPHAS = (0.01, 1.0, 100.0, 1e4, 1e6)  # strength of a ridge regression's
+CS = (0.01, 0.1, 1.0, 10.0, 100.0)  # inverse strength of the L2 penalty of logistic regression
+ALPHAS = (0.01, 1.0, 100.0, 1e4, 1e6)  # strength of the L2 penalty of ridge regression
 ORDERS = (2, 3, 4, 5, 6, 7, 8)  # of n-gram models
-SEASON = 24  # steps of a day, of hourly series
-NUMBERS = 10**8  # of windows of a series, at most, that a regression is fitted to
+SEASON = 24  # steps per day, of hourly series
+NUMBERS = 10**8  # most numbers, in windows of a series, to which a regression is fitted
 
 Splits = Mapping[str, Split]
 Arrays = Mapping[str, Any]  # split -> its rows: an array, sparse for texts
@@ -51,10 +51,10 @@ class Row(NamedTuple):
 
 
 def baselines(splits: Splits, info: Info) -> list[Row]:
-    """Returns the results of all baselines that fit what `data.load` returned.
+    """Returns the results of all baselines that fit a data set from `data.load`.
 
     Raises:
-        UserError: none fits, there is no test split, or the examples are streamed.
+        UserError: no baseline fits, the test split is missing, or the examples are streamed.
     """
     if "test" not in splits:
         raise UserError("data.splits.test is empty: baselines are reported on it")
@@ -170,11 +170,11 @@ def _tags(splits: Splits, info: Info) -> Iterator[Row]:
 
 
 class Table(NamedTuple):
-    """What follows a context, discounted."""
+    """Discounted counts of the tokens after each context."""
 
-    kept: Float[np.ndarray, "_"]  # of each n-gram: its count without the discount
-    totals: Float[np.ndarray, "_"]  # of each context: counts of all its n-grams
-    freed: Float[np.ndarray, "_"]  # of each context: their discounts, which go to the shorter context
+    kept: Float[np.ndarray, "_"]  # per n-gram: its count minus the discount
+    totals: Float[np.ndarray, "_"]  # per context: counts of all its n-grams
+    freed: Float[np.ndarray, "_"]  # per context: the sum of its discounts, which goes to the shorter context
 
 
 class NGrams:
@@ -187,12 +187,12 @@ class NGrams:
     def __init__(self, ids: Int[np.ndarray, "n"], order: int, vocabulary: int):
         self.vocabulary, self.order = vocabulary, min(order, len(ids))
         self.keys = list[np.ndarray]()  # by length, sorted; an n-gram's id is the position of its key
-        self.highest, self.lower = list[Table](), list[Table]()  # by length, of models that end there or go on
-        grams, known = np.zeros(len(ids) + 1, np.int64), 1  # at every position the id of the n-gram that begins there
+        self.highest, self.lower = list[Table](), list[Table]()  # by length, as last order and as an inner order
+        grams, known = np.zeros(len(ids) + 1, np.int64), 1  # at every position, the id of the n-gram that begins there
         for length in range(1, self.order + 1):
             pairs = grams[:-1] * vocabulary + ids[length - 1 :]
             keys, first, longer, counts = np.unique(pairs, True, True, True)
-            if self.keys:  # lower orders count the different tokens that came before, not how often
+            if self.keys:  # lower orders count the distinct preceding tokens instead of occurrences
                 counts_before = np.bincount(grams[1:][first], minlength=known)
                 self.lower.append(self._table(counts_before, self.keys[-1], len(self.highest[-1].totals)))
             self.highest.append(self._table(counts, keys, known))
@@ -200,7 +200,7 @@ class NGrams:
             grams, known = longer, len(keys)
 
     def _table(self, counts: Int[np.ndarray, "_"], keys: Int[np.ndarray, "_"], contexts: int) -> Table:
-        n = np.bincount(counts, minlength=5)  # how many n-grams occur so often
+        n = np.bincount(counts, minlength=5)  # number of n-grams per count
         share = n[1] / max(n[1] + 2 * n[2], 1)
         discounts = [i - (i + 1) * share * n[i + 1] / max(n[i], 1) for i in (1, 2, 3)]
         discount = np.array([0, *np.clip(discounts, 0.1, (1, 2, 3))])[np.minimum(counts, 3)]
@@ -208,9 +208,9 @@ class NGrams:
         return Table(counts - discount, totals, freed)
 
     def probabilities(self, ids: Int[np.ndarray, "n"], order: int) -> Float[np.ndarray, "n"]:
-        """Returns the probability of every token given up to `order - 1` tokens before it."""
+        """Returns the probability of every token given up to `order - 1` preceding tokens."""
         result = np.full(len(ids), 1 / self.vocabulary)
-        contexts = np.zeros(len(ids), np.int64)  # of every token; -1: there is none so long, or it was not seen
+        contexts = np.zeros(len(ids), np.int64)  # of every token; -1: too short or not seen in training
         for keys, table in zip(self.keys, [*self.lower[: order - 1], self.highest[order - 1]], strict=False):
             pairs = contexts * self.vocabulary + ids
             grams = np.minimum(np.searchsorted(keys, pairs), len(keys) - 1)
@@ -233,7 +233,7 @@ def _language(splits: Splits, info: Info) -> Iterator[Row]:
     size = info.keys["tokens"].num_classes or 1 + max(int(text.max()) for text in texts.values())
     model = NGrams(texts["train"], max(ORDERS), size)
 
-    def bits(order: int, split: str = "test") -> float:  # the first token of a text is no label
+    def bits(order: int, split: str = "test") -> float:  # the first token of a text is not a label
         return float(-np.log2(model.probabilities(texts[split], order)[1:]).mean())
 
     orders = [order for order in ORDERS if order <= model.order]
@@ -274,7 +274,7 @@ def _forecasts(splits: Splits, info: Info) -> Iterator[Row]:
 
 
 def _linear(past: Float[np.ndarray, "b p c"], future: Float[np.ndarray, "b h c"], alpha: float) -> Forecast:
-    """Returns one linear map from past to future a channel, as DLinear (Zeng 2022, arXiv 2205.13504)."""
+    """Returns one linear map from past to future per channel, as DLinear (Zeng 2022, arXiv 2205.13504)."""
     models = [
         Ridge(alpha).fit(past[:, :, i].astype(np.float64), future[:, :, i].astype(np.float64))
         for i in range(past.shape[2])
@@ -306,26 +306,26 @@ def _music(splits: Splits, info: Info) -> Iterator[Row]:
 
 
 def _steps(pieces: Batch) -> tuple[Bool[np.ndarray, "t k"], Bool[np.ndarray, "t k"]]:
-    """Returns of all steps of all pieces, but each one's first, the step before and the step itself."""
+    """Returns the previous step and the step itself, for all steps of all pieces except each first one."""
     notes, real = pieces["notes"] > 0, pieces["notes_mask"][:, 1:] > 0
     return notes[:, :-1][real], notes[:, 1:][real]
 
 
 def _frequency(notes: Bool[np.ndarray, "t k"], where: Any = True) -> Float[np.ndarray, "k"]:
-    """Returns how often each key sounds, of the steps `where` it counts and two more: one with it, one without."""
+    """Returns the frequency of each key over the steps in `where`, with add-one smoothing."""
     counted = np.broadcast_to(where, notes.shape)
     return ((notes & counted).sum(axis=0) + 1) / (counted.sum(axis=0) + 2)
 
 
 def _nats(probabilities: Float[np.ndarray, "t k"], notes: Bool[np.ndarray, "t k"]) -> float:
-    """Returns the negative log-likelihood a step, summed over keys."""
+    """Returns the negative log-likelihood per step, summed over keys."""
     return float(-np.log(np.where(notes, probabilities, 1 - probabilities)).sum(axis=1).mean())
 
 
 def main(argv: list[str]) -> None:
-    """Prints one row a baseline and metric."""
+    """Prints one row per baseline and metric."""
     if argv[1:]:
-        raise UserError(f"{argv[1]!r} is no flag: write --NAME=VALUE")
+        raise UserError(f"unexpected argument {argv[1]!r}: write --NAME=VALUE")
     if flags.FLAGS.config is None:
         raise UserError("--config is missing: name a recipe, such as configs/tabular.py:wine")
     config, _ = override(recipe(flags.FLAGS.config), assignments(flags.FLAGS.set))
@@ -338,11 +338,11 @@ def main(argv: list[str]) -> None:
         print(f"{row.baseline:{width}}  {row.metric:14}  {row.value:.4g}")
 
 
-if __name__ == "__main__":  # flags too, whose names train.py has
+if __name__ == "__main__":  # train.py has flags of the same names
     flags.DEFINE_string("config", None, "Recipe, FILE.py or FILE.py:ARGUMENT.")
     flags.DEFINE_multi_string("set", [], "KEY=VALUE, a key of the config; the same as --config.KEY=VALUE.")
-    flags.DEFINE_string("data_dir", None, "Where TFDS data sets are or are prepared (default: TFDS's own).")
-    # Threads of boosting that spin while they wait are slow where cores are shared. OpenMP reads this as it is loaded:
-    # `cli.run` starts the program again.
+    flags.DEFINE_string("data_dir", None, "Folder of prepared TFDS data sets (default: TFDS's own).")
+    # Waiting threads of boosting that spin are slow when cores are shared. OpenMP reads this setting when it is loaded,
+    # and `cli.run` restarts the program.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     cli.run(main)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.generation [--rounds=20]
 
-Both draw every next token from the model's distribution, token by token. Needs the extra `bench`.
+Both sample every token from the model's distribution, one by one. Needs the extra `bench`.
 """
 
 import argparse

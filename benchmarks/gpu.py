@@ -1,9 +1,9 @@
-"""Training steps on a GPU against the same networks in PyTorch eager: one machine, one run, taking turns.
+"""Training steps on a GPU against the same networks in PyTorch eager: one machine, one run, interleaved.
 
     python -m benchmarks.gpu [--rounds=5] [--output=FILE.json]
 
-Imports only `arch`, `tasks` and `training.step`, so that it runs where little else than jax, flax, optax and PyTorch is
-installed. Both sides may use TF32 for float32 matrix products. A ratio below 1 means that ours is faster.
+Imports only `arch`, `tasks` and `training.step`, so that it runs with little more than jax, flax, optax and PyTorch
+installed. Both sides may use TF32 for float32 matrix products. A ratio below 1 means that OneStep is faster.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from tasks.classification import Classification
 from training.state import create
 from training.step import train_step
 
-SECONDS = 0.4  # of a turn, after one step that is not timed
+SECONDS = 0.4  # per turn, after one step that is not timed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _resnet50() -> torch.nn.Module:
 
 
 def our_step(row: Row, inputs: np.ndarray, labels: np.ndarray) -> Callable[[int], None]:
-    """Returns a function that does a number of steps and waits for the last one."""
+    """Returns a function that runs a number of steps and waits for the last one."""
     optimizer = optax.sgd(0.01, momentum=0.9)
     batch = jax.device_put({"image": inputs, "label": labels, "mask": np.ones(len(labels), np.float32)})
     state = create(row.ours, optimizer, (batch["image"],), jax.random.key(0))
@@ -92,7 +92,7 @@ def our_step(row: Row, inputs: np.ndarray, labels: np.ndarray) -> Callable[[int]
 
 
 def their_step(row: Row, inputs: np.ndarray, labels: np.ndarray) -> Callable[[int], None]:
-    """Returns the same of PyTorch, with images in its faster memory format, channels last."""
+    """Returns the same for PyTorch, with images in its faster memory format, channels last."""
     model = row.theirs().cuda()
     x, y = torch.tensor(inputs).cuda(), torch.tensor(labels, dtype=torch.long).cuda()
     if x.ndim == 4:
@@ -124,7 +124,7 @@ def turn(run: Callable[[int], None], count: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--output", help="also write the numbers here, as JSON")
+    parser.add_argument("--output", help="also write the numbers to this file, as JSON")
     arguments = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True

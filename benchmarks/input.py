@@ -1,4 +1,4 @@
-"""Speed of input alone, in examples/s: ours against tf.data doing the same work, interleaved in one run.
+"""Speed of input alone, in examples/s, against tf.data with the same work, interleaved in one run.
 
     python -m benchmarks.input --data_dir=DIR     # holds cmaterdb/bangla, prepared as array_record
 
@@ -27,14 +27,14 @@ from training.config import default
 NAME = "cmaterdb/bangla"
 BATCH = 128
 ROUNDS = 7
-BATCHES = {"in memory": 2000, "decoding": 120}  # a round
-PREFETCH = 4  # batches, as many as ours with two workers: few against a round
+BATCHES = {"in memory": 2000, "decoding": 120}  # per round
+PREFETCH = 4  # batches, the same number as two workers hold: few compared with a round
 
-_DATA_DIR = flags.DEFINE_string("data_dir", None, f"where {NAME} lies prepared")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, f"folder that contains {NAME}, prepared")
 
 
 def main(_: list[str]) -> None:
-    """Prints one row a contender: median examples/s, range, and the ratio to tf.data."""
+    """Prints one row per contender: median examples/s, range, and the ratio to tf.data."""
     logging.set_verbosity(logging.ERROR)
     versions = ", ".join(f"{package} {version(package)}" for package in ("numpy", "grain", "pillow"))
     print(f"{NAME}, batch {BATCH}, {os.cpu_count()} cores, {ROUNDS} rounds, {versions}")
@@ -74,7 +74,7 @@ def _ours(memory_gb: float, workers: int) -> Iterator[Batch]:
 
 
 def _tensorflow(folder: str) -> dict[tuple[str, str], Iterator[Batch]]:
-    """Returns tf.data's best known way to do each work: gather after batching; decode in parallel, prefetch."""
+    """Returns the fastest known tf.data pipelines: gathering after batching; decoding in parallel, with prefetch."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 

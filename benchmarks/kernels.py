@@ -1,8 +1,8 @@
-"""Kernels that a GPU would launch for each time step of a recurrent layer's gradient, ours against flax's own scan.
+"""Number of kernels that a GPU launches per time step of a recurrent layer's gradient, against flax's own scan.
 
     python -m benchmarks.kernels
 
-Needs the extra `cuda`, but no GPU: XLA compiles for one it is told of. How long a kernel takes needs the device.
+Needs the extra `cuda`, but no GPU: XLA compiles for a described device. The kernels' run time needs the device.
 """
 
 import os
@@ -31,12 +31,12 @@ gpu_device_info {
 platform_name: "CUDA" dnn_version_info { major: 9 minor: 10 } runtime_version { major: 13 }
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
-WITHOUT_DEVICE = {"xla_gpu_autotune_level": 0}  # there is nothing to try the candidates of a matrix product on
+WITHOUT_DEVICE = {"xla_gpu_autotune_level": 0}  # candidates of a matrix product cannot be timed without a device
 NO_KERNEL = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while"}
 
 
 def kernels_in_loops(hlo: str) -> int:
-    """Returns how many kernels the bodies of all loops of a compiled program have together."""
+    """Returns the number of kernels in the bodies of all loops of a compiled program."""
     count = 0
     for body in re.findall(r" while\(.*body=(%[\w.\-]+)", hlo):
         text = hlo[hlo.index(f"\n{body} (") :]
@@ -46,7 +46,7 @@ def kernels_in_loops(hlo: str) -> int:
 
 
 def compile_gradient(model: nn.Module, batch: int, steps: int, units: int, device) -> jax.stages.Compiled:
-    """Compiles the gradient of the parameters for a device that need not be there."""
+    """Compiles the gradient of the parameters for a device that need not exist."""
 
     def there(leaf):
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=SingleDeviceSharding(device))
@@ -58,7 +58,7 @@ def compile_gradient(model: nn.Module, batch: int, steps: int, units: int, devic
 
 
 def main() -> int:
-    os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # the check of driver and libraries asks the device
+    os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # the check of driver and libraries needs the device
     try:
         topology = topologies.get_topology_desc("h100", "cuda", target_config=H100, topology="1x1x1")
     except NotImplementedError:
@@ -66,7 +66,7 @@ def main() -> int:
         return 2
     device = topology.devices[0]
     print(f"jax {jax.__version__} for {device.device_kind}; ours, flax's")
-    print(f"{'gradient':24} {'kernels a time step':>20} {'work space, MB':>18}")
+    print(f"{'gradient':24} {'kernels per time step':>20} {'work space, MB':>18}")
     pairs = {"LSTM": (LSTM, nn.OptimizedLSTMCell), "GRU": (GRU, nn.GRUCell)}
     for name, (ours, theirs) in pairs.items():
         for batch, steps, units in RECURRENT:

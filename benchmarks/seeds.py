@@ -1,8 +1,8 @@
-"""The cost of a seed when seeds are trained together, against separate runs: same machine, same run, taking turns.
+"""The cost per seed when seeds are trained together, against separate runs: same machine, same run, interleaved.
 
     python -m benchmarks.seeds [--rounds=10]
 
-A ratio below 1 means that a seed costs less together.
+A ratio below 1 means that a seed costs less when trained together.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from experiments.engine.bases import digits_mlp
 from training.run import Run, build_run
 
 COUNTS = (1, 5)
-STEPS = 20  # in a turn
+STEPS = 20  # per turn
 
 
 def networks() -> dict[str, ConfigDict]:
-    """Returns configs of networks small enough to leave a device idle, and one that is not."""
+    """Returns configs of networks small enough to leave a device idle, and of one that is not."""
     deep, wide, convolutional = (digits_mlp(steps=1, batch_size=64) for _ in range(3))
     deep.model.widths, wide.model.widths = (64,) * 10, (512,) * 2
     convolutional.model = ConfigDict({"name": "resnet.CifarResNet", "depth": 8})
@@ -40,7 +40,7 @@ def _each(config: ConfigDict, count: int) -> list[ConfigDict]:
 
 
 def turn(run: Run) -> Callable[[], float]:
-    """Returns a function that does STEPS steps on one batch and returns milliseconds per step and seed."""
+    """Returns a function that runs STEPS steps on one batch and returns milliseconds per step and seed."""
     place, step = run.parallel, run.train_step()
     state = place.place(place.stack(*run.create_states(print)))
     settings = {"batch_size": run.config.train.batch_size, "start": 0, "stop": 1}

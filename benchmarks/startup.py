@@ -1,9 +1,9 @@
-"""From the shell to the end of the first step, cold and with the persistent compilation cache.
+"""Time from the shell to the end of the first step, cold and with the persistent compilation cache.
 
     python -m benchmarks.startup
 
-Runs `train.py` for one step of each network in a fresh process: with an empty cache, then with the one it left. Prints
-medians and the ratio; "imports" is a process that only imports what train.py does.
+Runs `train.py` for one step of each network in a fresh process, first with an empty cache, then with the filled one.
+Prints medians and the ratio; "imports" is a process that only runs the imports of train.py.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""Our train step against the same network in PyTorch eager: same machine, same run, as many threads, taking turns.
+"""The train step against the same network in PyTorch eager: same machine, run and number of threads, interleaved.
 
     python -m benchmarks.step [--rounds=20]
 
-Needs the extra `bench`. A ratio below 1 means that ours is faster.
+Needs the extra `bench`. A ratio below 1 means that OneStep is faster.
 """
 
 import argparse
@@ -39,11 +39,11 @@ except ImportError:
 
 BATCH = 128
 RECURRENT = ((64, 512, 128), (32, 256, 256), (32, 128, 512))  # batch, time steps, units
-STEPS = 3  # in a turn, after one that is not timed: the other side's threads may still be spinning
+STEPS = 3  # per turn, after one that is not timed: the other side's threads may still be spinning
 
 
 class FlaxRecurrent(flax.linen.Module):
-    """A `RecurrentClassifier` of flax's own scan and cells."""
+    """A `RecurrentClassifier` made of flax's own scan and cells."""
 
     units: int
     cell: type[flax.linen.RNNCellBase] = flax.linen.OptimizedLSTMCell
@@ -55,7 +55,7 @@ class FlaxRecurrent(flax.linen.Module):
 
 
 def our_step(model, images: np.ndarray, labels: np.ndarray, parallel: Parallel | None) -> tuple[Callable, int]:
-    """Returns a function that does one step, on all devices of `parallel` or on one, and waits for it, and the number
+    """Returns a function that runs one step, on all devices of `parallel` or on one, and waits for it, and the number
     of parameters.
     """
     optimizer = optax.sgd(0.01, momentum=0.9)
@@ -78,9 +78,9 @@ def our_step(model, images: np.ndarray, labels: np.ndarray, parallel: Parallel |
 
 
 def their_step(model: "nn.Module", images: np.ndarray, labels: np.ndarray) -> tuple[Callable[[], None], int]:
-    """The same of a PyTorch module; `images` [b, h, w, c] are given to it as [b, c, h, w].
+    """Returns the same for a PyTorch module, which gets `images` [b, h, w, c] as [b, c, h, w].
 
-    The second bias of a recurrent layer, which is added to the first, is not counted (but in the GRU's candidate).
+    The redundant second bias of a recurrent layer is not counted (except in the GRU's candidate).
     """
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     inputs, targets = torch.tensor(images), torch.tensor(labels, dtype=torch.long)
@@ -100,7 +100,7 @@ def their_step(model: "nn.Module", images: np.ndarray, labels: np.ndarray) -> tu
 
 
 def compare(runs: list[Callable[[], None]], rounds: int) -> np.ndarray:
-    """Returns milliseconds a step of each [runs, rounds]; in a round each has its turn."""
+    """Returns milliseconds per step [runs, rounds]; each run has one turn per round."""
 
     def turn(run) -> float:
         run()
@@ -147,7 +147,7 @@ def main() -> int:
     print(f"{'network':28} {'devices':>7} {'ours ms':>8} {'torch ms':>8} {'ratio':>6}  middle half, and range of all")
     for name, (inputs, model, peer) in networks.items():
         targets = labels[: len(inputs)]
-        layouts = {1: None, jax.device_count(): Parallel()}  # a CPU as one device, and as one a core
+        layouts = {1: None, jax.device_count(): Parallel()}  # a CPU as one device, and as one per core
         ours = [our_step(model, inputs, targets, parallel) for parallel in layouts.values()]
         theirs, their_count = their_step(peer(), inputs, targets)
         assert ours[0][1] == their_count, f"{name}: {ours[0][1]} and {their_count} parameters"

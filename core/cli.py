@@ -1,4 +1,4 @@
-"""How the command lines end: a user's mistake is one line and exit code 2, SIGTERM is 143, divergence is 1."""
+"""Start and end of commands: a user's mistake is one line and exit code 2; SIGTERM gives 143, divergence 1."""
 
 import os
 import sys
@@ -32,7 +32,7 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _with_set(argv: list[str]) -> list[str]:
-    """Returns a command line whose `--config.KEY=VALUE` are written as `--set=KEY=VALUE`."""
+    """Returns a command line with each `--config.KEY=VALUE` written as `--set=KEY=VALUE`."""
     result, rest = [], iter(argv)
     for argument in rest:
         key, given, value = argument.partition("=")
@@ -62,9 +62,9 @@ def _fail(line: str) -> None:
 
 
 def use_huge_pages() -> None:
-    """Starts the program again with glibc's huge pages, which it reads before Python begins.
+    """Restarts the program with glibc's huge pages, a setting that glibc reads before Python starts.
 
-    XLA on a CPU takes its work space anew at every step: a ResNet-20 then spends a quarter of its time on page faults.
+    XLA on a CPU allocates its work space at every step: a ResNet-20 then spends a quarter of its time on page faults.
     """
     tunables, wanted = os.environ.get("GLIBC_TUNABLES", ""), "glibc.malloc.hugetlb"
     if sys.platform == "linux" and wanted not in tunables:
@@ -73,7 +73,7 @@ def use_huge_pages() -> None:
 
 
 def _quiet_libraries() -> None:
-    """Compiled programs are cached on disk, which halves a second start; libraries' chatter below errors is off."""
+    """Caches compiled programs on disk, which halves a second start, and hides libraries' messages below errors."""
     logging.set_verbosity(logging.ERROR)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onestep" / "xla"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))

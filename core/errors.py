@@ -1,4 +1,4 @@
-"""The exceptions that end a command without a traceback, and the end of an error message: the nearest valid name."""
+"""The exceptions that end a command without a traceback, and `nearest`, the suggestion that ends an error message."""
 
 import difflib
 import signal
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A mistake in what the user gave (key, name, file, shape): shown as one line, exit code 2, never a traceback."""
+    """A mistake in the user's input (key, name, file, shape): shown as one line, exit code 2, never a traceback."""
 
 
 class Diverged(RuntimeError):
@@ -14,7 +14,7 @@ class Diverged(RuntimeError):
 
 
 class Stopped(RuntimeError):
-    """SIGTERM came and the state is saved."""
+    """SIGTERM arrived and the state is saved."""
 
     EXIT_CODE = 128 + signal.SIGTERM  # a supervisor must see that the run is not finished
 
@@ -26,4 +26,4 @@ def nearest(name: str, options: Iterable[str], limit: int = 12) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     listed = ", ".join(options[:limit]) + (", ..." if len(options) > limit else "")
-    return f"there are: {listed}" if options else "there are none"
+    return f"there are: {listed}" if options else "none is available"

@@ -1,4 +1,4 @@
-"""From the names and calls of a config to objects: `resnet.CifarResNet` is class CifarResNet of arch/resnet.py.
+"""Resolves the names and calls of a config to objects: `resnet.CifarResNet` is class CifarResNet of arch/resnet.py.
 
 A config may come from somebody else, so a name reaches only two places: the public functions and classes of the files
 of one package, and those of Flax and JAX that `OUTSIDE` lists. A name never leads through another module or an object.
@@ -21,7 +21,7 @@ from core.calls import Call, Name, parse
 from core.errors import UserError, nearest
 
 OUTSIDE = {"nn.initializers": "flax.linen.initializers", "nn": "flax.linen", "jnp": "jax.numpy", "jax.nn": "jax.nn"}
-CALLED = "nn.initializers"  # the only outside functions that a config may run: jnp.load, for one, reads files
+CALLED = "nn.initializers"  # the only outside functions that a config may call: jnp.load, for one, reads files
 LIBRARIES = ("flax", "jax", "jaxlib")
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -31,8 +31,8 @@ Find = Callable[[str, str], Any]  # (name, where) -> object; raises UserError
 def resolve(text: str, package: str, where: str, hint: Any = typing.Any) -> Any:
     """Returns the object of `text`: "nn.gelu", "resnet.Block" of arch/resnet.py, "nn.initializers.normal(0.02)".
 
-    A call gives a `functools.partial` if it names a class or lacks arguments, and the function's result otherwise. If
-    `hint` is a class, a call that names a class gives its instance. Arguments may be names and calls themselves.
+    A call returns a `functools.partial` if it names a class or lacks arguments, and the function's result otherwise. If
+    `hint` is a class, a call that names a class returns its instance. Arguments may be names and calls themselves.
 
     Raises UserError for an unknown name (suggests the nearest), or an argument of a wrong name or type.
     """
@@ -43,7 +43,7 @@ def call(module: types.ModuleType, text: str, where: str, kind: Callable[[Any], 
     """Returns the result of a call, such as "flip()", of a public function (or object of `kind`) that `module` defines.
 
     Raises UserError for an unknown name (suggests the nearest), arguments that are missing, unknown or of a wrong type,
-    and values that the function refuses.
+    and values that the function rejects.
     """
     options = {
         name: value
@@ -96,7 +96,7 @@ def _call(target: Any, tree: Call, find: Find, where: str, hint: Any) -> Any:
 
 
 def _make(target: Any, tree: Name | Call, args: tuple, kwargs: dict, where: str) -> Any:
-    """Returns target(*args, **kwargs). Raises UserError where it lacks arguments or refuses their values."""
+    """Returns target(*args, **kwargs). Raises UserError if it lacks arguments or rejects their values."""
     try:
         inspect.signature(target).bind(*args, **kwargs)
         return target(*args, **kwargs)
@@ -128,7 +128,7 @@ def arguments(target: Any, tree: Name | Call, find: Find, where: str) -> tuple[t
 
 
 def parameters(target: Any) -> dict[str, inspect.Parameter]:
-    """Returns the parameters of a callable, those of `**kwargs: Unpack[Kwargs]` included.
+    """Returns the parameters of a callable, including those of `**kwargs: Unpack[Kwargs]`.
 
     A Flax module's `parent` and `name` are left out: they are not for configs.
     """
@@ -142,7 +142,7 @@ def parameters(target: Any) -> dict[str, inspect.Parameter]:
 
 
 def annotations(target: Any) -> dict[str, Any]:
-    """Returns the annotation of each parameter; empty where they name types that only a type checker imports."""
+    """Returns the annotation of each parameter; empty if they name types that only a type checker imports."""
     found = _hints(target)
     for keywords in _unpacked(found).values():
         found = found | keywords
@@ -188,7 +188,7 @@ def _takes(target: Any) -> str:
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:
-    """Returns `value` as an annotated parameter takes it: an integer becomes a float, "float16" a dtype.
+    """Returns `value` converted for an annotated parameter: an integer becomes a float, "float16" a dtype.
 
     Raises UserError for a value of another type.
     """
@@ -210,7 +210,7 @@ def _with_floats(value: Any) -> Any:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of a type; unlike `is_bearable`, which draws one item at random, checks all of a tuple."""
+    """Whether a value is of a type; checks all items of a tuple, unlike `is_bearable`, which draws one at random."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return any(fits(value, option) for option in typing.get_args(hint))
     if typing.get_origin(hint) is tuple and isinstance(value, tuple) and typing.get_args(hint)[1:] == (...,):
@@ -222,7 +222,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def takes_objects(hint: Any) -> bool:
-    """Whether an annotation takes functions, classes, or instances of other classes than Python's own."""
+    """Whether an annotation accepts functions, classes, or instances of other classes than Python's own."""
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     return any(
         fits(print, option)
@@ -261,7 +261,7 @@ def _files(package: str) -> Iterator[str]:
 
 
 def _is_public(name: str, value: Any, libraries: tuple[str, ...]) -> bool:
-    """Whether a thing of a module is a public function or class that one of `libraries` defines."""
+    """Whether an attribute of a module is a public function or class that one of `libraries` defines."""
     if name.startswith("_") or not callable(value) or isinstance(value, types.ModuleType):
         return False
     defined = value.func if isinstance(value, functools.partial) else value
@@ -282,7 +282,7 @@ def available(package: str) -> list[tuple[str, str]]:
     for path in _files(package):
         try:
             module = importlib.import_module(path)
-        except Exception:  # the file's own code runs: anything may go wrong
+        except Exception:  # importing runs the file's own code, which may raise anything
             continue
         found += [(path.removeprefix(f"{package}."), name) for name in _public(module, (package,))]
     return found

@@ -9,13 +9,13 @@ from typing import Any
 
 from core.errors import UserError, nearest
 
-FOLDERS = ("configs", "experiments")  # where the nearest name of a missing file is looked for
+FOLDERS = ("configs", "experiments")  # searched for the nearest name of a missing file
 
 
 def load(text: str) -> Any:
     """Returns the result of `get_config(ARGUMENT)` of "FILE.py:ARGUMENT", or of `get_config()` of "FILE.py".
 
-    Raises UserError for a missing file (names the nearest recipe), an argument that the recipe refuses or does not
+    Raises UserError for a missing file (suggests the nearest recipe), an argument that the recipe rejects or does not
     take, and an exception in the recipe's own code, with its file and line.
     """
     path, _, argument = text.partition(":")
@@ -45,7 +45,7 @@ def _module(path: str) -> ModuleType:
 
 
 def _place(error: Exception, path: str) -> str:
-    """Returns "FILE.py, line 12": the last line of the recipe that the exception went through."""
+    """Returns "FILE.py, line 12": the last line of the recipe in the traceback of the exception."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
     line = error.lineno if isinstance(error, SyntaxError) and error.filename == path else lines[-1] if lines else "?"
     return f"{path}, line {line}"

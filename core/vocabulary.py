@@ -1,4 +1,4 @@
-"""Vocabulary: token ids, those with a special meaning, and the way from ids to text."""
+"""Vocabulary: token ids, the special ids, and the conversion of ids to text."""
 
 import dataclasses
 import functools
@@ -15,9 +15,9 @@ class Vocabulary:
     """The tokens of one key of a data set.
 
     Attributes:
-        size: number of ids, special ones included.
+        size: number of ids, including special ones.
         pad, bos, eos, unk, mask, sep: ids of padding, begin and end of a sequence, unknown words, masked words and
-            the separator of two texts; None where the vocabulary lacks the token.
+            the separator of two texts; None if the vocabulary lacks the token.
         tokenizer: JSON of the `tokenizers` library; "" for generated sets, where every id is a word.
     """
 
@@ -44,12 +44,12 @@ class Vocabulary:
         return load_tokenizer(self.tokenizer).decode(kept) if self.tokenizer else " ".join(map(str, kept))
 
     def token(self, index: SupportsIndex) -> str:
-        """Returns one token as a figure shows it: "<eos>" for a special one, "␣" for white space."""
+        """Returns one token for display in a figure: "<eos>" for a special one, "␣" for white space."""
         names = {getattr(self, name): f"<{name}>" for name in SPECIAL}
         return names.get(int(index)) or self.text([index]).strip() or "␣"
 
 
 @functools.lru_cache(maxsize=16)
 def load_tokenizer(json: str) -> Tokenizer:
-    """Returns the tokenizer that `Tokenizer.to_str` described."""
+    """Returns the tokenizer that `Tokenizer.to_str` serialised."""
     return Tokenizer.from_str(json)

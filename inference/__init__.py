@@ -1,1 +1,1 @@
-"""Use of trained models: predictions for new inputs, generation of text."""
+"""Use of trained models: predictions for new inputs, and text generation."""

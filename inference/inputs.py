@@ -22,16 +22,16 @@ TABLES = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """Names of the inputs, and their batch: arrays with a leading axis of inputs, `mask` among them."""
+    """Names of the inputs, and their batch: arrays with a leading axis of inputs, including `mask`."""
 
     names: list[str]
     batch: dict[str, np.ndarray]
 
 
 def encode(config: ConfigDict, info: Info, task: Task, files: list[str], lines: list[str]) -> Inputs:
-    """Returns files (images, tables, sounds) or lines of text as the run was trained on them.
+    """Returns files (images, tables, sounds) or lines of text, encoded as in training.
 
-    Raises UserError for what cannot be read, or is of another kind than the run reads.
+    Raises UserError for inputs that cannot be read, or are of another kind than the run reads.
     """
     key = task.conditions[0]
     vocabulary = info.keys[key].vocabulary
@@ -73,7 +73,7 @@ def _check_file(text: str) -> None:
         raise UserError(f"{text} is a folder: name its files, such as {path}/*.png")
     if not path.is_file():
         beside = [str(found) for found in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UserError(f"there is no file {text}: {nearest(text, beside)}")
+        raise UserError(f"file {text} does not exist: {nearest(text, beside)}")
 
 
 def _encode_file(info: Info, text: str) -> tuple[list[str], dict[str, np.ndarray]]:
@@ -82,7 +82,7 @@ def _encode_file(info: Info, text: str) -> tuple[list[str], dict[str, np.ndarray
         return [text], data.preprocess.encode.encode(info, path)
     try:
         frame = TABLES[path.suffix](path)
-    except Exception as error:  # pandas and pyarrow raise anything for a broken file
+    except Exception as error:  # pandas and pyarrow raise any exception for a broken file
         raise UserError(f"{text} cannot be read as {path.suffix}: {error}") from error
     if frame.empty:
         raise UserError(f"{text} has no rows")

@@ -1,4 +1,4 @@
-"""From a workdir and new inputs to predictions; needs the checkpoint alone, not the data set."""
+"""Predicts new inputs with the checkpoint of a workdir; the data set is not needed."""
 
 import dataclasses
 import functools
@@ -27,13 +27,13 @@ from training.checkpoint import read_best
 from training.decoding import generate, sample
 from training.workdir import Workdir, check_writable, write_whole
 
-BATCH = 256  # inputs to go through the model together
+BATCH = 256  # inputs per call of the model
 OUTPUTS = (".csv", ".jsonl")
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A trained model and what it takes to use it."""
+    """A trained model and all that is needed to use it."""
 
     config: ConfigDict
     info: Info
@@ -44,13 +44,13 @@ class Trained:
 
 
 def load(workdir: str) -> Trained:
-    """Returns the best checkpoint of a run if it keeps one, else the last; averaged weights where those are evaluated.
+    """Returns the best checkpoint of a run if it keeps one, else the last; averaged weights if these are evaluated.
 
     Raises UserError for a workdir without a readable checkpoint.
     """
     folder = Workdir(workdir)
     config = folder.config()
-    _, state, meta = read_best(folder.path, functools.partial(print, file=sys.stderr))  # stdout has the predictions
+    _, state, meta = read_best(folder.path, functools.partial(print, file=sys.stderr))  # stdout is for predictions
     info = Info.from_json(meta["info"])
     task = build.build_task(config, info)
     model, transform = build.build_model(config, task, info), build.build_transform(config, info)
@@ -61,12 +61,12 @@ def load(workdir: str) -> Trained:
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """What a run says of inputs.
+    """Predictions of a trained run.
 
     Attributes:
-        outputs: the model's, arrays with a leading axis of inputs.
+        outputs: of the model, arrays with a leading axis of inputs.
         rows: a dict per input: `input`, `prediction` (a class's name, a number, a text, or a list of these) and, for
-            one class an input, `probability` (class -> probability).
+            one class per input, `probability` (class -> probability).
     """
 
     run: Trained
@@ -79,10 +79,10 @@ def predict(workdir: str, files: list[str], lines: list[str] | None = None) -> P
     """Returns the predictions for new inputs.
 
     Args:
-        files: images, tables (a row is an input), sounds, as the run was trained on.
+        files: images, tables (one input per row) or sounds, of the kind that the run was trained on.
         lines: texts, for a run that reads text.
 
-    Raises UserError for a workdir without a checkpoint, an unreadable input, or one that the run was not trained on.
+    Raises UserError for a workdir without a checkpoint, or an input that is unreadable or of another kind.
     """
     run = load(workdir)
 
@@ -123,13 +123,13 @@ def complete(
     key = run.task.inputs[0]
     vocabulary = run.info.keys[key].vocabulary
     if not (run.config.data.window and vocabulary and isinstance(run.model, Decoder)):
-        raise UserError(f"--prompt: {run.config.model.name} of --workdir {workdir} is no language model")
+        raise UserError(f"--prompt: {run.config.model.name} of --workdir {workdir} is not a language model")
     if not prompt:
         raise UserError("--prompt is empty: begin with at least one character")
     encoded = encode_text(run.info, key, [prompt])
     conditions = [jnp.asarray(encoded[name]) for name in (key, f"{key}_lengths")]
     options = {"length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p}
-    specials = vocabulary.special  # a running text has none
+    specials = vocabulary.special  # never occur in a running text
 
     @jax.jit
     def write(variables):
@@ -167,14 +167,14 @@ def line(row: dict, most: int = 5) -> str:
 
 
 def check_output(path: str, suffixes: tuple[str, ...], flag: str = "--output") -> None:
-    """Raises UserError for an output file of another kind, or one that cannot be written."""
+    """Raises UserError for an output file of another type, or one that is not writable."""
     if Path(path).suffix not in suffixes:
         raise UserError(f"{flag} {path} must end in {' or '.join(suffixes)}")
     check_writable(Path(path).parent, f"{flag} {path}")
 
 
 def write(path: str, rows: list[dict]) -> None:
-    """Writes rows as CSV (a column `p(CLASS)` per class; lists as JSON) or as JSON, one object a line."""
+    """Writes rows as CSV (one column `p(CLASS)` per class; lists as JSON) or as JSON, one object per line."""
     if Path(path).suffix == ".jsonl":
         text = "".join(json.dumps(row) + "\n" for row in rows)
     else:

@@ -1,1 +1,1 @@
-"""What people look at: the report of a run, comparisons of runs, figures."""
+"""Reports of runs, comparisons of runs, and figures."""

@@ -24,7 +24,7 @@ LABEL_KEYS, LABEL_LENGTH = 3, 60  # labels of more keys or letters are names of 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What the folder of a run holds.
+    """The content of a run's folder.
 
     Attributes:
         config: dotted key -> value.

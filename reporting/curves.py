@@ -14,7 +14,7 @@ Row = Mapping[str, Any]  # of metrics.jsonl: `step`, `split`, then metrics
 Points = list[tuple[int, float]]  # (step, value)
 
 OTHER = ("step", "split", "epoch", "seconds")  # in a row, but not metrics
-MANY = 60  # points, from which on a running mean is drawn over them
+MANY = 60  # number of points from which a running mean is drawn over them
 
 
 def of_run(history: Sequence[Row]) -> list[Figure]:
@@ -29,7 +29,7 @@ def of_run(history: Sequence[Row]) -> list[Figure]:
 def of_runs(histories: Mapping[str, Sequence[Row]]) -> list[Figure]:
     """Returns a figure per split and metric with a line per run, evaluated splits before the training split.
 
-    What only has one point in every run is left out.
+    Metrics with one point in every run are left out.
 
     Args:
         histories: label of a run -> its rows. Order and number of the labels decide the colours.
@@ -45,7 +45,7 @@ def of_runs(histories: Mapping[str, Sequence[Row]]) -> list[Figure]:
 
 
 def line_styles(count: int) -> list[dict[str, str]]:
-    """Returns colours and dashes that tell so many lines apart."""
+    """Returns colours and dashes that distinguish this number of lines."""
     dashes = ("-", "--", ":", "-.")
     return [
         {"color": CYCLE[place % len(CYCLE)], "linestyle": dashes[place // len(CYCLE) % len(dashes)]}
@@ -110,7 +110,7 @@ def _axes(canvas: Any, name: str, lines: Mapping[str, Points]) -> Any:
 def _line(axes: Any, label: str, points: Float[np.ndarray, "n 2"], style: dict[str, str]) -> None:
     """Draws points, the label unchanged where Matplotlib would drop it or read it as mathematics."""
     step, value = points.T
-    label = f"\N{ZERO WIDTH SPACE}{label}"  # a label that begins with "_" has no place in a legend
+    label = f"\N{ZERO WIDTH SPACE}{label}"  # Matplotlib drops a label that begins with "_"
     if len(points) == 1:
         marker = "D" if style["linestyle"] == "--" else "o"
         axes.plot(step, value, color=style["color"], linestyle="none", marker=marker, label=label)

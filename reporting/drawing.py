@@ -76,7 +76,7 @@ def svg(width: float, height: float, paint: Callable[[Any], None]) -> bytes:
 
 @contextlib.contextmanager
 def canvas(width: float, height: float, style: dict[str, Any]) -> Iterator[Any]:
-    """Gives a Matplotlib figure of this size in inches, to be drawn and saved inside the context.
+    """Yields a Matplotlib figure of this size in inches, to be drawn and saved inside the context.
 
     Characters that Matplotlib's own font lacks are drawn in an installed font that has them. Without such a font the
     file is still written: an SVG is text, which the browser draws in its own fonts.
@@ -101,7 +101,7 @@ def image_grid(images: Images, above: Sequence[str] = (), below: Sequence[str] =
     """Returns an SVG of images (uint8, or float in [0, 1]; 1 or 3 channels), four across.
 
     Args:
-        above, below: a text per image, or () for none; `fit` makes names as narrow as an image.
+        above, below: a text per image, or (); `fit` makes names as narrow as an image.
         color: of the text above.
     """
     if not len(images):

@@ -1,7 +1,7 @@
 """docs/results.md, generated from the records in docs/results/: python -m reporting.results [WORKDIR ...]
 
 Copies a record of each finished run to docs/results/RECIPE-SEED.json and writes docs/results.md. A record may have a
-`baseline` and a `note`, which are written into the file by hand and stay there when the run is copied again.
+`baseline` and a `note`, which are written into the file by hand and kept when the run is copied again.
 """
 
 import collections
@@ -46,7 +46,7 @@ class Record:
         seconds: wall time, of a run.
         result, seeds, time: the cells of the table, of a record by hand.
         baseline, note: text for the table, and below it.
-        recorded: how a record by hand was made.
+        recorded: the source of a record by hand.
     """
 
     recipe: str
@@ -108,7 +108,7 @@ class Record:
 
 
 def add(workdir: Path, folder: Path) -> None:
-    """Writes the record of a run; `baseline` and `note` of an older record of the same run stay."""
+    """Writes the record of a run; keeps `baseline` and `note` of an older record of the same run."""
     record = Record.of_run(workdir)
     path = folder / record.file
     if path.exists():
@@ -136,7 +136,7 @@ def document(folder: Path) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table of rows of `COLUMNS`; what all were measured on is one sentence."""
+    """Returns a table of rows of `COLUMNS`; an equal last column becomes one sentence."""
     heading, shared = list(COLUMNS), {row[-1] for row in rows}
     if len(shared) == 1:
         heading, rows = heading[:-1], [row[:-1] for row in rows]

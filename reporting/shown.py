@@ -1,4 +1,4 @@
-"""Shown: a run and its predictions, as figures read them, and the way from names to figures."""
+"""Shown: a run and its predictions, the input of figures, and the lookup of figures by name."""
 
 import dataclasses
 import importlib
@@ -25,7 +25,7 @@ class Shown:
 
     Attributes:
         task, info: of the run.
-        batch: returns the batch of the split's examples at some indices, since few of maybe very many are read.
+        batch: returns the batch of the split's examples at some indices, since only a few examples are read.
         arrays: the task's arrays per example, in the order of the split.
         history: rows of metrics.jsonl.
         run: the run itself, for figures of any run.

@@ -15,8 +15,8 @@ NAMED, COUNTED = 30, 15  # most classes whose names, or counts, fit into the pic
 
 
 def draw(shown: Shown) -> Figure | None:
-    """Draws true classes down, predicted across, each row as shares of its class; names and counts where they fit, the
-    most frequent confusions as a table where they do not.
+    """Draws true classes down and predicted classes across, each row as shares of its class; with names and counts if
+    they fit, otherwise with the most frequent confusions as a table.
 
     Pairs outside 0..k-1 are left out.
     """
@@ -80,5 +80,5 @@ def _pooled(share: Float[np.ndarray, "k k"], most: int = 120) -> Float[np.ndarra
 def _fade(color: str) -> Any:
     from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
-    # Square-root opacity: a few mistakes among many must still be seen.
+    # Square-root opacity keeps a few mistakes among many visible.
     return LinearSegmentedColormap.from_list("fade", [(*to_rgb(color), alpha**0.5) for alpha in np.linspace(0, 1, 64)])

@@ -10,7 +10,7 @@ from reporting.shown import Shown
 
 
 def draw(shown: Shown, count: int = 16) -> Figure | None:
-    """Shows the wrongly classified images of highest loss; where nothing is wrong, the images of highest loss."""
+    """Shows the wrongly classified images of highest loss; without mistakes, the images of highest loss."""
     if not shown.images() or "label" not in shown.arrays:
         return None
     labels, predictions, classes = shown.arrays["label"], shown.arrays["prediction"], shown.classes

@@ -56,7 +56,7 @@ def test_prompts_from_the_command_line(shakespeare):
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [([], ["RecurrentClassifier", "is no language model"]), (["a.png"], ["--prompt is alone"])],
+    [([], ["RecurrentClassifier", "is not a language model"]), (["a.png"], ["--prompt excludes"])],
     ids=["classifier", "files"],
 )
 def test_slips_of_a_prompt(arguments, words, trained):

@@ -1,1 +1,1 @@
-"""Figures of any run: the report has those of all files of this folder, whose `draw` is as in `reporting.figures`."""
+"""Figures of any run: the report contains those of all files of this folder, with `draw` as in `reporting.figures`."""

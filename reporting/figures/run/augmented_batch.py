@@ -8,7 +8,7 @@ from reporting.shown import Shown
 
 
 def draw(shown: Shown) -> Figure | None:
-    """Shows images as the model sees them in training, before normalisation."""
+    """Shows images as in training, before normalisation."""
     run = shown.run
     if not (run.config.augment.ops and shown.images()):
         return None
@@ -16,5 +16,5 @@ def draw(shown: Shown) -> Figure | None:
     batch = train.batch(np.arange(min(16, len(train))))
     batch["mask"] = np.ones(len(batch[key]), np.float32)
     images = run.transform.augmented(jax.random.key(run.config.seed), batch)[key]
-    caption = f"As the model sees them in training, before normalisation: {', '.join(run.config.augment.ops)}."
+    caption = f"As in training, before normalisation: {', '.join(run.config.augment.ops)}."
     return Figure("An augmented batch", caption, image_grid(np.asarray(images)))

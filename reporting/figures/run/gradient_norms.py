@@ -1,4 +1,4 @@
-"""The norms of the gradient, where `config.log.gradients` logs them."""
+"""The norms of the gradient, if `config.log.gradients` logs them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,7 +32,7 @@ def _by_layer(rows: Sequence[Any]) -> Figure:
 
     first, last = ([row[name] for name in names] for row in (rows[0], rows[-1]))
     ratios = " and ".join(f"{number(max(row) / max(min(row), 1e-30))} times" for row in (first, last))
-    caption = f"Of the parameters, before clipping. The largest is {ratios} the smallest, first and last."
+    caption = f"Norms for the parameters, before clipping. The largest is {ratios} the smallest, first and last."
     return Figure("Gradient norm by layer", caption, svg(WIDTH, 3.8, paint))
 
 
@@ -52,7 +52,7 @@ def _by_time(rows: Sequence[Any], name: str) -> Figure:
 
 
 def _few(rows: Sequence[Any], most: int = 5) -> list[tuple[Any, tuple[float, float, float, float]]]:
-    """Returns rows evenly spaced from first to last with a colour each; later ones are stronger."""
+    """Returns evenly spaced rows from first to last with one colour each; later ones are stronger."""
     from matplotlib.colors import to_rgb
 
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))
