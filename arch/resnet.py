@@ -21,7 +21,7 @@ from arch.layers.norm import Norm, batch_norm
 
 
 class Layers(NamedTuple):
-    """What a network sets for all of its blocks. The layers know the mode and the compute type.
+    """Settings that a network shares with all of its blocks. The layers know the mode and the compute type.
 
     Attributes:
         conv: `conv(features, kernel, stride=1)` makes a convolution without bias.
@@ -188,7 +188,7 @@ class ResidualNetwork(nn.Module):
         """Returns the number of blocks and the width of each stage.
 
         Raises:
-            ValueError: no such depth.
+            ValueError: an impossible depth.
         """
         raise NotImplementedError
 
@@ -244,7 +244,7 @@ class ResidualNetwork(nn.Module):
         """Returns n for a depth of 3 stages of n blocks and `extra` layers.
 
         Raises:
-            ValueError: no such depth; the message names the nearest.
+            ValueError: an impossible depth; the message names the nearest.
         """
         layers = 3 * self._block_class.convolutions
         n = max(1, round((depth - extra) / layers))

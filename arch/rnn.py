@@ -95,7 +95,7 @@ class RecurrentClassifier(_RecurrentNetwork):
         if self.pooling == "last":
             top = states[-2:] if self.bidirectional else states[-1:]
             x = jnp.concatenate([state["h"] for state in top], axis=-1)
-        else:  # outputs behind a sequence's length are zero
+        else:  # outputs after a sequence's end are zero
             count = jnp.full(len(inputs), inputs.shape[1]) if lengths is None else lengths
             x = outputs.astype(jnp.float32).sum(1) / jnp.maximum(count, 1)[:, None]
         return self.head(self.drop(x, deterministic=not train))

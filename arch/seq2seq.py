@@ -44,8 +44,8 @@ class Seq2Seq(nn.Module):
             the source's order.
         attention, query, input_feeding: as in `layers.recurrent_decoder.RecurrentDecoder`.
         deep_output: units of a maxout layer over output, last token and context before the head (Bahdanau et al.,
-            A.2.2, who use the state before the step); 0: no such layer, and with attention the head reads attentional
-            vectors (Luong et al., eq. 5).
+            A.2.2, who use the state before the step); 0: without this layer, where with attention the head reads
+            attentional vectors (Luong et al., eq. 5).
         tied: the head's weights are the target's embedding.
         dropout: rate between layers and before the head.
         bos_id: the token that every target begins with.

@@ -1,1 +1,1 @@
-"""Runnable recipes. Each file's `get_config(arg)` returns the whole experiment and states what was measured with it."""
+"""Runnable recipes. `get_config(arg)` returns a complete config; the docstring of the file states its measured result."""

@@ -31,7 +31,7 @@ VARIANTS = {
         "data.name": "copy_memory/100",
         "task.name": "sequence.TokenClassification",
         "task.inputs": ("tokens",),
-        "task.metric_mask": "answer_mask",  # recall of the last ten; the loss is of all positions
+        "task.metric_mask": "answer_mask",  # recall of the last ten; the loss covers all positions
         "model.name": "rnn.RecurrentNetwork",
         "model.cell": "layers.recurrent.LSTM",
         "model.widths": (64,),

@@ -149,10 +149,10 @@ class BucketedSplit:
 
     def batch(self, indices: Int[np.ndarray, "b"]) -> Batch:
         """Returns the examples at `indices`, padded to their bucket's lengths, or to the longest of several buckets."""
-        there = [self.buckets.lengths[number] for number in np.unique(self.bucket[indices])]
+        boxes = [self.buckets.lengths[number] for number in np.unique(self.bucket[indices])]
         batch = self.split.batch(indices)
-        for key in there[0]:
-            length = max(box[key] for box in there)
+        for key in boxes[0]:
+            length = max(box[key] for box in boxes)
             for name in (key, f"{key}_mask"):
                 batch[name] = batch[name][:, :length]
         return batch

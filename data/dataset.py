@@ -350,8 +350,8 @@ def _classes(splits: Mapping[str, ArraySplit], names: tuple[str, ...]) -> tuple[
     names = names or tuple(str(i) for i in range(max(int(values.max()) for values in labels.values()) + 1))
     for split, values in labels.items():
         if values.min() < 0 or values.max() >= len(names):
-            there = f"from {values.min()} to {values.max()}"
-            raise UserError(f"labels of {split!r} are {there}, but classes are from 0 to {len(names) - 1}")
+            bounds = f"from {values.min()} to {values.max()}"
+            raise UserError(f"labels of {split!r} are {bounds}, but classes are from 0 to {len(names) - 1}")
     return names
 
 

@@ -44,7 +44,7 @@ def encode(config: ConfigDict, info: Info, task: Task, files: list[str], lines: 
         )
     if bool(lines) != reads_text or bool(files) == reads_text:
         wanted = "lines of text on standard input" if reads_text else "files"
-        raise UserError(f"this run was trained on {info.name}, of which it reads {key!r}: give {wanted}")
+        raise UserError(f"this run reads {key!r} of {info.name}: give {wanted}")
     if lines:
         return _masked(lines, data.preprocess.encode.encode_text(info, key, lines, words=bool(config.data.tags)))
     for text in files:

@@ -114,7 +114,7 @@ class Classification(Task):
         return prediction | ({"probability": jax.nn.softmax(logits.astype(jnp.float32))} if logits.ndim == 2 else {})
 
     def summary(self, arrays: Mapping[str, np.ndarray], examples: Any) -> dict[str, float]:
-        """Returns macro F1 and, for two classes, ROC-AUC; nothing where there are positions."""
+        """Returns macro F1 and, for two classes, ROC-AUC; nothing for several positions per example."""
         if "probability" not in arrays:
             return {}
         label, probability = arrays["label"], arrays["probability"]

@@ -26,7 +26,7 @@ def _bin_names() -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Generation(TokenClassification):
-    """Trains a decoder of its own target, and evaluates the sequences that the model generates.
+    """Trains a decoder on its target, and evaluates the sequences that the model generates.
 
     Training and the metrics of `TokenClassification` are teacher-forced. Generated sequences are compared with
     references as detokenised text: BLEU and chrF by sacreBLEU.

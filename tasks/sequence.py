@@ -57,7 +57,7 @@ class TokenClassification(Classification):
     def summary(self, arrays: Mapping[str, np.ndarray], examples: Any) -> dict[str, float]:
         """Returns the perplexity, exp of the mean loss of all positions; it is never a mean of perplexities."""
         total, weight = (np.sum(arrays[key], dtype=np.float64) for key in ("loss", "weight"))
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # infinity and NaN are shown as they are
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # infinity and NaN are reported
             return {"perplexity": float(np.exp(total / weight))}
 
     def row(self, example: Mapping[str, Any], prediction: Mapping[str, Any], info: Info) -> dict:

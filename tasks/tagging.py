@@ -1,4 +1,4 @@
-"""Tagging of spans, such as the names of people and places, or chunks: tags mark where each span begins and goes on."""
+"""Tagging of spans, such as the names of people and places, or chunks: tags mark the begin and the inside of a span."""
 
 import dataclasses
 import re
@@ -42,7 +42,7 @@ class SpanTagging(TokenClassification):
 
     def score(self, logits: Float[Array, "b t k"], batch: Mapping) -> Score:
         """Returns the score of `TokenClassification`; per example also true and predicted tags [b, s] as 1 + number, 0
-        where there is no tag.
+        without a tag.
         """
         score = super().score(logits, batch)
         scored = self.position_weights(batch, self.metric_mask or self.loss_mask) > 0

@@ -113,7 +113,7 @@ class Task:
         return sum(factor * means[term] for term, factor in self.coefficients.items())
 
     def predict(self, outputs: Any) -> dict[str, Array]:
-        """Returns the predictions for new inputs: "prediction" [b, ...] and, where there are some, probabilities."""
+        """Returns the predictions for new inputs: "prediction" [b, ...] and, for classes, probabilities."""
         raise NotImplementedError
 
     def generated(self, tokens: Int[Array, "b m"], lengths: Int[Array, " b"], batch: Mapping) -> dict[str, Array]:

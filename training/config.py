@@ -35,7 +35,7 @@ def default() -> ConfigDict:
     config.data = ConfigDict(
         {
             "name": "digits",  # TFDS name, or csv:PATH, parquet:PATH, folder:PATH, npz:PATH
-            "splits": {"train": "train", "validation": "", "test": "test"},  # TFDS's own syntax; "" = no such split
+            "splits": {"train": "train", "validation": "", "test": "test"},  # TFDS's own syntax; "" = none
             "target": "",  # a table's target column; "" = `label` or `target`
             "target_type": "class",  # or "number"
             "image_size": (),  # (height, width) to resize to on the host

@@ -54,7 +54,7 @@ Step = Callable[[Array, PyTree], tuple[Array, PyTree, dict[str, Array]]]
 
 
 def generate(model: nn.Module, variables: PyTree, task: Task, batch: Mapping, capture: Sequence[str] = ()) -> Decoded:
-    """Returns the model's output for each example of a batch, decoded as the task, which `generates`, prescribes."""
+    """Returns the model's output for each example of a batch, with the decoding settings of the task."""
     conditions = [batch[name] for name in task.conditions]
     arguments = {"length": task.max_length, "eos_id": task.vocabulary.eos, "capture": capture}
     if task.beams == 1:

@@ -140,7 +140,7 @@ def create(config: ConfigDict, steps: int, params: PyTree) -> optax.GradientTran
 def _mask(config: ConfigDict, accepted: Mapping, paths: PyTree, decayed: Callable[[PyTree], PyTree]) -> dict[str, Any]:
     """Returns the argument that selects the parameters to decay.
 
-    Raises UserError if it has no such argument and `config.decay_mask` excludes a parameter.
+    Raises UserError if it lacks this argument and `config.decay_mask` excludes a parameter.
     """
     for key in ("mask", "weight_decay_mask"):
         if key in accepted:

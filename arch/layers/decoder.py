@@ -15,7 +15,7 @@ from core.errors import UserError
 
 
 class Cache(struct.PyTreeNode):
-    """What a model remembers while it decodes. Every leaf has the shape [b, ...].
+    """A model's memory while it decodes. Every leaf has the shape [b, ...].
 
     Attributes:
         memory: what decoding does not change, such as the encoded source. The beams of an example share it.
@@ -31,7 +31,7 @@ class Cache(struct.PyTreeNode):
 class Decoder(Protocol):
     """A module that generates; both methods are for `module.apply(variables, ..., method="start")`, without dropout.
 
-    A module `sow`s what a figure shows, such as attention weights [b, t, ...], in the collection "intermediates".
+    A module `sow`s values for figures, such as attention weights [b, t, ...], in the collection "intermediates".
 
     Attributes:
         context: the longest sequence of tokens, prompt included, that the model can represent; None: any length.

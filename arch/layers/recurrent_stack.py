@@ -65,7 +65,7 @@ class Recurrent(nn.Module):
         *,
         train: bool,
     ) -> tuple[Float[Array, "b t y"], list[State]]:
-        """Returns the last layer's outputs, zero behind a sequence's length, and every layer's state at its length.
+        """Returns the last layer's outputs, zero after a sequence's end, and every layer's state at its end.
 
         Args:
             states: to start from, as returned; a bidirectional stack has two per layer, forwards then backwards.

@@ -72,12 +72,12 @@ class ListOps(Procedural, skip_registration=True):
         return self.builder_config.sizes
 
     def _draw(self, random: np.random.Generator, size: int) -> Columns:
-        found: dict[bytes, int] = {}
-        while len(found) < size:
+        expressions: dict[bytes, int] = {}
+        while len(expressions) < size:
             for tokens, value in zip(*draw_expressions(random, CHUNK, self.builder_config), strict=True):
-                found.setdefault(tokens.tobytes(), int(value))
-        tokens = [np.frombuffer(text, np.uint8).astype(np.int32) for text in list(found)[:size]]
-        return {"tokens": tokens, "label": list(found.values())[:size]}
+                expressions.setdefault(tokens.tobytes(), int(value))
+        tokens = [np.frombuffer(text, np.uint8).astype(np.int32) for text in list(expressions)[:size]]
+        return {"tokens": tokens, "label": list(expressions.values())[:size]}
 
 
 def draw_expressions(

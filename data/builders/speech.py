@@ -86,10 +86,10 @@ def _recordings(archive: bytes) -> Recordings:
     recordings = {}
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         for member in tar:
-            if found := re.search(r"recordings/(\d)_(\w+)_(\d+)\.wav$", member.name):
+            if match := re.search(r"recordings/(\d)_(\w+)_(\d+)\.wav$", member.name):
                 audio = wavfile.read(io.BytesIO(tar.extractfile(member).read()))[1]
                 if len(audio) <= LONGEST:
-                    recordings[int(found[1]), found[2], int(found[3])] = audio
+                    recordings[int(match[1]), match[2], int(match[3])] = audio
     return recordings
 
 

@@ -121,14 +121,14 @@ def stack(columns: dict[str, list[np.ndarray]], lengths: Mapping[str, int]) -> B
         UserError: the shapes of a key's values differ in another way.
     """
     batch = {}
-    own = set(columns)
+    names = set(columns)
     for key in list(columns):
         values = columns.pop(key)
         if key in lengths:
             sizes = np.array([len(value) for value in values], np.int32)
             mask = (np.arange(lengths[key]) < sizes[:, None]).astype(np.float32)
             companions = {f"{key}_mask": mask, f"{key}_lengths": sizes}
-            batch |= {name: companion for name, companion in companions.items() if name not in own}
+            batch |= {name: companion for name, companion in companions.items() if name not in names}
             empty = max(values, key=np.size)[:0]  # an empty list lacks its dtype and further axes
             values = [_pad(value if value.size else empty, lengths[key]) for value in values]
         shapes = sorted({value.shape for value in values})

@@ -53,7 +53,7 @@ def resolve(spec: str, splits: Mapping[str, tfds.core.SplitInfo]) -> list[tuple[
     Raises:
         UserError: a syntax error, an unknown split or an empty selection; the message lists the splits and sizes.
     """
-    there = ", ".join(f"{name} ({info.num_examples})" for name, info in splits.items())
+    available = ", ".join(f"{name} ({info.num_examples})" for name, info in splits.items())
     try:
         absolute = tfds.core.ReadInstruction.from_spec(spec).to_absolute(splits)
     except (ValueError, NotImplementedError) as error:
@@ -61,10 +61,10 @@ def resolve(spec: str, splits: Mapping[str, tfds.core.SplitInfo]) -> list[tuple[
         unknown = [name for name in names if name not in splits]
         hint = f"; {_advice(unknown[0], splits)}" if unknown else ""
         reason = f"no split {unknown[0]!r}" if unknown else str(error).strip().splitlines()[-1]
-        raise UserError(f"data.splits: {spec!r}: {reason}; there are: {there}{hint}") from error
+        raise UserError(f"data.splits: {spec!r}: {reason}; there are: {available}{hint}") from error
     parts = [(a.splitname, a.from_ or 0, splits[a.splitname].num_examples if a.to is None else a.to) for a in absolute]
     if not any(stop > start for _, start, stop in parts):
-        raise UserError(f"data.splits: {spec!r} selects no example; there are: {there}")
+        raise UserError(f"data.splits: {spec!r} selects no example; there are: {available}")
     return parts
 
 

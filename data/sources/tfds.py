@@ -113,8 +113,8 @@ def _reader(feature: Any) -> Callable[[Any], Any] | None:
 
 
 def _read(decode: Callable[[Any], Any], kind: str, as_number: Callable[[Any], np.generic] | None, value: Any) -> Any:
-    (one,) = getattr(value, kind).value
-    return decode(as_number(one).item() if as_number else one)
+    (item,) = getattr(value, kind).value
+    return decode(as_number(item).item() if as_number else item)
 
 
 def _tree(features: Any) -> Any:

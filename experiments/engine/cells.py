@@ -225,6 +225,6 @@ def score(experiment: Experiment, outcome: Outcome, split: str) -> float:
     if outcome.diverged:
         return -math.inf
     if name not in outcome.metrics:
-        raise UserError(f"the results lack {name!r}: there are {', '.join(outcome.metrics)}")
+        raise UserError(f"the results lack {name!r}; they have {', '.join(outcome.metrics)}")
     value = outcome.metrics[name] * (-1 if experiment.metric.startswith("-") else 1)
     return value if math.isfinite(value) else -math.inf

@@ -28,7 +28,7 @@ def draw(shown: Shown, count: int = 16) -> Figure | None:
 def worst(
     labels: Int[np.ndarray, "n"], predictions: Int[np.ndarray, "n"], losses: Float[np.ndarray, "n"], count: int
 ) -> Int[np.ndarray, " m"]:
-    """Returns the indices of the mistakes of highest loss, or of all examples if there is no mistake; NaN is worst."""
+    """Returns the indices of the mistakes of highest loss, or of all examples without mistakes; NaN is worst."""
     mistakes = np.flatnonzero(labels != predictions)
     chosen = mistakes if len(mistakes) else np.arange(len(labels))
     return chosen[np.argsort(-np.nan_to_num(losses[chosen], nan=np.inf, posinf=np.inf), kind="stable")][:count]
