@@ -1,1 +1,1 @@
-"""Runnable recipes. `get_config(arg)` returns a complete config; the docstring of the file states its measured result."""
+"""Runnable recipes: `get_config(arg)` returns a complete config; the docstring states its measured result."""
