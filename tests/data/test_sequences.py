@@ -63,7 +63,7 @@ def test_copy_memory(load):
     assert {key: record.shape for key, record in info.keys.items()} == dict.fromkeys(
         ("tokens", "labels", "answer_mask"), (40,)
     )
-    assert class_names(info) == tuple("0123456789")
+    assert {info.keys[key].num_classes for key in ("tokens", "labels")} == {10}
     assert_splits_differ(splits, "tokens")
     tokens, labels, answer = (splits["train"][key] for key in ("tokens", "labels", "answer_mask"))
     assert tokens[:, :10].min() == 1 and tokens[:, :10].max() == 8
