@@ -52,7 +52,7 @@ class Member:
             self.pending, self.ended, self.diverged = meta["pending"], meta["ended"], meta["diverged"]
             self.best = self._existing_best(meta["best"], display)
         self.workdir.begin(self.config, step, meta["rows"] if meta else 0)
-        self.status("training", step)
+        self.status("diverged" if self.diverged else "training", step, self.diverged)
 
     def _existing_best(self, best: dict, display: Display) -> dict:
         """Returns `best` of a checkpoint, or the content of best/ if that checkpoint is lost.

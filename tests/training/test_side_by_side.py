@@ -120,7 +120,7 @@ def test_each_seed_leaves_what_it_leaves_alone(data_dir, tmp_path):
             (state, meta), (state_alone, meta_alone) = (read_arrays(path / name) for path in (ours, alone))
             assert meta["members"].keys() == meta_alone["members"].keys()
             compare(state, state_alone)
-        assert main.evaluate_only(str(ours), data_dir) == one.results
+        compare(main.evaluate_only(str(ours), data_dir), one.results)
     assert len(set(ends)) > 1  # they stop after different steps
 
 
@@ -130,8 +130,8 @@ def test_batches_of_different_buckets_are_padded(recipes_dir, tmp_path):
     config.train.steps, config.data.buckets = 4, 2
     configs = each(config)
     run = built(configs, recipes_dir)
-    shapes = {batch["text"].shape for batch in run.parallel.batches(*trainer(run, tmp_path)._streams(0))}
-    assert len(shapes) == 2
+    streams = trainer(run, tmp_path)._streams(0)
+    assert len({batch["text"].shape for stream in streams for batch in stream}) == 2
     together = trainer(run, tmp_path).train()
     for place, config in enumerate(configs):
         alone = build_run(config, recipes_dir)
