@@ -119,7 +119,7 @@ class Transcription(Task):
         """Returns word and character error rate (edits over words or characters of all references, not a mean over
         utterances), and the share of texts without an error.
         """
-        outputs, references = ([self.vocabulary.text(row) for row in arrays[k]] for k in ("prediction", "reference"))
+        outputs, references = ([self._text(row) for row in arrays[name]] for name in ("prediction", "reference"))
         return {
             "wer": float(jiwer.wer(references, outputs)),
             "cer": float(jiwer.cer(references, outputs)),
@@ -128,4 +128,8 @@ class Transcription(Task):
 
     def row(self, example: Mapping[str, Any], prediction: Mapping[str, Any], info: Info) -> dict:
         """Returns the transcribed text."""
-        return {"prediction": self.vocabulary.text(prediction["prediction"])}
+        return {"prediction": self._text(prediction["prediction"])}
+
+    def _text(self, ids: Int[np.ndarray, " t"]) -> str:
+        """Returns the text of token ids; an end token among the frames does not end it."""
+        return self.vocabulary.text(ids[ids != self.vocabulary.eos])

@@ -154,6 +154,12 @@ def test_error_rates():
     np.testing.assert_allclose(result["sequence_accuracy"], 1 / 3)
 
 
+def test_an_end_token_among_the_frames_is_left_out():
+    arrays = {"prediction": np.array([[3, 2, 4, 0]]), "reference": np.array([[3, 4]])}
+    assert TASK.summary(arrays, None)["wer"] == 0
+    assert TASK.row({}, {"prediction": arrays["prediction"][0]}, Info("made up", {}, {}))["prediction"] == "3 4"
+
+
 def test_nothing_written_and_nothing_said():
     result = TASK.summary({"prediction": np.zeros((2, 4), int), "reference": np.array([[3, 4], [0, 0]])}, None)
     assert result["wer"] == 1 and result["sequence_accuracy"] == 0.5
