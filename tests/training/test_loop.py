@@ -117,7 +117,7 @@ def test_every_key_of_every_config_is_read(data_dir, tmp_path, monkeypatch):
             )  # writes all keys out: no reading in the sense meant here
             patch.setattr(one.members[0].workdir, "log", lambda *_: None)
             one.train()
-        seen |= {"parallel.hosts", "parallel.cpu_devices"}  # read before there are devices (training.main)
+        seen |= {"parallel.hosts", "parallel.cpu_devices", "log.writers"}  # read by training.main and Workdir.begin
         plain = dict(leaves(default()))
         unread = {key for key, value in leaves(config) if value != plain.get(key)} - seen
         assert not unread, f"{name} sets what nothing reads"
