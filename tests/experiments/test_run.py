@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 
 import pytest
 from absl.flags import FLAGS
@@ -47,6 +48,8 @@ def test_two_cells_with_kills_in_between(tmp_path):
     meta = json.loads((outdir / "meta.json").read_text())
     assert meta["config"] == f"{RECIPE}:cpu" and "--workers=2" in meta["command"] and "jax" in meta["hardware"]
 
+    while locked(narrow):  # its process still writes the report
+        time.sleep(0.05)
     before = narrow.beside("out").stat().st_mtime_ns
     code, out, _ = commands.run(*command(outdir), script="-mexperiments.run")
     assert code == 0 and "2 of 2 cells are finished already" in out
