@@ -4,12 +4,15 @@ import functools
 
 import jax
 import numpy as np
+import pytest
 
 from arch.captioning import ShowAttendTell
 from arch.convnet import ConvNet
 from arch.layers.norm import layer_norm
 from arch.layers.recurrent import GRU
 from arch.resnet import CifarResNet
+
+pytestmark = pytest.mark.slow
 
 KEY = jax.random.key(0)
 IMAGE = jax.random.normal(KEY, (2, 8, 8, 3))

@@ -9,6 +9,8 @@ import pytest
 
 from arch.ctc import CTCEncoder
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 FRAMES = jax.random.normal(KEY, (3, 11, 4))
 LENGTHS = jnp.array([7, 11, 1])

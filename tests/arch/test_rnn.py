@@ -8,6 +8,8 @@ import pytest
 from arch.layers.recurrent import GRU
 from arch.rnn import RecurrentClassifier, RecurrentForecaster, RecurrentNetwork
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 X = jax.random.normal(KEY, (3, 6, 4))
 TOKENS = jax.random.randint(KEY, (3, 6), 0, 7)

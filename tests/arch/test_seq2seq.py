@@ -13,6 +13,8 @@ from arch.layers.recurrent_stack import Recurrent
 from arch.layers.recurrent_variants import VariantLSTM
 from arch.seq2seq import Seq2Seq
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 SOURCE = jax.random.randint(KEY, (3, 6), 0, 7)
 LENGTHS = jnp.array([4, 6, 2])

@@ -18,6 +18,8 @@ from data.preprocess import text, tokenizers
 from data.preprocess.windows import ForecastSplit, language_windows
 from tests.training import commands
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def one_thread():  # boosting on tiny tables: its threads would wait for each other

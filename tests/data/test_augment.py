@@ -6,6 +6,8 @@ import pytest
 from core.errors import UserError
 from data.augment import ops as augment
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 EVERY = {
     "flip": augment.flip(),

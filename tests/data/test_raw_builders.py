@@ -21,6 +21,8 @@ from data.builders import casing, music, news, nlvr, series, speech, translation
 from data.preprocess.windows import ForecastSplit
 from data.sources.tfds import Official
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):

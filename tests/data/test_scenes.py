@@ -10,6 +10,8 @@ from data.builders import scenes
 from data.builders.scenes import COLOURS, SHAPES, SIZES, UNSEEN, Thing, captions, draw, draw_things
 from data.sources.tfds import Official
 
+pytestmark = pytest.mark.slow
+
 THING = re.compile(rf"a ({'|'.join(SIZES)}) ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})")
 
 

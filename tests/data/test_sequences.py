@@ -22,6 +22,8 @@ from training import state as state_lib
 from training.run import build_run
 from training.step import train_step
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def load(config, data_dir):

@@ -11,6 +11,8 @@ from experiments.engine.cells import CellFiles
 from experiments.engine.experiment import Cell
 from tests.experiments.runs import locked, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_lock_keeps_a_second_process_out(tmp_path):
     place = CellFiles(tmp_path / "a/0")

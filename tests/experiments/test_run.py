@@ -16,6 +16,8 @@ from experiments.engine.experiment import Cell, changed
 from tests.experiments.runs import RECIPE, command, declared, locked, runner, steps, wait_until
 from tests.training import commands
 
+pytestmark = pytest.mark.slow
+
 
 def test_two_cells_with_kills_in_between(tmp_path):
     outdir = tmp_path / "run"

@@ -14,6 +14,8 @@ from tests.experiments.runs import RECIPE, declared, runner, steps, wait_until
 from tests.training import commands
 from training.side_by_side import SideBySide
 
+pytestmark = pytest.mark.slow
+
 
 def left(workdir):
     """Returns what a run left, but for how long it took."""

@@ -16,6 +16,8 @@ from inference.predict import predict
 from tests.training import commands, small
 from training.main import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):

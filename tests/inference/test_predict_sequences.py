@@ -17,6 +17,8 @@ from reporting import attention as attention_figures
 from tests.data.infos import class_names
 from tests.training import commands
 
+pytestmark = pytest.mark.slow
+
 FEW = 5
 
 

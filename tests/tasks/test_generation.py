@@ -11,6 +11,8 @@ from core.vocabulary import Vocabulary
 from tasks.generation import Generation
 from tests.tasks.words import tokenizer
 
+pytestmark = pytest.mark.slow
+
 TOKENS = {word: i for i, word in enumerate(["<pad>", "<bos>", "<eos>", "<unk>", *"abcdefghij"])}
 VOCABULARY = Vocabulary(len(TOKENS), pad=0, bos=1, eos=2, unk=3, tokenizer=tokenizer(TOKENS))
 

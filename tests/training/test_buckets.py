@@ -18,6 +18,8 @@ from training.loop import Trainer
 from training.run import build_run
 from training.workdir import Workdir
 
+pytestmark = pytest.mark.slow
+
 COUNTS, WIDTH, BUCKETS = {"train": 150, "validation": 45, "test": 20}, 24, 4
 
 

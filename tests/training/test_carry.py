@@ -16,6 +16,8 @@ from training import state as state_lib
 from training.parallel import Parallel
 from training.step import train_step
 
+pytestmark = pytest.mark.slow
+
 ROWS, STEPS, LENGTH, VOCABULARY = 16, 4, 5, 7
 MODEL = RecurrentNetwork(cell=GRU, widths=(6,), vocab_size=VOCABULARY, num_classes=VOCABULARY, stateful=True)
 OPTIMIZER = optax.sgd(0.5)

@@ -20,6 +20,8 @@ from training import state as state_lib
 from training.diagnostics import gradient_norms
 from training.parallel import DEVICES, Parallel
 
+pytestmark = pytest.mark.slow
+
 LENGTH, UNITS = 6, 4
 MODEL = RecurrentClassifier(cell=Elman, widths=(UNITS, UNITS), num_classes=3)
 TASK = Classification(inputs=("inputs",))

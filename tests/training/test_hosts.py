@@ -14,6 +14,8 @@ from tests.training import commands
 from training import config, parallel
 from training.checkpoint import read_arrays, steps_in
 
+pytestmark = pytest.mark.slow
+
 BUCKETS = ("--config=experiments/bahdanau_attention.py:cpu,fixed_vector-10", "--config.data.buckets=3")
 
 

@@ -22,6 +22,8 @@ from training.diagnostics import gradient_norms
 from training.run import build_run, example_batch
 from training.step import eval_step, train_step
 
+pytestmark = pytest.mark.slow
+
 OTHERS = [one for one in recipes.ALL if one not in recipes.TRAINED]
 
 

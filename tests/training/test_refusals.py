@@ -11,6 +11,8 @@ from training import parallel
 from training.run import build_run
 from training.workdir import Workdir
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):

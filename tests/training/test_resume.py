@@ -12,6 +12,8 @@ from core.errors import Stopped
 from tests.training import commands
 from training.checkpoint import read_arrays, steps_in
 
+pytestmark = pytest.mark.slow
+
 STEPS = 500
 TIMINGS = ("seconds", "examples_per_second", "data_wait")
 

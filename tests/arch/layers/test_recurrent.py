@@ -14,6 +14,8 @@ from arch.layers.recurrent import GRU, LSTM, Elman
 from arch.layers.recurrent_variants import IRNN, VariantElman, VariantGRU, VariantLSTM
 from arch.rnn import RecurrentNetwork
 
+pytestmark = pytest.mark.slow
+
 LENGTH, BATCH, FEATURES, UNITS = 6, 3, 4, 5
 KEY = jax.random.key(0)
 X = jax.random.normal(KEY, (LENGTH, BATCH, FEATURES))

@@ -11,6 +11,8 @@ from arch.layers.recurrent import GRU, LSTM
 from arch.layers.recurrent_stack import Recurrent, reverse
 from arch.layers.recurrent_variants import VariantLSTM
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 LENGTHS = jnp.array([3, 6, 1])
 X = jax.random.normal(KEY, (3, 6, 4))

@@ -11,6 +11,8 @@ from arch.layers.recurrent import GRU, LSTM, Elman
 from arch.layers.recurrent_variants import IRNN, VariantElman, VariantGRU, VariantLSTM
 from tests.arch.layers.test_recurrent import BATCH, FEATURES, GREFF, KEY, LENGTH, UNITS, X, sigmoid, variables_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("variant", "plain"), [(VariantElman, Elman), (VariantLSTM, LSTM), (VariantGRU, GRU)], ids=["Elman", "LSTM", "GRU"]
