@@ -69,6 +69,7 @@ def test_every_parameter_has_a_finite_nonzero_gradient(architecture):
         assert max(np.abs(a).max(), np.abs(b).max()) > 1e-6, jax.tree_util.keystr(path)
 
 
+@pytest.mark.slow
 def test_a_tiny_batch_is_overfitted_with_one_trace(architecture):
     model, optimizer, traces = tiny(architecture), optax.adam(1e-2), []
     targets = model.targets()
@@ -111,6 +112,7 @@ def test_training_differs_from_evaluation_exactly_if_something_is_random_or_lear
         assert distance(collections[name], model.variables[name]) > 0, f"training left {name} as it was"
 
 
+@pytest.mark.slow
 def test_every_dropout_field_drops(architecture):
     rates = [field.name for field in hyper_parameters(architecture) if field.name.endswith("dropout")]
     for rate in rates:

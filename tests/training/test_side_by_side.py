@@ -94,6 +94,7 @@ def test_together_as_one_by_one(accumulate, data_dir, tmp_path):
     assert np.abs(np.asarray(first) - np.asarray(second)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_each_seed_leaves_what_it_leaves_alone(data_dir, tmp_path):
     """Its best checkpoint, and that it stops when its patience has ended, included."""
     config = plain(steps=21)
@@ -202,6 +203,7 @@ def test_when_all_have_diverged_it_is_over(data_dir, tmp_path, monkeypatch):
     assert not any(path.name == "results.json" for path in tmp_path.rglob("*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "grid",
     [
