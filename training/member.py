@@ -34,6 +34,7 @@ class Member:
         self.best_checkpoint = Checkpoints(workdir.path / "best") if config.checkpoint.best else None
         self.pending: list[dict[str, list[float]]] = []
         self.best, self.ended, self.diverged = NO_BEST, 0, ""
+        self.patience = config.train.patience
 
     @property
     def active(self) -> bool:
@@ -98,8 +99,7 @@ class Member:
 
     @property
     def out_of_patience(self) -> bool:
-        patience = self.config.train.patience
-        return bool(patience) and self.best["worse"] >= patience
+        return bool(self.patience) and self.best["worse"] >= self.patience
 
     def save(self, to: Checkpoints, step: int, state: PyTree, info: dict, wait: bool = False) -> None:
         """Saves the state of this run alone."""

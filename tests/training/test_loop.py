@@ -122,7 +122,8 @@ def test_every_key_of_every_config_is_read(data_dir, tmp_path, monkeypatch):
         unread = {key for key, value in leaves(config) if value != plain.get(key)} - seen
         assert not unread, f"{name} sets what nothing reads"
         everywhere |= seen
-    assert not set(plain) - everywhere
+    missing = set(plain) - everywhere
+    assert not missing, missing
 
 
 def test_what_a_run_leaves(data_dir, tmp_path):

@@ -1,5 +1,6 @@
 """init_from: what matches is loaded, the rest is reported, the head is new where the classes are."""
 
+import dataclasses
 import shutil
 
 import jax
@@ -63,11 +64,17 @@ def test_a_run_starts_from_another(source, data_dir, tmp_path):
     assert not equal(trained.params["Dense_1"], after.params["Dense_1"])
 
 
+def with_classes(info, classes):
+    return dataclasses.replace(
+        info, keys=info.keys | {"label": dataclasses.replace(info.keys["label"], classes=classes)}
+    )
+
+
 def test_other_classes_and_other_widths(source, data_dir):
     config = short()
     config.model.widths = (32, 16)
     run = build_run(config, data_dir)
-    info = run.info.__class__(**{**run.info.__dict__, "classes": tuple("abcdefghij")})
+    info = with_classes(run.info, tuple("abcdefghij"))
     before = run.create_state()
     after, said = init_from(str(source), before, info)
     assert not equal(before.params["Dense_0"], after.params["Dense_0"])
@@ -121,6 +128,6 @@ def test_what_is_no_checkpoint(source, tmp_path, data_dir):
     config.model.name, config.model.depth = "resnet.CifarResNet", 8
     del config.model["widths"], config.model["dropout"]
     run = build_run(config, data_dir)
-    info = run.info.__class__(**{**run.info.__dict__, "classes": ("x",)})
+    info = with_classes(run.info, ("x",))
     with pytest.raises(UserError, match="no parameter"):
         init_from(str(source), run.create_state(), info)
