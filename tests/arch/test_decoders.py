@@ -1,4 +1,4 @@
-"""What holds of every architecture that generates (`arch.layers.decoder`), none of which is listed here."""
+"""Properties of every architecture that generates (`arch.layers.decoder`); the suite finds them by itself."""
 
 import functools
 from typing import ClassVar

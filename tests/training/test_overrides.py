@@ -1,4 +1,4 @@
-"""What the user types wins over what the recipe sets, and what that replaces is told."""
+"""Typed values win over the recipe, and one line lists the replaced ones."""
 
 import jax
 import jax.numpy as jnp
