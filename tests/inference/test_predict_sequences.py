@@ -76,7 +76,7 @@ def test_runs_are_used_as_they_were_trained(shakespeare, trained):
         complete(str(shakespeare.workdir), "", 5)
     with pytest.raises(UserError, match="give --prompt"):
         predict(str(shakespeare.workdir), [], ["a man"])
-    with pytest.raises(UserError, match=r"reads 'text': give lines of text"):
+    with pytest.raises(UserError, match=r"this run reads 'text' of clinc_oos: give lines of text"):
         predict(intents, ["setup.cfg"])
     for recipe, name, key in ((music, "jsb", "notes"), (series, "24", "past"), (sequences, "adding", "inputs")):
         for given in ((["setup.cfg"], []), ([], ["a line"])):
