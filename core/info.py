@@ -23,6 +23,8 @@ ROLES = (
     "features",  # the encoded columns of a table
     "label",  # one class per example or object
     "target",  # one number per example
+    "number",  # a column of numbers or dates, before preprocessing
+    "text",  # strings, before preprocessing
     "tags",  # one class per token
     "mask",  # weights of another key's positions
     "lengths",  # numbers of another key's real positions
@@ -35,20 +37,22 @@ class Key:
     """The description of one key of an example.
 
     Attributes:
-        shape: without the batch axis.
-        dtype: name of the NumPy dtype.
+        shape: without the batch axis; () before preprocessing.
+        dtype: name of the NumPy dtype; "" before preprocessing.
         role: meaning of the values, one of `ROLES`.
         classes: names of the values 0, 1, ...; () if they are not classes.
         vocabulary: of token ids.
         statistics: of the training split: "mean" and "std", numbers or a list with one number per channel.
+        ragged: whether the length of the first axis varies; `shape` then has the padded length.
     """
 
-    shape: tuple[int, ...]
-    dtype: str
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
     role: str = ""
     classes: tuple[str, ...] = ()
     vocabulary: Vocabulary | None = None
     statistics: dict[str, Any] = dataclasses.field(default_factory=dict)
+    ragged: bool = False
 
     def __post_init__(self):
         if self.role not in ROLES:
@@ -74,7 +78,8 @@ class Info:
         name: `config.data.name`.
         sizes: split -> number of examples.
         keys: key of an example -> its description.
-        state: fitted preprocessing of new inputs, as JSON: "table", the state of the table encoder.
+        state: how new inputs are read and preprocessed, as JSON: "source", "preprocess" (see
+            `data.preprocess.pipeline`).
     """
 
     name: str

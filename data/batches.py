@@ -10,8 +10,7 @@ from jaxtyping import Int, Int64
 
 from core.errors import UserError
 from data.buckets import BucketedSplit
-from data.dataset import ArraySplit, Batch, Split
-from data.preprocess.windows import ForecastSplit
+from data.splits import Batch, Split, StreamSplit
 
 # b: examples of a global batch, n: of a split, i: of a bucket, t: turns of a cycle
 
@@ -174,8 +173,7 @@ def _eval_batch(
 
 
 def _workers(split: Split, workers: int) -> int:
-    in_memory = ArraySplit | BucketedSplit | ForecastSplit
-    return 0 if isinstance(split, in_memory) else workers
+    return workers if isinstance(split, StreamSplit) else 0
 
 
 def _host_slice(batch_size: int, process_index: int, process_count: int) -> slice:

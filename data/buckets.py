@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Int, Int64
 
 from core.errors import UserError
-from data.dataset import ArraySplit, Split
-from data.preprocess.examples import Batch
+from data.splits import ArraySplit, Batch, Split
 
 # n: examples, b: batch, k: keys whose lengths differ, q: candidate lengths of a key, c: combinations of them,
 # f: combinations that at least one example needs

@@ -38,16 +38,11 @@ def default() -> ConfigDict:
             "splits": {"train": "train", "validation": "", "test": "test"},  # TFDS's own syntax; "" = none
             "target": "",  # a table's target column; "" = `label` or `target`
             "target_type": "class",  # or "number"
-            "image_size": (),  # (height, width) to resize to on the host
-            "text": (),  # keys whose strings become token ids, ("source", "target")
-            "tokenizer": "",  # of data/preprocess/tokenizers.py, fitted per key: "characters()", "words(size=10000)"
-            "max_length": 0,  # tokens, <bos> and <eos> included, to which a text is truncated; 0 = never
-            "tags": "",  # key with a class per word of the last of `text`, a list or separated by spaces; "" = none
-            "references": "",  # key of a text with one reference per line for the last of `text`; "" = none
-            "audio": "",  # of data/preprocess/audio.py, makes `frames`: "LogMel(bands=40)"; "" = raw samples
-            "window": 0,  # tokens per window of a running text, or steps of a series before a forecast; 0 = neither
-            "eval_window": 0,  # tokens per window of a running text in the evaluated splits; 0 = data.window
-            "horizon": 0,  # steps of a series to forecast; 0 = no forecast
+            "preprocess": (),  # ops of data/preprocess, in order: ("tokenize('text', bpe(8000), max_length=64)",)
+            "separator": "",  # of a CSV file's fields; "" = found from the header
+            "decimal": ".",  # decimal mark of a CSV file's numbers
+            "encoding": "",  # of text files; "" = UTF-8 or UTF-16 with a byte order mark, else UTF-8
+            "missing": ("",),  # fields of a CSV file that are missing values
             "memory_gb": 2.0,  # decoded sets up to this size are held in memory, larger ones are streamed
             "workers": 2,  # processes that decode a streamed set
             "buckets": 0,  # padded lengths, each compiled once, by which sequences are grouped; 0 = one, the longest
@@ -171,7 +166,7 @@ def _check_values(config: ConfigDict) -> None:
         "train.epochs": 0, "eval.every": 0, "eval.batch_size": 0, "checkpoint.keep": 1, "log.gradients": 0,
         "optimizer.learning_rate": 0, "optimizer.warmup_steps": 0, "optimizer.clip_norm": 0,
         "optimizer.weight_decay": 0, "data.workers": 0, "data.buckets": 0, "data.memory_gb": 0, "parallel.hosts": 1,
-        "parallel.cpu_devices": 0, "data.max_length": 0, "data.window": 0, "data.eval_window": 0, "data.horizon": 0,
+        "parallel.cpu_devices": 0,
     }  # fmt: skip
     values = dict(leaves(config))
     for key, least in at_least.items():

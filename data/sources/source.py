@@ -1,45 +1,88 @@
 """Base class of sources: named splits of examples, cut by TFDS's own syntax ("train[:80%]+test")."""
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
 
 from core.errors import UserError, nearest
-from core.vocabulary import Vocabulary
+from core.info import Key
+from data.preprocess.op import Chunk, Examples
 
 
 class Source:
-    """A data set on disk: a table has `frame`, any other set `examples`.
+    """A data set on disk.
 
     Attributes:
         splits: the available splits, for `resolve`.
-        classes: names of the values of `label`; () if the set does not define them.
-        names: key of a list of classes -> their names.
-        vocabularies: key of token ids -> their vocabulary.
-        images: keys that hold images.
-        ragged: keys whose first axis varies from example to example.
-        is_table: every example is a row of scalars.
+        keys: key -> what is known of its values before preprocessing: role, classes, vocabulary, whether lengths vary.
+            The columns of a table have the roles "number", "text" or "label".
+        is_table: whether every example is a row of scalars.
+        state: JSON that `read` in `data.sources.inputs` needs to read new inputs in the same way, such as the kinds of
+            a table's columns.
     """
 
     splits: Mapping[str, tfds.core.SplitInfo]
-    classes: tuple[str, ...] = ()
-    names: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-    vocabularies: Mapping[str, Vocabulary] = MappingProxyType({})
-    images: frozenset[str] = frozenset()
-    ragged: frozenset[str] = frozenset()
+    keys: Mapping[str, Key]
     is_table: bool = False
+    state: Any = None
 
-    def examples(self, spec: str) -> Sequence[Any]:
-        """Returns the examples of a split expression, by random access."""
+    def examples(self, spec: str, ordered: bool = False) -> Examples:
+        """Returns the examples of a split expression; `ordered` keeps the order of the files."""
         raise NotImplementedError
 
-    def frame(self, spec: str) -> pd.DataFrame:
-        """Returns the rows of a split expression of a table."""
+    def fingerprint(self) -> str:
+        """Returns a hash of the content, so that results computed from it can be stored."""
         raise NotImplementedError
+
+
+class FileSource(Source):
+    """One's own files, named KIND:PATH; KIND is the class's name in snake case.
+
+    Args:
+        path: file or folder.
+        config: the group `config.data`, for options such as the separator of a CSV file.
+        state: of another source, to read these files in the same way; None decides anew.
+
+    Raises UserError, which names the file and, where possible, the row, for files that cannot be read.
+    """
+
+    def __init__(self, path: str, config: ConfigDict, state: Any = None):
+        raise NotImplementedError
+
+
+class Selected:
+    """Some examples of several splits, in a given order: (split, index) each."""
+
+    def __init__(self, rows: Mapping[str, Examples], indices: Sequence[tuple[str, int]]):
+        self.rows = rows
+        self.splits = np.array([split for split, _ in indices])
+        self.indices = np.array([index for _, index in indices], np.int64)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def chunk(self, indices: Sequence[int], keys: Collection[str] | None = None) -> Chunk:
+        splits, chosen = self.splits[indices], self.indices[indices]
+        names = np.unique(splits)
+        if len(names) == 1:
+            return self.rows[names[0]].chunk(chosen, keys)
+        parts = [
+            (np.flatnonzero(splits == name), self.rows[name].chunk(chosen[splits == name], keys)) for name in names
+        ]
+        return {key: _merged([(places, part[key]) for places, part in parts], len(chosen)) for key in parts[0][1]}
+
+
+def _merged(parts: list[tuple[np.ndarray, Sequence]], size: int) -> Sequence:
+    merged: list[Any] = [None] * size
+    for places, values in parts:
+        for place, value in zip(places, values, strict=True):
+            merged[place] = value
+    return np.array(merged) if all(isinstance(values, np.ndarray) for _, values in parts) else merged
 
 
 def sizes_as_splits(sizes: Mapping[str, int]) -> dict[str, tfds.core.SplitInfo]:
@@ -83,3 +126,22 @@ def shuffled(size: int) -> np.ndarray:
     """Returns the fixed order of the rows of the user's own files, so that slices of a sorted file are random samples
     (TFDS does the same when it prepares a set)."""
     return np.random.default_rng(0).permutation(size)
+
+
+WHOLE = 1 << 26  # bytes: larger files are identified by their size, time and ends, which takes no time
+
+
+def content_hash(files: Iterable[Path]) -> str:
+    """Returns a hash of the names and contents of files."""
+    digest = hashlib.sha256()
+    for file in files:
+        facts = file.stat()
+        digest.update(f"{file.name} {facts.st_size}".encode())
+        with file.open("rb") as stream:
+            if facts.st_size <= WHOLE:
+                digest.update(stream.read())
+            else:
+                digest.update(f"{facts.st_mtime_ns}".encode() + stream.read(1 << 20))
+                stream.seek(-(1 << 20), 2)
+                digest.update(stream.read())
+    return digest.hexdigest()

@@ -3,22 +3,31 @@
 import contextlib
 import functools
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from core.errors import UserError, nearest
+from core.info import Key
 from core.vocabulary import Vocabulary
 from data.builders import BUILDERS
-from data.preprocess.examples import flatten
-from data.sources.source import Source
+from data.preprocess.op import Chunk, Examples
+from data.preprocess.values import as_image, as_label_map, decoded, flatten
+from data.sources.source import Source, content_hash, resolve
 
 GROUP = "features/"  # some tables nest their columns under this name
+ROLES_BY_NAME = {
+    "features": "features",
+    "frames": "frames",
+    "audio": "wave",
+    "series": "series",
+    "label": "label",
+    "target": "target",
+}  # of keys whose feature does not determine the role
 
 
 class Official(Source):
@@ -36,37 +45,91 @@ class Official(Source):
         self.builder = _prepared(name, data_dir)
         self.splits = self.builder.info.splits
         self.leaves = dict(flatten(_tree(self.builder.info.features)))
-        self.images = frozenset(key for key, leaf in self.leaves.items() if _is_image(key, leaf))
         self.is_table = all(leaf.shape == () for leaf in self.leaves.values())
-        label = self.leaves.get("label")
-        if isinstance(label, tfds.features.ClassLabel) and label.num_classes:
-            self.classes = tuple(label.names)
         vocabularies = (self.builder.info.metadata or {}).get("vocabularies", {})
-        self.vocabularies = {key: Vocabulary(**fields) for key, fields in vocabularies.items()}
-        listed = {key: leaf.feature for key, leaf in self.leaves.items() if isinstance(leaf, tfds.features.Sequence)}
-        self.names = {key: tuple(x.names) for key, x in listed.items() if isinstance(x, tfds.features.ClassLabel)}
         shapes = {key: info.shape for key, info in flatten(self.builder.info.features.get_tensor_info())}
-        self.ragged = frozenset(k for k, shape in shapes.items() if shape[:1] == (None,)) - self.images
+        self.keys = {
+            self._name(key): describe(key, leaf, shapes.get(key, ()), vocabularies.get(key))
+            for key, leaf in self.leaves.items()
+        }
 
-    def examples(self, spec: str) -> Sequence[Any]:
-        """Returns the examples of a split expression, as TFDS's own data source has them."""
+    def _name(self, key: str) -> str:
+        return key.removeprefix(GROUP) if self.is_table else key
+
+    def examples(self, spec: str, ordered: bool = False) -> Examples:
+        """Returns the examples of a split expression; TFDS shuffled them when it prepared the set."""
+        resolve(spec, self.splits)
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
-        return Records(self.builder.as_data_source(split=spec, deserialize_method=raw), self.builder.info.features)
+        records = Records(self.builder.as_data_source(split=spec, deserialize_method=raw), self.builder.info.features)
+        return _Examples(records, {key: self._name(key) for key in self.leaves}, self.keys, self.is_table)
 
-    def frame(self, spec: str) -> pd.DataFrame:
-        """Returns the rows of a table; class labels by name, -1 as missing."""
-        examples = self.examples(spec)
-        frame = pd.DataFrame([dict(flatten(example)) for example in examples.__getitems__(list(range(len(examples))))])
-        for key, leaf in self.leaves.items():
-            if isinstance(leaf, tfds.features.ClassLabel) and leaf.num_classes:
-                names = np.array([*leaf.names, None], dtype=object)  # -1 picks the last
-                frame[key] = names[frame[key].to_numpy()]
-            elif frame[key].dtype == object:
-                frame[key] = [value.decode() if isinstance(value, bytes) else value for value in frame[key]]
-        return frame.rename(columns=lambda key: key.removeprefix(GROUP))
+    def fingerprint(self) -> str:
+        files = sorted(Path(self.builder.data_dir).iterdir())
+        return content_hash(files)
 
 
-class Records(Sequence):
+class _Examples:
+    """Records as columns. Images are [h, w, c]; class labels of a table are names, None where missing."""
+
+    def __init__(self, records: "Records", names: dict[str, str], keys: Mapping[str, Key], is_table: bool):
+        self.records, self.names, self.keys, self.is_table = records, names, keys, is_table
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def chunk(self, indices: Sequence[int], keys: Collection[str] | None = None) -> Chunk:
+        wanted = None if keys is None else {key for key, name in self.names.items() if name in keys}
+        examples = [dict(flatten(example)) for example in self.records.read([int(i) for i in indices], wanted)]
+        present = {key for example in examples for key in example}
+        return {
+            name: [self._value(name, example.get(key)) for example in examples]
+            for key, name in self.names.items()
+            if key in present and (wanted is None or key in wanted)
+        }
+
+    def _value(self, name: str, value: Any) -> Any:
+        record = self.keys[name]
+        if value is None:
+            return None
+        if record.role == "image":
+            return as_image(np.asarray(value))
+        if record.role == "label_map":
+            return as_label_map(np.asarray(value))
+        if self.is_table and record.classes:
+            return record.classes[value] if value >= 0 else None
+        return decoded(value)
+
+
+def describe(key: str, leaf: Any, shape: tuple[int | None, ...], vocabulary: dict | None) -> Key:
+    """Returns the description of a feature: role, class names, vocabulary, whether its length varies."""
+    inner = leaf.feature if isinstance(leaf, tfds.features.Sequence) else leaf
+    is_class = isinstance(inner, tfds.features.ClassLabel) and bool(inner.num_classes)
+    classes = tuple(inner.names) if is_class else ()
+    last = key.rpartition("/")[2]
+    if vocabulary:
+        role = "tokens"
+    elif isinstance(leaf, tfds.features.Image) or (key == "image" and len(leaf.shape) in (2, 3)):
+        is_picture = last.startswith("image") or (leaf.shape[2:] and leaf.shape[2] not in (None, 1))
+        role = "image" if is_picture or np.issubdtype(leaf.np_dtype, np.floating) else "label_map"
+    elif isinstance(inner, tfds.features.BBoxFeature):
+        role = "boxes"
+    elif np.dtype(inner.np_dtype).kind == "O" or isinstance(inner, tfds.features.Text):
+        role = "text"
+    elif isinstance(leaf, tfds.features.Audio):
+        role = "wave"
+    elif last in ROLES_BY_NAME:
+        role = ROLES_BY_NAME[last]
+    elif is_class:
+        role = "label" if inner is leaf else "tags"
+    else:
+        role = "number" if leaf.shape == () else ""
+    is_ragged = tuple(shape[:1]) == (None,) and role not in ("image", "label_map")
+    return Key(
+        role=role, classes=classes, vocabulary=Vocabulary(**vocabulary) if vocabulary else None, ragged=is_ragged
+    )
+
+
+class Records:
     """Examples decoded from records.
 
     TFDS's general decoder handles any nesting and takes longer than decoding a small image. Here it runs only for
@@ -85,20 +148,15 @@ class Records(Sequence):
     def __len__(self) -> int:
         return len(self.data_source)
 
-    def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
-        return self._decode(self.data_source[index])
+    def read(self, indices: Sequence[int], keys: Collection[str] | None = None) -> list[dict[str, Any]]:
+        """Returns the examples at `indices`; only `keys` where the set has single values."""
+        return [self._decode(record, keys) for record in self.data_source.__getitems__(indices)]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        return [self._decode(record) for record in self.data_source.__getitems__(indices)]
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return map(self._decode, self.data_source)
-
-    def _decode(self, record: bytes) -> dict[str, Any]:
+    def _decode(self, record: bytes, keys: Collection[str] | None) -> dict[str, Any]:
         if self._readers is None:
             return self.features.deserialize_example_np(record)
         values = tf_example_pb2.Example.FromString(record).features.feature
-        return {key: read(values[key]) for key, read in self._readers.items()}
+        return {key: read(values[key]) for key, read in self._readers.items() if keys is None or key in keys}
 
 
 def _reader(feature: Any) -> Callable[[Any], Any] | None:
@@ -124,10 +182,6 @@ def _tree(features: Any) -> Any:
     if isinstance(features, tfds.features.Sequence) and isinstance(features.feature, tfds.features.FeaturesDict):
         return {key: tfds.features.Sequence(features.feature[key]) for key in features.feature}
     return features
-
-
-def _is_image(key: str, leaf: Any) -> bool:
-    return isinstance(leaf, tfds.features.Image) or (key == "image" and len(leaf.shape) in (2, 3))
 
 
 def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:

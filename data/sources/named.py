@@ -1,0 +1,60 @@
+"""Opens the set that `config.data.name` names: a TFDS set, or one's own files as KIND:PATH."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from core import names
+from core.errors import UserError, nearest
+from data.preprocess.op import Examples
+from data.sources.source import FileSource, Source
+from data.sources.tfds import Official
+
+
+def kinds() -> Mapping[str, type[FileSource]]:
+    """Returns the word before the colon -> the class that reads such files."""
+    return names.subclasses("data.sources", FileSource)
+
+
+def open_source(name: str, config: ConfigDict, data_dir: str | None) -> Source:
+    """Returns the source of a name. Raises UserError for an unknown kind or set, or files that cannot be read."""
+    kind, colon, path = name.partition(":")
+    if kind in kinds() and path:
+        return kinds()[kind](path, config)
+    if colon:
+        raise UserError(f"data.name {name!r}: unknown kind of file {kind!r}: {nearest(kind, kinds())}")
+    is_folder = name.startswith((".", "/", "~")) or name.endswith("/")
+    suffix = Path(name).suffix.lstrip(".") or ("folder" if is_folder else "")
+    if suffix in kinds():
+        raise UserError(f"data.name {name!r} is a path: write '{suffix}:{name}'")
+    return Official(name, data_dir)
+
+
+def open_splits(
+    config: ConfigDict, data_dir: str | None, ordered: bool
+) -> tuple[Source, dict[str, Examples], list[str]]:
+    """Returns the source, the examples of each split that the config names, and facts that identify their content.
+
+    A split is an expression on the source's own splits, "train[:80%]", or a file of its own, "csv:test.csv", which is
+    read as the source's files were.
+    """
+    specs = {name: spec for name, spec in config.splits.items() if spec}
+    if "train" not in specs:
+        raise UserError("data.splits.train is not set: statistics come from it")
+    source = open_source(config.name, config, data_dir)
+    examples, facts = {}, [source.fingerprint(), str(ordered)]
+    for split, spec in specs.items():
+        kind, colon, path = spec.partition(":")
+        if colon and kind in kinds():
+            if not isinstance(source, kinds()[kind]):
+                raise UserError(
+                    f"data.splits.{split} is {spec!r}, but data.name is {config.name!r}: use files of one kind"
+                )
+            other = kinds()[kind](path, config, source.state)
+            examples[split] = other.examples("+".join(other.splits), ordered)
+            facts.append(f"{split}={spec} {other.fingerprint()}")
+        else:
+            examples[split] = source.examples(spec, ordered)
+            facts.append(f"{split}={spec}")
+    return source, examples, facts

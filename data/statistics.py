@@ -1,0 +1,43 @@
+"""Statistics of the training split: mean and standard deviation of images and of numeric targets."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from data.splits import ArraySplit, Split
+
+SAMPLE = 2048  # evenly spaced examples that stand for a split which is not in memory
+CHUNK = 100  # images at a time, to save memory
+
+
+def spread(size: int, count: int) -> Int64[np.ndarray, "n"]:
+    """Returns at most `count` evenly spaced positions in a split of `size` examples."""
+    return np.unique(np.linspace(0, size - 1, min(size, count)).astype(np.int64))
+
+
+def of(key: str, role: str, train: Split) -> dict[str, Any]:
+    """Returns {"mean", "std"} of a key with a suitable role, one number per channel of images; {} for other roles."""
+    function = {"image": _of_images, "target": _of_numbers}.get(role)
+    if not function:
+        return {}
+    indices = np.arange(len(train)) if isinstance(train, ArraySplit) else spread(len(train), SAMPLE)
+    parts = (indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK))
+    return function(train.batch(part)[key] for part in parts)
+
+
+def _of_numbers(parts) -> dict[str, Any]:
+    target = np.concatenate(list(parts)).astype(np.float64)
+    return {"mean": float(target.mean()), "std": float(target.std()) or 1.0} if target.ndim == 1 else {}
+
+
+def _of_images(parts) -> dict[str, Any]:
+    """Returns the statistics of images in [0, 1]."""
+    count, total, square = 0, 0.0, 0.0
+    for part in parts:
+        scaled = part / (255.0 if part.dtype == np.uint8 else 1.0)
+        count += scaled.size // scaled.shape[-1]
+        total = total + scaled.sum(axis=(0, 1, 2), dtype=np.float64)
+        square = square + np.square(scaled).sum(axis=(0, 1, 2), dtype=np.float64)
+    std = np.sqrt(np.maximum(square / count - np.square(total / count), 0))
+    return {"mean": (total / count).tolist(), "std": np.where(std > 1e-6, std, 1.0).tolist()}
