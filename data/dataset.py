@@ -44,7 +44,8 @@ def load(config: ConfigDict, data_dir: str | None = None) -> tuple[dict[str, Spl
     if folder and folder.exists():
         return _assembled(*_read(folder, examples))
     fitted, examples, keys = pipeline.fit(texts, examples, dict(source.keys))
-    info = Info(config.name, {}, keys, {"source": source.state, "preprocess": fitted.to_json()})
+    raw = {key: record.role for key, record in source.keys.items()}
+    info = Info(config.name, {}, keys, {"source": source.state, "raw": raw, "preprocess": fitted.to_json()})
     if not _arranges(fitted) and _bytes(examples) > config.memory_gb * 1e9:
         return _streamed(info, examples)
     if not folder:

@@ -17,7 +17,7 @@ from core.errors import UserError, nearest
 from core.info import Info
 from data.augment.transform import Transform
 from data.buckets import bucketed
-from data.dataset import Split
+from data.splits import Split
 from tasks.task import Task
 from training import build, diagnostics, side_by_side, transfer
 from training import config as config_lib
