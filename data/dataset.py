@@ -45,7 +45,8 @@ def load(config: ConfigDict, data_dir: str | None = None) -> tuple[dict[str, Spl
         return _assembled(*_read(folder, examples))
     fitted, examples, keys = pipeline.fit(texts, examples, dict(source.keys))
     raw = {key: record.role for key, record in source.keys.items()}
-    info = Info(config.name, {}, keys, {"source": source.state, "raw": raw, "preprocess": fitted.to_json()})
+    state = {"source": source.state, "columns": source.summary, "raw": raw, "preprocess": fitted.to_json()}
+    info = Info(config.name, {}, keys, state)
     if not _arranges(fitted) and _bytes(examples) > config.memory_gb * 1e9:
         return _streamed(info, examples)
     if not folder:
