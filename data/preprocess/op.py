@@ -57,6 +57,11 @@ class Op:
         """Keys that the op reads or changes; None for all of them."""
         return None
 
+    @property
+    def content(self) -> str:
+        """A hash of the files that the op reads besides the examples, which then determine the results, too."""
+        return ""
+
     def fit(self, splits: Mapping[str, Examples], keys: Keys) -> Any:
         """Returns the state that the op needs, as JSON. Statistics and vocabularies come from splits["train"] only.
 
