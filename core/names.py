@@ -9,9 +9,10 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import re
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from beartype.door import is_bearable
@@ -42,24 +43,52 @@ def resolve(text: str, package: str, where: str, hint: Any = typing.Any) -> Any:
 def call(module: types.ModuleType, text: str, where: str, kind: Callable[[Any], bool] = inspect.isfunction) -> Any:
     """Returns the result of a call, such as "flip()", of a public function (or object of `kind`) that `module` defines.
 
+    Raises UserError as `call_option`.
+    """
+    return call_option(defined(module, kind), text, where)
+
+
+def call_option(
+    options: Mapping[str, Any], text: str, where: str, inner: Mapping[str, Any] = types.MappingProxyType({})
+) -> Any:
+    """Returns the result of a call of one of `options`, name -> function or class.
+
+    Args:
+        inner: further names, which arguments of the call may name and call.
+
     Raises UserError for an unknown name (suggests the nearest), arguments that are missing, unknown or of a wrong type,
     and values that the function rejects.
     """
-    options = {
+
+    def find_option(choices: Mapping[str, Any], name: str, where: str) -> Any:
+        if name not in choices:
+            raise UserError(f"{where} {name!r} does not exist: {nearest(name, choices)}")
+        return choices[name]
+
+    tree = parse(text, where)
+    target = find_option(options, tree.name, where)
+    args, kwargs = arguments(target, tree, functools.partial(find_option, {**options, **inner}), where)
+    return _make(target, tree, args, kwargs, where)
+
+
+def defined(module: types.ModuleType, kind: Callable[[Any], bool] = inspect.isfunction) -> dict[str, Any]:
+    """Returns name -> public function (or object of `kind`) that `module` defines itself."""
+    return {
         name: value
         for name, value in vars(module).items()
         if kind(value) and value.__module__ == module.__name__ and not name.startswith("_")
     }
 
-    def find_option(name: str, where: str) -> Any:
-        if name not in options:
-            raise UserError(f"{where} {name!r} does not exist: {nearest(name, options)}")
-        return options[name]
 
-    tree = parse(text, where)
-    target = find_option(tree.name, where)
-    args, kwargs = arguments(target, tree, find_option, where)
-    return _make(target, tree, args, kwargs, where)
+@functools.cache
+def subclasses(package: str, base: type) -> dict[str, type]:
+    """Returns the public classes that derive from `base` in the files of a package, by their names in snake case."""
+    found = {}
+    for path in _files(package):
+        for cls in defined(importlib.import_module(path), inspect.isclass).values():
+            if issubclass(cls, base) and cls is not base:
+                found[re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()] = cls
+    return found
 
 
 def evaluate(tree: Any, find: Find, where: str, hint: Any = typing.Any) -> Any:

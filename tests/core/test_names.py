@@ -156,3 +156,14 @@ def test_public_things_are_listed():
     assert ("resnet", "CifarResNet") in names.available("arch")
     assert ("regression", "Regression") in names.available("tasks")
     assert ("resnet", "nn") not in names.available("arch")
+
+
+def test_subclasses_are_found_by_their_names_in_snake_case():
+    from tasks.task import Task
+
+    found = names.subclasses("tasks", Task)
+    assert found["token_classification"].__name__ == "TokenClassification"
+    assert "task" not in found
+    with pytest.raises(UserError, match=r"op 'regresion' does not exist: did you mean 'regression'"):
+        names.call_option(found, "regresion()", "op")
+    assert names.call_option({"f": lambda x: x}, "f(g(2))", "op", {"g": lambda y: y + 1}) == 3
