@@ -22,7 +22,7 @@ TABLES = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """Names of the inputs, and their batch: arrays with a leading axis of inputs, including `mask`."""
+    """Names of the inputs, and their batch: arrays with a leading axis of inputs, including `mask` and `index`."""
 
     names: list[str]
     batch: dict[str, np.ndarray]
@@ -64,7 +64,8 @@ def encode(config: ConfigDict, info: Info, task: Task, files: list[str], lines: 
 
 
 def _masked(names: list[str], batch: dict[str, np.ndarray]) -> Inputs:
-    return Inputs(list(names), batch | {"mask": np.ones(len(names), np.float32)})
+    added = {"mask": np.ones(len(names), np.float32), "index": np.arange(len(names), dtype=np.int32)}
+    return Inputs(list(names), batch | added)
 
 
 def _check_file(text: str) -> None:
