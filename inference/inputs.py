@@ -52,7 +52,8 @@ def encode(config: ConfigDict, info: Info, task: Task, files: list[str], lines: 
         raise UserError("give either images or tables, not both")
     names = [name for part, _ in read for name in part]
     chunk = {name: [value for _, part in read for value in part[name]] for name in read[0][1]}
-    return Inputs(names, batch(info, fitted(chunk)) | {"mask": np.ones(len(names), np.float32)})
+    added = {"mask": np.ones(len(names), np.float32), "index": np.arange(len(names), dtype=np.int32)}
+    return Inputs(names, batch(info, fitted(chunk)) | added)
 
 
 def batch(info: Info, chunk: Chunk) -> dict[str, np.ndarray]:

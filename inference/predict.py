@@ -52,8 +52,9 @@ def load(workdir: str) -> Trained:
     config = folder.config()
     _, state, meta = read_best(folder.path, functools.partial(print, file=sys.stderr))  # stdout is for predictions
     info = Info.from_json(meta["info"])
-    task = build.build_task(config, info)
-    model, transform = build.build_model(config, task, info), build.build_transform(config, info)
+    transform = Transform.create(config.augment.ops, info)
+    task = build.build_task(config, info, transform)
+    model = build.build_model(config, task, info)
     averaged = config.train.ema_decay and (not config.checkpoint.best or "_ema/" in config.checkpoint.best)
     variables = state["ema"] if averaged else {"params": state["params"], **(state["mutable"] or {})}
     return Trained(config, info, task, model, transform, variables)
