@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("compile_fast")
 BATCH = 32
 INFO = dataclasses.replace(pixels((6, 8, 3)), keys=pixels((6, 8, 3)).keys | sounds().keys)
 BANDS = 8
-OTHERS = tuple(
+CALLS = tuple(
     f"{name}(bands={BANDS})" if name in ("spec_augment", "vocal_tract") else f"{name}()" for name in operations()
 )
 LAYOUTS = [(None, 1), (None, 4), ("pmap", 1), ("pmap", 4), ("fsdp", 1), ("fsdp", 4)]
@@ -69,33 +69,41 @@ def augmented(transform, task, strategy, accumulate):
 
 
 @functools.cache
-def on_one_device():
-    return augmented(transform_of_all(), Recorded(), None, 1)
+def transform_of(texts):
+    return Transform.create(texts, INFO)
 
 
 @functools.cache
-def transform_of_all():
-    """Returns the transform with every op that does not mix examples, found in data/augment/."""
-    names = [text for text in OTHERS if not operations()[text.partition("(")[0]].mixes]
-    assert len(names) > 8
-    return Transform.create(names, INFO)
+def on_one_device(texts):
+    return augmented(transform_of(texts), Recorded(), None, 1)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS[1:], ids=str)
-def test_every_layout_draws_the_same(layout):
-    expected, actual = on_one_device(), augmented(transform_of_all(), Recorded(), *layout)
+def check_layout(texts, layout):
+    expected, actual = on_one_device(texts), augmented(transform_of(texts), Recorded(), *layout)
+    assert (np.abs(expected["image"]).max((1, 2, 3)) > 0).all()  # every position was filled
     for key in expected:
-        assert np.abs(expected[key]).max((*range(1, expected[key].ndim),)).min() > 0  # every position was filled
         # a sample that lies between two pixels may be rounded to either one
         close = np.abs(expected[key] - actual[key]) < 1e-4
         assert close.mean() > 0.999, (key, close.mean())
 
 
+@pytest.mark.parametrize("layout", [("pmap", 4), ("fsdp", 4)], ids=str)
+def test_a_crop_is_the_same_on_any_layout(layout):
+    check_layout(("padded_crop(3)", "normalise()"), layout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS[1:], ids=str)
+def test_every_op_draws_the_same_on_any_layout(layout):
+    texts = tuple(text for text in CALLS if not operations()[text.partition("(")[0]].mixes)
+    assert len(texts) > 8
+    check_layout(texts, layout)
+
+
 @pytest.mark.parametrize("name", [name for name, op in operations().items() if op.mixes])
 def test_partners_come_from_the_devices_batch(name):
     """Mixing is exempt: with 8 devices an example's partner is one of the 4 on its device."""
-    info = dataclasses.replace(INFO, keys={**INFO.keys, "label": dataclasses.replace(INFO.keys["label"])})
-    transform, task = Transform.create((f"{name}()",), info), Recorded(recorded=("mixed_label",))
+    transform, task = transform_of((f"{name}()",)), Recorded(recorded=("mixed_label",))
     one, eight = (augmented_labels(transform, task, *layout) for layout in ((None, 1), ("pmap", 1)))
     device = np.arange(BATCH) // 4
     assert (eight // 4 == device).all() and (eight != np.arange(BATCH)).all()

@@ -128,7 +128,9 @@ class Answers(Op):
 def test_a_task_may_read_what_an_op_adds(info):
     config = complete(task={"name": "classification.Classification", "inputs": ("source",), "metric_mask": "answer"})
     assert build_task(config, info, Transform((Answers(),))).metric_mask == "answer"
-    with pytest.raises(UserError, match=r"needs 'answer', but examples of pairs have: source, target, label"):
+    with pytest.raises(
+        UserError, match=r"needs 'answer', but examples of pairs have: label, source, source_lengths, target"
+    ):
         build_task(config, info, Transform())
 
 
