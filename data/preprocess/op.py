@@ -8,7 +8,7 @@ ops with the same state on new inputs.
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,6 +24,7 @@ Chunk = dict[str, Sequence]
 Keys = dict[str, Key]  # key -> its description
 
 
+@runtime_checkable
 class Examples(Protocol):
     """Examples by random access, as columns."""
 
