@@ -20,7 +20,8 @@ CHUNK = 512  # examples per call of an op: enough to encode texts on all cores, 
 
 # Examples as columns: key -> one value per example, as a list or as an array with a leading axis. Every value is a
 # string, a list of strings, a number or an array; missing ones of a table are None or NaN.
-Chunk = dict[str, Sequence]
+Chunk = dict[str, Sequence | np.ndarray]
+Indices = Sequence[int] | np.ndarray
 Keys = dict[str, Key]  # key -> its description
 
 
@@ -30,7 +31,7 @@ class Examples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def chunk(self, indices: Sequence[int], keys: Collection[str] | None = None) -> Chunk:
+    def chunk(self, indices: Indices, keys: Collection[str] | None = None) -> Chunk:
         """Returns the examples at `indices`. With `keys`, other keys may be left out, which saves decoding them."""
         ...
 
@@ -44,6 +45,7 @@ class Op:
         stored: whether results take long to compute, so that they are stored in the cache.
         arranges: whether the op makes examples of its own from all examples of a split, by `arrange`; it is the last.
         rate: samples per second of the sounds that the op reads; 0 for any.
+        continues: whether each of these examples continues the one before, as `data.order` "continuous" needs.
         functions: name -> function that arguments may call, such as the tokenizers of `tokenize`.
     """
 
@@ -51,6 +53,7 @@ class Op:
     stored: ClassVar[bool] = False
     arranges: ClassVar[bool] = False
     rate: ClassVar[int] = 0
+    continues: ClassVar[bool] = False
     functions: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     @property
@@ -95,7 +98,7 @@ class Mapped:
     def __len__(self) -> int:
         return len(self.examples)
 
-    def chunk(self, indices: Sequence[int], keys: Collection[str] | None = None) -> Chunk:
+    def chunk(self, indices: Indices, keys: Collection[str] | None = None) -> Chunk:
         touched = self.op.touched
         if keys is None or touched is None:
             return self.op(self.examples.chunk(indices), self.state)
