@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array
 from ml_collections import ConfigDict
@@ -174,6 +175,9 @@ def build_run(config: ConfigDict, data_dir: str | None, others: Sequence[ConfigD
     splits, info = data.load(config.data, data_dir)
     train_split = bucketed(splits["train"], splits["train"], config.data.buckets)
     task = build.build_task(config, info)
+    for key in task.texts:
+        for split in splits.values():
+            split.text(key, np.arange(1))  # refuses a key without text
     model = build.build_model(config, task, info)
     transform = build.build_transform(config, info)
     steps = config.train.steps or max(1, round(config.train.epochs * len(splits["train"]) / config.train.batch_size))
