@@ -16,6 +16,7 @@ from core.recipes import load
 from training.config import OPEN_GROUPS, default, leaves
 
 Changes = Mapping[str, Any]  # dotted key -> value
+EXCLUSIVE = (("train.steps", "train.epochs"), ("train.batch_size", "train.batch_tokens"))  # one of each pair is set
 
 
 def recipe(text: str) -> ConfigDict:
@@ -31,7 +32,7 @@ def override(config: ConfigDict, changes: Changes) -> tuple[ConfigDict, str]:
 
     - A new `model.name` drops the other keys of `model`, a new `optimizer.name` the arguments of the old function, a
       new `task.name` the keys that the new task lacks, and `model.variant` the keys that the variant sets.
-    - `train.steps` and `train.epochs` replace each other.
+    - `train.steps` and `train.epochs` replace each other, as do `train.batch_size` and `train.batch_tokens`.
 
     Keys in `changes` are never dropped. Raises UserError for an unknown task, or an unknown model with a variant.
     """
@@ -42,7 +43,7 @@ def override(config: ConfigDict, changes: Changes) -> tuple[ConfigDict, str]:
             for key in dropped:
                 del result[group][key]
             notes += _note(group, dropped, config, changes)
-        for key, other in (("train.steps", "train.epochs"), ("train.epochs", "train.steps")):
+        for key, other in EXCLUSIVE + tuple((other, key) for key, other in EXCLUSIVE):
             if changes.get(key) and other not in changes and (old := _get(config, other)):
                 _set(result, other, type(old)(0))
                 notes.append(f"{key}={changes[key]} replaces {other}={old}")

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from core.errors import UserError, nearest
 from core.info import Key
-from data.preprocess.op import Chunk, Examples
+from data.preprocess.op import Chunk, Examples, Indices
 
 
 class Source:
@@ -36,7 +36,8 @@ class Source:
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """Returns a hash of the content, so that results computed from it can be stored."""
+        """Returns a hash of the content, as `content_hash`: results are stored under it, and a run that continues
+        compares it."""
         raise NotImplementedError
 
 
@@ -66,7 +67,7 @@ class Selected:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def chunk(self, indices: Sequence[int], keys: Collection[str] | None = None) -> Chunk:
+    def chunk(self, indices: Indices, keys: Collection[str] | None = None) -> Chunk:
         splits, chosen = self.splits[indices], self.indices[indices]
         names = np.unique(splits)
         if len(names) == 1:
@@ -128,20 +129,35 @@ def shuffled(size: int) -> np.ndarray:
     return np.random.default_rng(0).permutation(size)
 
 
-WHOLE = 1 << 26  # bytes: larger files are identified by their size, time and ends, which takes no time
+WHOLE = 1 << 26  # bytes: of larger files, the ends are read, which takes no time
+MANY = 1 << 30  # bytes: so are those of small files of larger sets, where PNG has its checksums
 
 
 def content_hash(files: Iterable[Path]) -> str:
-    """Returns a hash of the names and contents of files."""
-    digest = hashlib.sha256()
-    for file in files:
-        facts = file.stat()
-        digest.update(f"{file.name} {facts.st_size}".encode())
-        with file.open("rb") as stream:
-            if facts.st_size <= WHOLE:
-                digest.update(stream.read())
-            else:
-                digest.update(f"{facts.st_mtime_ns}".encode() + stream.read(1 << 20))
-                stream.seek(-(1 << 20), 2)
-                digest.update(stream.read())
-    return digest.hexdigest()
+    """Returns a hash of the names and contents of files.
+
+    If some are not read completely, "@" and a hash of their times follow: a cache must notice every change. The part
+    before "@" is the same for a copy of the files.
+    """
+    files = list(files)
+    facts = [file.stat() for file in files]
+    end = WHOLE // 2 if sum(fact.st_size for fact in facts) <= MANY else 1 << 12
+    content, times = hashlib.sha256(), hashlib.sha256()
+    for file, fact in zip(files, facts, strict=True):
+        content.update(f"{file.name} {fact.st_size}".encode())
+        own = 1 << 20 if fact.st_size > WHOLE else end
+        content.update(_ends(file, fact.st_size, own))
+        if fact.st_size > 2 * own:
+            times.update(f"{fact.st_mtime_ns}".encode())
+    has_unread = times.digest() != hashlib.sha256().digest()
+    return f"{content.hexdigest()}@{times.hexdigest()}" if has_unread else content.hexdigest()
+
+
+def _ends(file: Path, size: int, end: int) -> bytes:
+    """Returns the first and the last `end` bytes of a file, or all of a shorter one."""
+    with file.open("rb") as stream:
+        if size <= 2 * end:
+            return stream.read()
+        first = stream.read(end)
+        stream.seek(-end, 2)
+        return first + stream.read()
