@@ -175,6 +175,9 @@ def build_run(config: ConfigDict, data_dir: str | None, others: Sequence[ConfigD
     info = transfer.with_start_statistics(info, configs)
     transform = Transform.create(config.augment.ops, info)
     task = build.build_task(config, info, transform)
+    for key in task.texts:
+        for split in splits.values():
+            split.text(key, np.arange(1))  # refuses a key without text
     model = build.build_model(config, task, info)
     per_epoch = steps_per_epoch(train_split, _batch_size(config, "train", train_split, info, parallel))
     steps = config.train.steps or max(1, round(config.train.epochs * per_epoch.numerator / per_epoch.denominator))
