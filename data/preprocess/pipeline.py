@@ -43,8 +43,9 @@ class Pipeline:
         return tuple(map(parse_op, self.texts))
 
     def __call__(self, chunk: Chunk) -> Chunk:
-        """Returns the changed examples."""
+        """Returns the changed examples, new inputs that were read together."""
         for op, state in zip(self.ops, self.states, strict=True):
+            op.check(chunk, state)
             chunk = op(chunk, state)
         return chunk
 
