@@ -79,6 +79,10 @@ class Op:
         del state
         return chunk
 
+    def check(self, chunk: Chunk, state: Any) -> None:
+        """Raises UserError for new inputs, all of one file, that the op can change but that make no sense together."""
+        del chunk, state
+
     def arrange(self, split: Any, state: Any, is_training: bool) -> Any:
         """Returns the split (see `data.splits`) whose examples the op makes from those of `split`."""
         raise NotImplementedError
@@ -105,6 +109,15 @@ class Mapped:
         if touched.isdisjoint(keys):
             return self.examples.chunk(indices, keys)
         return self.op(self.examples.chunk(indices, touched.union(keys)), self.state)
+
+    def place(self, index: int) -> str:
+        return place(self.examples, index)
+
+
+def place(examples: Examples, index: int) -> str:
+    """Returns where an example stands, for a message: "row 7 of people.csv" if the source knows it."""
+    find = getattr(examples, "place", None)
+    return find(index) if find else f"example {index}"
 
 
 def chunks(examples: Examples, keys: Collection[str] | None = None, size: int = CHUNK) -> Iterator[Chunk]:
