@@ -1,5 +1,6 @@
 """Base class of sources: named splits of examples, cut by TFDS's own syntax ("train[:80%]+test")."""
 
+import functools
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -48,36 +49,68 @@ class FileSource(Source):
         config: the group `config.data`, for options such as the separator of a CSV file.
         state: of another source, to read these files in the same way; None decides anew.
 
+    Attributes:
+        folder: of the files; relative paths in examples resolve against it.
+        files: all files that determine the examples.
+        rows: split -> its examples in the order of the files.
+
     Raises UserError, which names the file and, where possible, the row, for files that cannot be read.
     """
+
+    folder: Path
+    files: Sequence[Path]
+    rows: Mapping[str, Examples]
 
     def __init__(self, path: str, config: ConfigDict, state: Any = None):
         raise NotImplementedError
 
+    @functools.cached_property
+    def splits(self) -> Mapping[str, tfds.core.SplitInfo]:
+        return sizes_as_splits({split: len(rows) for split, rows in self.rows.items()})
+
+    def examples(self, spec: str, ordered: bool = False) -> Examples:
+        parts = []
+        for split, start, stop in resolve(spec, self.splits):
+            size = len(self.rows[split])
+            parts.append((split, (np.arange(size) if ordered else shuffled(size))[start:stop]))
+        return Selected(self.rows, parts, self.folder)
+
+    def fingerprint(self) -> str:
+        names = [str(file.relative_to(self.folder)) for file in self.files]  # a folder may be a class or a split
+        return f"{hashlib.sha256(repr(names).encode()).hexdigest()} {content_hash(self.files)}"
+
 
 class Selected:
-    """Some examples of several splits, in a given order: (split, index) each."""
+    """Some examples of several splits, in a given order, with the key `FOLDER`.
 
-    def __init__(self, rows: Mapping[str, Examples], indices: Sequence[tuple[str, int]]):
-        self.rows = rows
-        self.splits = np.array([split for split, _ in indices])
-        self.indices = np.array([index for _, index in indices], np.int64)
+    Args:
+        rows: split -> its examples.
+        parts: (split, indices of its examples) each, one after the other.
+        folder: against which relative paths in the examples resolve.
+    """
+
+    def __init__(self, rows: Mapping[str, Examples], parts: Sequence[tuple[str, np.ndarray]], folder: Path):
+        self.rows, self.folder = rows, str(folder)
+        self.names = [split for split, _ in parts]
+        self.parts = np.repeat(np.arange(len(parts)), [len(indices) for _, indices in parts])
+        self.indices = np.concatenate([indices for _, indices in parts])
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def chunk(self, indices: Sequence[int], keys: Collection[str] | None = None) -> Chunk:
-        splits, chosen = self.splits[indices], self.indices[indices]
-        names = np.unique(splits)
-        if len(names) == 1:
-            return self.rows[names[0]].chunk(chosen, keys)
-        parts = [
-            (np.flatnonzero(splits == name), self.rows[name].chunk(chosen[splits == name], keys)) for name in names
-        ]
-        return {key: _merged([(places, part[key]) for places, part in parts], len(chosen)) for key in parts[0][1]}
+        parts, chosen = self.parts[indices], self.indices[indices]
+        found = [(np.flatnonzero(parts == part), self.rows[self.names[part]]) for part in np.unique(parts)]
+        read = [(places, rows.chunk(chosen[places], keys)) for places, rows in found]
+        chunk = {key: _merged([(places, part[key]) for places, part in read], len(chosen)) for key in read[0][1]}
+        if keys is None or FOLDER in keys:
+            chunk[FOLDER] = [self.folder] * len(chosen)
+        return chunk
 
 
 def _merged(parts: list[tuple[np.ndarray, Sequence]], size: int) -> Sequence:
+    if len(parts) == 1:
+        return parts[0][1]
     merged: list[Any] = [None] * size
     for places, values in parts:
         for place, value in zip(places, values, strict=True):
@@ -129,19 +162,29 @@ def shuffled(size: int) -> np.ndarray:
 
 
 WHOLE = 1 << 26  # bytes: larger files are identified by their size, time and ends, which takes no time
+MANY = 1 << 30  # bytes: small files of larger sets are identified by their sizes and ends, where PNG has its checksums
 
 
 def content_hash(files: Iterable[Path]) -> str:
     """Returns a hash of the names and contents of files."""
+    files = list(files)
+    facts = [file.stat() for file in files]
+    end = WHOLE // 2 if sum(fact.st_size for fact in facts) <= MANY else 1 << 12
     digest = hashlib.sha256()
-    for file in files:
-        facts = file.stat()
-        digest.update(f"{file.name} {facts.st_size}".encode())
-        with file.open("rb") as stream:
-            if facts.st_size <= WHOLE:
-                digest.update(stream.read())
-            else:
-                digest.update(f"{facts.st_mtime_ns}".encode() + stream.read(1 << 20))
-                stream.seek(-(1 << 20), 2)
-                digest.update(stream.read())
+    for file, fact in zip(files, facts, strict=True):
+        digest.update(f"{file.name} {fact.st_size}".encode())
+        is_large = fact.st_size > WHOLE
+        if is_large:
+            digest.update(f"{fact.st_mtime_ns}".encode())
+        digest.update(_ends(file, fact.st_size, 1 << 20 if is_large else end))
     return digest.hexdigest()
+
+
+def _ends(file: Path, size: int, end: int) -> bytes:
+    """Returns the first and the last `end` bytes of a file, or all of a shorter one."""
+    with file.open("rb") as stream:
+        if size <= 2 * end:
+            return stream.read()
+        first = stream.read(end)
+        stream.seek(-end, 2)
+        return first + stream.read()
