@@ -25,8 +25,7 @@ from core import cli
 from core.errors import UserError
 from core.info import Info
 from core.vocabulary import Vocabulary
-from data.dataset import ArraySplit, Split
-from data.preprocess.examples import Batch
+from data.splits import Batch, Split
 from training.config import validate
 from training.overrides import assignments, override, recipe
 
@@ -76,7 +75,7 @@ def _arrays(splits: Splits) -> dict[str, Batch]:
     for name, split in splits.items():
         if not isinstance(split, ArraySplit):
             raise UserError(f"the split {name!r} is streamed: baselines hold it in memory, raise data.memory_gb")
-    return {name: split.arrays for name, split in splits.items()}
+    return {name: split.batch(np.arange(len(split))) for name, split in splits.items()}
 
 
 def _chosen(fit: Callable[[V], M], grid: Sequence[V], score: Callable[[M], float] | None) -> tuple[V, M]:

@@ -19,7 +19,6 @@ VARIANTS = {
         "data.name": "nlvr",
         "data.splits.train": "train[:90%]",
         "data.splits.validation": "train[90%:]",
-        "data.references": "",
         "task.references": "",
         "optimizer.warmup_steps": 0.216,
         "train.epochs": 30.0,
@@ -34,9 +33,7 @@ def get_config(arg: str = "scenes"):
     config = default()
     config.data.name = "scenes"
     config.data.splits.validation = "validation"
-    config.data.text = ("text",)
-    config.data.references = "references"
-    config.data.tokenizer = "words(size=1000)"
+    config.data.preprocess = ("tokenize('text', words(size=1000))",)
     config.task.name = "generation.Generation"
     config.task.inputs = ("image", "text")
     config.task.target = "text"

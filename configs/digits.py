@@ -16,7 +16,7 @@ def get_config():
     config.data.name = "digits"
     config.data.splits.train = "train[:90%]"
     config.data.splits.validation = "train[90%:]"
-    config.augment.ops = ("padded_crop(padding=1)",)
+    config.augment.ops = ("padded_crop(padding=1)", "normalise()")
     config.optimizer.learning_rate = 3e-3
     config.optimizer.weight_decay = 1e-2
     config.optimizer.warmup_steps = 0.033

@@ -11,10 +11,10 @@ mnist, fashion_mnist, cifar10 (91.25% expected, He 2016), cifar100: tested on ge
 from training.config import default
 from training.overrides import variant
 
-CROP, FLIP = "padded_crop(padding=4)", "flip()"
+SMALL_CROP = ("padded_crop(padding=2)", "normalise()")
 VARIANTS = {
-    "cmaterdb": {"data.name": "cmaterdb/bangla", "train.steps": 500, "augment.ops": ("padded_crop(padding=2)",)},
-    "mnist": {"data.name": "mnist", "train.steps": 6_000, "augment.ops": ("padded_crop(padding=2)",)},
+    "cmaterdb": {"data.name": "cmaterdb/bangla", "train.steps": 500, "augment.ops": SMALL_CROP},
+    "mnist": {"data.name": "mnist", "train.steps": 6_000, "augment.ops": SMALL_CROP},
     "fashion_mnist": {"data.name": "fashion_mnist", "train.steps": 20_000},
     "cifar10": {"data.name": "cifar10"},
     "cifar100": {"data.name": "cifar100"},
@@ -24,7 +24,7 @@ VARIANTS = {
 def get_config(arg: str = "cifar10"):
     """Returns the config of one of VARIANTS."""
     config = default()
-    config.augment.ops = (CROP, FLIP)
+    config.augment.ops = ("padded_crop(padding=4)", "flip()", "normalise()")
     config.model.name = "resnet.CifarResNet"
     config.model.depth = 20
     config.optimizer.name = "sgd"

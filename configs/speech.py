@@ -27,9 +27,7 @@ def get_config(arg: str = "random"):
     """Returns the config of one of VARIANTS."""
     config = default()
     config.data.splits.validation = "validation"
-    config.data.audio = "LogMel(rate=8000, bands=40, stack=3)"
-    config.data.text = ("text",)
-    config.data.tokenizer = "characters()"
+    config.data.preprocess = ("log_mel(rate=8000, bands=40, stack=3)", "tokenize('text', characters())")
     config.data.buckets = 6
     config.task.name = "transcription.Transcription"
     config.task.inputs = ("frames", "frames_lengths")

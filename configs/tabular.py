@@ -63,6 +63,7 @@ def get_config(arg: str = "breast_cancer"):
     config = default()
     config.data.splits.train = "train[:85%]"
     config.data.splits.validation = "train[85%:]"
+    config.data.preprocess = ("features()",)
     config.task.inputs = ("features",)
     config.model.name = "mlp.TabularResNet"
     config.optimizer.learning_rate = 1e-3

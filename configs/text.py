@@ -32,9 +32,10 @@ ONE_SPLIT = {  # one file, of any size
     "optimizer.warmup_steps": 0.0,
 }
 LANGUAGE_MODEL = {
-    "data.tokenizer": "characters()",
-    "data.window": 100,
-    "data.eval_window": 1_000,  # evaluation starts each window without memory
+    "data.preprocess": (
+        "tokenize('text', characters(), special=False)",
+        "windows('text', 100, evaluation=1000)",  # evaluation starts each window without memory
+    ),
     "data.order": "continuous",
     "data.buckets": 0,
     "task.name": "sequence.TokenClassification",
@@ -57,8 +58,7 @@ BIDIRECTIONAL = {
     "model.dropout": 0.5,
 }
 CLASSIFIER = {
-    "data.tokenizer": "words(size=10000, lowercase=True)",
-    "data.max_length": 128,
+    "data.preprocess": ("tokenize('text', words(size=10000, lowercase=True), max_length=128)",),
     "task.inputs": ("text", "text_lengths"),
     "model.name": "rnn.RecurrentClassifier",
     "model.pooling": "mean",
@@ -66,8 +66,6 @@ CLASSIFIER = {
     **BIDIRECTIONAL,
 }
 TAGGER = {
-    "data.text": ("words",),
-    "data.tokenizer": "bpe(size=4000)",
     "task.name": "sequence.TokenClassification",
     "task.inputs": ("words", "words_lengths"),
     "model.name": "rnn.RecurrentNetwork",
@@ -78,7 +76,6 @@ CONLL = {
     **TAGGER,
     "data.name": "conll2003",
     "data.splits.validation": "dev",
-    "data.text": ("tokens",),
     "task.inputs": ("tokens", "tokens_lengths"),
     "optimizer.warmup_steps": 0.0454,
     "train.epochs": 10.0,
@@ -114,7 +111,7 @@ VARIANTS = {
         "data.splits.train": "train[:90%]",
         "data.splits.validation": "train[90%:]",
         "data.target": "label",
-        "data.max_length": 400,
+        "data.preprocess": ("tokenize('text', words(size=10000, lowercase=True), max_length=400)",),
         "optimizer.warmup_steps": 0.057,
         "train.epochs": 5.0,
         "eval.every": 0.057,
@@ -122,22 +119,32 @@ VARIANTS = {
     "truecasing": {
         **TAGGER,
         "data.name": "truecasing",
-        "data.tags": "case",
+        "data.preprocess": ("tokenize_words('words', 'case', bpe(size=4000))",),
         "task.target": "case",
         "optimizer.warmup_steps": 0.087,
         "train.epochs": 10.0,
         "eval.every": 0.087,
     },
-    "conll2003": {**CONLL, "data.tags": "pos", "task.target": "pos"},
+    "conll2003": {
+        **CONLL,
+        "data.preprocess": ("tokenize_words('tokens', 'pos', bpe(size=4000))",),
+        "task.target": "pos",
+    },
     "conll2003_names": {
         **CONLL,
-        "data.tags": "ner",
+        "data.preprocess": ("tokenize_words('tokens', 'ner', bpe(size=4000))",),
         "task.name": "tagging.SpanTagging",
         "task.target": "ner",
         "checkpoint.best": "validation/f1",
     },
     "class": {**CLASSIFIER, **ONE_SPLIT, "data.name": ""},
-    "tags": {**TAGGER, **ONE_SPLIT, "data.name": "", "data.tags": "tags", "task.target": "tags"},
+    "tags": {
+        **TAGGER,
+        **ONE_SPLIT,
+        "data.name": "",
+        "data.preprocess": ("tokenize_words('words', 'tags', bpe(size=4000))",),
+        "task.target": "tags",
+    },
 }
 
 
@@ -145,7 +152,6 @@ def get_config(arg: str = "shakespeare"):
     """Returns the config of one of VARIANTS."""
     config = default()
     config.data.splits.validation = "validation"
-    config.data.text = ("text",)
     config.data.buckets = 6
     config.optimizer.learning_rate = 2e-3
     config.optimizer.clip_norm = 1.0

@@ -25,8 +25,7 @@ def get_config(arg: str = "bahdanau"):
     config.data.name = "multi30k/de-en"
     config.data.splits.validation = "validation"
     config.data.splits.test = "test_2016"
-    config.data.text = ("source", "target")
-    config.data.tokenizer = "bpe(size=4000)"
+    config.data.preprocess = ("tokenize(('source', 'target'), bpe(size=4000))",)
     config.data.buckets = 16
     config.task.name = "generation.Generation"
     config.task.inputs = ("source", "source_lengths", "target")

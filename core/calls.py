@@ -35,6 +35,30 @@ def parse(text: Any, where: str) -> Name | Call:
     return tree
 
 
+def parse_argument(text: str, where: str) -> Any:
+    """Returns the tree of the text of one argument: a literal, name, call, or tuple of them; "true" is True.
+
+    Raises UserError, which begins with `where`, for any other text.
+    """
+    try:
+        return _node(ast.parse({"true": "True", "false": "False"}.get(text.strip(), text.strip()), mode="eval").body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise UserError(f"{where} {text!r} is not a literal, name or call: a string needs quotes inside") from error
+
+
+def source(node: Any) -> str:
+    """Returns the text of a tree, as Python writes it: the inverse of `parse`."""
+    match node:
+        case Name():
+            return node.name
+        case Call():
+            items = [*map(source, node.args), *(f"{key}={source(value)}" for key, value in node.kwargs.items())]
+            return f"{node.name}({', '.join(items)})"
+        case tuple():
+            return f"({', '.join(map(source, node))}{',' * (len(node) == 1)})"
+    return repr(node)
+
+
 def _node(node: ast.expr) -> Any:
     """Returns the tree of one expression. Raises ValueError for all but names, calls, tuples and literals."""
     match node:

@@ -78,8 +78,9 @@ class Info:
         name: `config.data.name`.
         sizes: split -> number of examples.
         keys: key of an example -> its description.
-        state: how new inputs are read and preprocessed, as JSON: "source", "preprocess" (see
-            `data.preprocess.pipeline`).
+        state: how new inputs are read and preprocessed, as JSON: "source" (see `data.sources.source`); "columns", how
+            the columns of a table were read; "raw", the role of each key before preprocessing; "preprocess", the fitted
+            ops (see `data.preprocess.pipeline`).
     """
 
     name: str

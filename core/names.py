@@ -18,7 +18,7 @@ from typing import Any
 from beartype.door import is_bearable
 from beartype.roar import BeartypeException
 
-from core.calls import Call, Name, parse
+from core.calls import Call, Name, parse, source
 from core.errors import UserError, nearest
 
 OUTSIDE = {"nn.initializers": "flax.linen.initializers", "nn": "flax.linen", "jnp": "jax.numpy", "jax.nn": "jax.nn"}
@@ -87,8 +87,13 @@ def subclasses(package: str, base: type) -> dict[str, type]:
     for path in _files(package):
         for cls in defined(importlib.import_module(path), inspect.isclass).values():
             if issubclass(cls, base) and cls is not base:
-                found[re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()] = cls
+                found[snake_case(cls.__name__)] = cls
     return found
+
+
+def snake_case(name: str) -> str:
+    """Returns "padded_crop" for "PaddedCrop"."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def evaluate(tree: Any, find: Find, where: str, hint: Any = typing.Any) -> Any:
@@ -197,19 +202,7 @@ def _unpacked(hints: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _shown(tree: Name | Call) -> str:
     """Returns the quoted call as Python writes it, for an error message."""
-    return repr(_source(tree))
-
-
-def _source(node: Any) -> str:
-    match node:
-        case Name():
-            return node.name
-        case Call():
-            items = [*map(_source, node.args), *(f"{key}={_source(value)}" for key, value in node.kwargs.items())]
-            return f"{node.name}({', '.join(items)})"
-        case tuple():
-            return f"({', '.join(map(_source, node))}{',' * (len(node) == 1)})"
-    return repr(node)
+    return repr(source(tree))
 
 
 def _takes(target: Any) -> str:

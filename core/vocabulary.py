@@ -2,12 +2,23 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import SupportsIndex
 
 from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
 
-SPECIAL = ("pad", "bos", "eos", "unk", "mask", "sep")  # names of the fields that hold special ids
+# Field of `Vocabulary` -> names of its token in tokenizers, the first that exists counts. BERT and GPT-2 mark an end
+# with the tokens that also separate texts.
+SPECIAL = {
+    "pad": ("<pad>", "[PAD]"),
+    "bos": ("<bos>", "<s>", "[CLS]", "<|startoftext|>", "<|begin_of_text|>", "<|endoftext|>"),
+    "eos": ("<eos>", "</s>", "<|endoftext|>", "<|end_of_text|>", "[SEP]"),
+    "unk": ("<unk>", "[UNK]"),
+    "mask": ("<mask>", "[MASK]"),
+    "sep": ("<sep>", "[SEP]"),
+}
+INCOMPLETE = "\ufffd"  # the decoded form of bytes that are not a whole character
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +41,15 @@ class Vocabulary:
     sep: int | None = None
     tokenizer: str = ""
 
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> "Vocabulary":
+        """Returns the vocabulary of a tokenizer, whose special tokens are found by their names."""
+        ids = {}
+        for field, names in SPECIAL.items():
+            found = (tokenizer.token_to_id(name) for name in names)
+            ids[field] = next((index for index in found if index is not None), None)
+        return cls(tokenizer.get_vocab_size(), **ids, tokenizer=tokenizer.to_str())
+
     @property
     def special(self) -> tuple[int, ...]:
         """All special ids."""
@@ -37,11 +57,33 @@ class Vocabulary:
         return tuple(index for index in ids if index is not None)
 
     def text(self, ids: Iterable[SupportsIndex]) -> str:
-        """Returns the text of token ids up to the first `eos`, without special tokens."""
+        """Returns the text of token ids up to the first `eos`, without special tokens.
+
+        A character whose last bytes are not there, as at the end of a generated text, is left out.
+        """
         ids = [int(index) for index in ids]
+        ids = ids[1:] if ids[:1] == [self.bos] else ids  # may be the same token as `eos`
         ids = ids[: ids.index(self.eos)] if self.eos in ids else ids
         kept = [index for index in ids if index not in self.special]
-        return load_tokenizer(self.tokenizer).decode(kept) if self.tokenizer else " ".join(map(str, kept))
+        if not self.tokenizer:
+            return " ".join(map(str, kept))
+        return load_tokenizer(self.tokenizer).decode(kept).rstrip(INCOMPLETE)
+
+    def stream(self, ids: Iterable[SupportsIndex]) -> Iterator[str]:
+        """Yields the text of token ids piece by piece, as they come; a character of several tokens comes as a whole.
+
+        The pieces joined are `text`, but for spaces that depend on what follows, as at quotation marks.
+        """
+        decoder = DecodeStream()
+        for position, index in enumerate(map(int, ids)):
+            if index == self.eos and position:
+                return
+            if index in self.special:
+                continue
+            if not self.tokenizer:
+                yield f" {index}" if position else str(index)
+            elif piece := decoder.step(load_tokenizer(self.tokenizer), index):
+                yield piece
 
     def token(self, index: SupportsIndex) -> str:
         """Returns one token for display in a figure: "<eos>" for a special one, "␣" for white space."""

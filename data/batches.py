@@ -139,8 +139,9 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """Yields this host's slice of the split's global batches, in `eval_order`; padding completes the last one.
 
-    Over all hosts each example has `mask` 1 exactly once. Padding repeats the last example with `mask` 0. Every host
-    yields the same number of batches, all of `batch_size`; a batch of a bucketed split comes from one bucket.
+    Over all hosts each example has `mask` 1 exactly once. Padding repeats the last example with `mask` 0. `index` is an
+    example's index in the split. Every host yields the same number of batches, all of `batch_size`; a batch of a
+    bucketed split comes from one bucket.
 
     Raises:
         ValueError: `batch_size` does not divide among the hosts.
@@ -169,7 +170,8 @@ def _eval_batch(
     members = groups[group]
     places = np.arange(start, start + batch_size)[host]
     indices = np.array([members[place] for place in np.minimum(places, len(members) - 1)])
-    return {**split.batch(indices), "mask": (places < len(members)).astype(np.float32)}
+    mask = (places < len(members)).astype(np.float32)
+    return {**split.batch(indices), "mask": mask, "index": indices.astype(np.int32)}
 
 
 def _workers(split: Split, workers: int) -> int:

@@ -40,11 +40,13 @@ def load(config: ConfigDict, data_dir: str | None = None) -> tuple[dict[str, Spl
     source, examples, facts = open_splits(config, data_dir, ordered=any(op.ordered for op in ops))
     texts = (*_target_ops(config, source), *config.preprocess)
     is_stored = any(op.stored for op in ops)
-    folder = store.entry([facts, texts, config.memory_gb]) if is_stored else None
+    folder = store.entry([facts, texts, [op.content for op in ops], config.memory_gb]) if is_stored else None
     if folder and folder.exists():
         return _assembled(*_read(folder, examples))
     fitted, examples, keys = pipeline.fit(texts, examples, dict(source.keys))
-    info = Info(config.name, {}, keys, {"source": source.state, "preprocess": fitted.to_json()})
+    raw = {key: record.role for key, record in source.keys.items()}
+    state = {"source": source.state, "columns": source.summary, "raw": raw, "preprocess": fitted.to_json()}
+    info = Info(config.name, {}, keys, state)
     if not _arranges(fitted) and _bytes(examples) > config.memory_gb * 1e9:
         return _streamed(info, examples)
     if not folder:

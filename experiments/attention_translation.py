@@ -35,7 +35,7 @@ def get_config(arg: str = ""):
 def short(steps: int):
     """Returns the recipe with a small network and few steps, evaluated at the end."""
     config = translation.get_config()
-    config.data.tokenizer = "bpe(size=2000)"
+    config.data.preprocess = ("tokenize(('source', 'target'), bpe(size=2000))",)
     config.data.buckets = 3
     config.model.widths = (128,)
     config.model.dropout = 0.1

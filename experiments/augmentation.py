@@ -8,15 +8,20 @@ flips help holds for photographs only, and the paper's scale applies flips and c
 from configs import digits, images
 from experiments.engine.experiment import Claim, Paper, Scale, experiment
 
+NORMALISE = "normalise()"
 SMALL = {
-    "none": (),
-    "flip": ("flip()",),
-    "crop": ("padded_crop(padding=1)",),
-    "mixup": ("mixup(alpha=1.0)",),
-    "cutmix": ("cutmix(alpha=1.0)",),
+    "none": (NORMALISE,),
+    "flip": ("flip()", NORMALISE),
+    "crop": ("padded_crop(padding=1)", NORMALISE),
+    "mixup": ("mixup(alpha=1.0)", NORMALISE),
+    "cutmix": ("cutmix(alpha=1.0)", NORMALISE),
 }
-STANDARD = (images.CROP, images.FLIP)
-LARGE = {"standard": STANDARD, "mixup": (*STANDARD, *SMALL["mixup"]), "cutmix": (*STANDARD, *SMALL["cutmix"])}
+STANDARD = ("padded_crop(padding=4)", "flip()")
+LARGE = {
+    "standard": (*STANDARD, NORMALISE),
+    "mixup": (*STANDARD, *SMALL["mixup"]),
+    "cutmix": (*STANDARD, *SMALL["cutmix"]),
+}
 CLASSES = (10, 100)  # of CIFAR-10 and CIFAR-100
 
 

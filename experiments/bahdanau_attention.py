@@ -45,8 +45,7 @@ def reversal(steps: int):
     """Returns the translation recipe for token ids, with a constant rate."""
     config = translation.get_config()
     config.data.splits.test = "test[:500]"
-    config.data.text = ()
-    config.data.tokenizer = ""
+    config.data.preprocess = ()
     config.data.buckets = 0
     config.task.beams = 1
     config.task.label_smoothing = 0.0

@@ -18,7 +18,7 @@ from arch.layers.decoder import Decoder
 from core.errors import UserError
 from core.info import Info
 from data.augment.transform import Transform
-from data.preprocess.encode import encode_text
+from data.preprocess.pipeline import Pipeline
 from inference.inputs import Inputs, encode
 from reporting import attention as attention_figures
 from tasks.task import Task
@@ -52,8 +52,9 @@ def load(workdir: str) -> Trained:
     config = folder.config()
     _, state, meta = read_best(folder.path, functools.partial(print, file=sys.stderr))  # stdout is for predictions
     info = Info.from_json(meta["info"])
-    task = build.build_task(config, info)
-    model, transform = build.build_model(config, task, info), build.build_transform(config, info)
+    transform = Transform.create(config.augment.ops, info)
+    task = build.build_task(config, info, transform)
+    model = build.build_model(config, task, info)
     averaged = config.train.ema_decay and (not config.checkpoint.best or "_ema/" in config.checkpoint.best)
     variables = state["ema"] if averaged else {"params": state["params"], **(state["mutable"] or {})}
     return Trained(config, info, task, model, transform, variables)
@@ -120,14 +121,16 @@ def complete(
     Raises UserError for a run of another kind of model, an empty prompt, or a text beyond the model's context.
     """
     run = load(workdir)
-    key = run.task.inputs[0]
-    vocabulary = run.info.keys[key].vocabulary
-    if not (run.config.data.window and vocabulary and isinstance(run.model, Decoder)):
+    vocabulary = run.info.keys[run.task.inputs[0]].vocabulary
+    fitted = Pipeline.from_json(run.info.state["preprocess"])
+    is_running = bool(fitted.ops) and fitted.ops[-1].arranges and bool(vocabulary)
+    if not (is_running and isinstance(run.model, Decoder)):
         raise UserError(f"--prompt: {run.config.model.name} of --workdir {workdir} is not a language model")
     if not prompt:
         raise UserError("--prompt is empty: begin with at least one character")
-    encoded = encode_text(run.info, key, [prompt])
-    conditions = [jnp.asarray(encoded[name]) for name in (key, f"{key}_lengths")]
+    key = next(key for key, role in run.info.state["raw"].items() if role == "text")
+    ids = np.asarray(fitted({key: [prompt]})[key][0], np.int32)
+    conditions = [jnp.asarray(ids[None]), jnp.array([len(ids)], jnp.int32)]
     options = {"length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     specials = vocabulary.special  # never occur in a running text
 

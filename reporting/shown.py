@@ -45,11 +45,15 @@ class Shown:
 
     def images(self) -> list[str]:
         """Returns the inputs that are images."""
-        return [key for key in self.task.inputs if self.info.keys[key].role == "image"]
+        return self._inputs("image")
 
     def texts(self) -> list[str]:
         """Returns the inputs that are texts."""
-        return [key for key in self.task.inputs if self.info.keys[key].role == "tokens"]
+        return self._inputs("tokens")
+
+    def _inputs(self, role: str) -> list[str]:
+        """Returns the inputs of a role; an input that an augment op adds has none."""
+        return [key for key in self.task.inputs if key in self.info.keys and self.info.keys[key].role == role]
 
     def text(self, key: str, tokens: Int[np.ndarray, " t"]) -> str:
         """Returns the text of an example's tokens."""

@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from core import names
 from core.calls import parse
 from core.errors import UserError, nearest
 from core.info import Info
-from data.augment import ops as augment
 from data.augment.transform import Transform
 from tasks.task import Task
 
+ADDED = {"mask": jnp.float32, "index": jnp.int32}  # keys that batching adds, with their types
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -64,15 +67,46 @@ def _variant(cls: type, name: str | int | None, where: str) -> dict[str, Any]:
     return dict(variants[str(name)])
 
 
-def build_task(config: ConfigDict, info: Info) -> Task:
-    """Returns the task, bound to the data set. Raises UserError if the data set lacks a key or fact that it reads."""
+def example_batch(info: Info, size: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns shapes and types of a batch from the host, with the keys that batching adds."""
+    shapes = {
+        key: jax.ShapeDtypeStruct((size, *record.shape), jnp.dtype(record.dtype)) for key, record in info.keys.items()
+    }
+    return shapes | {key: jax.ShapeDtypeStruct((size,), dtype) for key, dtype in ADDED.items()}
+
+
+def transformed_batch(transform: Transform, info: Info, rng: Array | None = None) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns shapes and types of a batch of one example, after the augment ops: those of evaluation if `rng` is None.
+
+    Raises UserError for ops that fail.
+    """
+    try:
+        return jax.eval_shape(functools.partial(transform, rng), example_batch(info))
+    except Exception as error:  # an op may raise any exception for unsuitable shapes
+        ops = ", ".join(op.name for op in transform.ops)
+        raise UserError(f"config.augment.ops {ops} fail on examples of {info.name}: {first_line(error)}") from error
+
+
+def model_inputs(task: Task, transform: Transform, info: Info) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """Returns shapes and types of one example's model inputs, after the augment ops."""
+    batch = transformed_batch(transform, info)
+    return tuple(batch[name] for name in task.inputs)
+
+
+def build_task(config: ConfigDict, info: Info, transform: Transform) -> Task:
+    """Returns the task, bound to the data set.
+
+    Raises UserError if batches after `transform`, which may add keys, lack a key or fact that the task reads.
+    """
     task = construct(config.task, "tasks")
     if not isinstance(task, Task):
         raise UserError(f"config.task.name {config.task.name!r} is not a Task of tasks/task.py")
+    available = transformed_batch(transform, info)
+    options = [key for key in available if key not in ADDED]
     for key in (*task.inputs, *task.keys):
-        if key not in info.keys:
+        if key not in available:
             user = "config.task.inputs" if key in task.inputs else f"config.task.name {config.task.name}"
-            raise UserError(f"{user} needs {key!r}, but examples of {info.name} have: {', '.join(info.keys)}")
+            raise UserError(f"{user} needs {key!r}, but examples of {info.name} have: {', '.join(options)}")
     return task.bind(info)
 
 
@@ -81,7 +115,7 @@ def build_model(config: ConfigDict, task: Task, info: Info) -> nn.Module:
 
     Unless the config sets them, the fields `num_classes`, `vocab_size` (of the first input) and `bos_id` are filled in.
     """
-    vocabulary = info.keys[task.inputs[0]].vocabulary
+    vocabulary = info.keys[task.inputs[0]].vocabulary if task.inputs[0] in info.keys else None
     derived = {"vocab_size": vocabulary.size} if vocabulary else {}
     if task.generates:
         derived["bos_id"] = task.vocabulary.bos
@@ -91,13 +125,17 @@ def build_model(config: ConfigDict, task: Task, info: Info) -> nn.Module:
     return model
 
 
-def build_transform(config: ConfigDict, info: Info) -> Transform:
-    """Returns preprocessing with the training split's statistics and the augmentations of `augment.ops`."""
-    ops = tuple(names.call(augment, text, "config.augment.ops") for text in config.augment.ops)
-    try:
-        return Transform(ops, {key: record.statistics for key, record in info.keys.items() if record.statistics})
-    except ValueError as error:
-        raise UserError(f"config.augment.ops: {error}") from error
+def check_keys(info: Info) -> None:
+    """Raises UserError for a data set with a key that batching adds."""
+    for key in ADDED:
+        if key in info.keys:
+            raise UserError(f"{info.name} has a key {key!r}, which batches use for themselves: rename it")
+
+
+def first_line(error: Exception) -> str:
+    """Returns the first line of an error's message, shortened."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]
 
 
 def check_checkout() -> None:

@@ -49,7 +49,7 @@ def default() -> ConfigDict:
             "order": "shuffled",  # or "continuous": each row of a batch continues its row of the previous batch
         }
     )
-    config.augment = ConfigDict({"ops": ()})  # of data/augment/ops.py, in order: ("flip()", "padded_crop(padding=4)")
+    config.augment = ConfigDict({"ops": ("normalise()",)})  # of data/augment/, in order: ("flip()", "normalise()")
     config.optimizer = ConfigDict(
         {
             "name": "adamw",  # any of optax or optax.contrib; further keys: its arguments

@@ -15,7 +15,7 @@ from arch.layers.tap import TAPS
 from data.augment.transform import Transform
 from tasks.task import Task
 from training.state import State
-from training.step import Batch, stream_key
+from training.step import Batch, indexed, stream_key
 
 LAYER, TIME = "layer/", "time/"  # prefixes of the names of the norms
 
@@ -37,7 +37,7 @@ def gradient_norms(
     dropout use the keys of the step, as for one microbatch.
     """
     device = lax.axis_index(axis_name) if axis_name else 0
-    batch = transform(stream_key(state.rng, state.step, "augment", device), batch)
+    batch = transform(stream_key(state.rng, state.step, "augment"), indexed(batch, axis_name))
     weights = task.weights(batch)
     weights = lax.psum(weights, axis_name) if axis_name else weights
     rngs = {"dropout": stream_key(state.rng, state.step, "dropout", device)}

@@ -9,7 +9,7 @@ from jaxtyping import Int64, PyTree
 
 from data.batches import eval_batches, eval_order
 from data.buckets import bucketed
-from data.dataset import Split
+from data.splits import Split
 from training.run import Run
 from training.step import mean_metrics
 

@@ -88,7 +88,8 @@ def _train(
     display.say(f"devices: {describe_devices()}")
     run = build_run(configs[0], data_dir, configs[1:])
     sizes = ", ".join(f"{len(split)} {name}" for name, split in run.splits.items())
-    display.say(f"data: {run.info.name} ({sizes})\n")
+    columns = run.info.state.get("columns")
+    display.say(f"data: {run.info.name} ({sizes})" + f"; columns: {columns}" * bool(columns) + "\n")
     inputs = tuple(jnp.zeros(x.shape, x.dtype) for x in run.inputs)
     display.say(model_table(run.model, inputs))
     if run.config.data.buckets:

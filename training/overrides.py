@@ -4,18 +4,20 @@ A later layer wins, and drops the keys that an earlier one set for a replaced mo
 """
 
 import ast
+import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from core import names
-from core.calls import parse
+from core.calls import Call, Name, parse, parse_argument, source
 from core.errors import UserError, nearest
 from core.recipes import load
 from training.config import OPEN_GROUPS, default, leaves
 
 Changes = Mapping[str, Any]  # dotted key -> value
+OPS = {"augment.ops": "data.augment", "data.preprocess": "data.preprocess"}  # key of a tuple of calls -> their package
 
 
 def recipe(text: str) -> ConfigDict:
@@ -32,8 +34,10 @@ def override(config: ConfigDict, changes: Changes) -> tuple[ConfigDict, str]:
     - A new `model.name` drops the other keys of `model`, a new `optimizer.name` the arguments of the old function, a
       new `task.name` the keys that the new task lacks, and `model.variant` the keys that the variant sets.
     - `train.steps` and `train.epochs` replace each other.
+    - "augment.ops.padded_crop.padding" replaces an argument of a call in the tuple `augment.ops`, by its text.
 
-    Keys in `changes` are never dropped. Raises UserError for an unknown task, or an unknown model with a variant.
+    Keys in `changes` are never dropped. Raises UserError for an unknown task, an unknown model with a variant, and an
+    op or argument that does not exist.
     """
     result = config.copy_and_resolve_references()
     notes = []
@@ -46,7 +50,9 @@ def override(config: ConfigDict, changes: Changes) -> tuple[ConfigDict, str]:
             if changes.get(key) and other not in changes and (old := _get(config, other)):
                 _set(result, other, type(old)(0))
                 notes.append(f"{key}={changes[key]} replaces {other}={old}")
-        for key, value in changes.items():
+        for key, value in sorted(
+            changes.items(), key=lambda change: bool(_op_list(change[0]))
+        ):  # a list before its ops
             _set(result, key, value)
     return result, "; ".join(notes)
 
@@ -61,7 +67,8 @@ def variant(config: ConfigDict, variants: Mapping[str, Changes], name: str) -> C
 def assignments(texts: Iterable[str]) -> dict[str, Any]:
     """Returns {"train.steps": 40} for ("train.steps=40",): dotted keys and values from a command line.
 
-    A value is a Python literal, true, false or else a string; always a string if the key's default is one.
+    A value is a Python literal, true, false or else a string; always a string if the key's default is one. An argument
+    of an op stays a text.
     Raises UserError for a text without "=".
     """
     strings = {key for key, value in leaves(default()) if isinstance(value, str)}
@@ -70,7 +77,7 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
         key, given, value = text.partition("=")
         if not key or not given:
             raise UserError(f"--set {text}: write --set KEY=VALUE, such as --set train.steps=100")
-        changes[key] = value if key in strings else _literal(value)
+        changes[key] = value if key in strings or _op_list(key) else _literal(value)
     return changes
 
 
@@ -136,7 +143,51 @@ def _get(config: ConfigDict, dotted: str) -> Any:
     return config.get(group, {}).get(key)
 
 
+def _op_list(dotted: str) -> str:
+    """Returns the key of the tuple of calls that a dotted key goes into, "" for any other key."""
+    return next((key for key in OPS if dotted.startswith(f"{key}.")), "")
+
+
+def with_argument(texts: tuple[str, ...], key: str, change: str, value: Any) -> tuple[str, ...]:
+    """Returns calls, such as ("flip()", "padded_crop(4)"), with an argument of one of them changed.
+
+    Args:
+        key: of the config, which has the calls: "augment.ops".
+        change: "OP.ARGUMENT"; a positional argument of that name is replaced, too.
+        value: the argument's text ("2", "'image'", "bpe(4000)"), or a value that is not a string.
+
+    Raises UserError for an op that the calls lack or that occurs twice, and for an unknown argument.
+    """
+    name, _, argument = change.partition(".")
+    where = f"config.{key}.{change}"
+    trees = [parse(text, f"config.{key}") for text in texts]
+    found = [place for place, tree in enumerate(trees) if tree.name == name]
+    if len(found) != 1:
+        reason = f"{name!r} occurs {len(found)} times" if found else nearest(name, [tree.name for tree in trees])
+        raise UserError(f"{where}: config.{key} is {texts!r}: {reason}")
+    operations = names.subclasses(OPS[key], importlib.import_module(f"{OPS[key]}.op").Op)
+    if name not in operations:
+        raise UserError(f"{where}: {name!r} does not exist: {nearest(name, operations)}")
+    known = list(names.parameters(operations[name]))
+    if argument not in known:
+        raise UserError(f"{where}: {name} has no argument {argument!r}: {nearest(argument, known)}")
+    new = parse_argument(value, where) if isinstance(value, str) else value
+    changed = _with_argument(trees[found[0]], known.index(argument), argument, new)
+    return (*texts[: found[0]], source(changed), *texts[found[0] + 1 :])
+
+
+def _with_argument(tree: Name | Call, place: int, name: str, value: Any) -> Call:
+    args, kwargs = (tree.args, tree.kwargs) if isinstance(tree, Call) else ((), {})
+    if place < len(args):
+        return Call(tree.name, (*args[:place], value, *args[place + 1 :]), kwargs)
+    return Call(tree.name, args, {**kwargs, name: value})
+
+
 def _set(config: ConfigDict, dotted: str, value: Any) -> None:
+    if key := _op_list(dotted):
+        change = dotted.removeprefix(f"{key}.")
+        _set(config, key, with_argument(_get(config, key) or (), key, change, value))
+        return
     *path, last = dotted.split(".")
     for name in path:
         if name not in config:

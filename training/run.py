@@ -17,7 +17,7 @@ from core.errors import UserError, nearest
 from core.info import Info
 from data.augment.transform import Transform
 from data.buckets import bucketed
-from data.dataset import Split
+from data.splits import Split
 from tasks.task import Task
 from training import build, diagnostics, side_by_side, transfer
 from training import config as config_lib
@@ -56,7 +56,7 @@ class Run:
     @property
     def inputs(self) -> tuple[jax.ShapeDtypeStruct, ...]:
         """Shapes and types of the model's inputs for one example, after preprocessing."""
-        return model_inputs(self.task, self.transform, self.info)
+        return build.model_inputs(self.task, self.transform, self.info)
 
     @property
     def eval_batch_size(self) -> int:
@@ -140,20 +140,6 @@ class Run:
         return self.config.checkpoint.best.partition("/")[2] in self.task.generated_metrics
 
 
-def example_batch(info: Info, size: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns shapes and types of a batch from the host."""
-    shapes = {
-        key: jax.ShapeDtypeStruct((size, *record.shape), jnp.dtype(record.dtype)) for key, record in info.keys.items()
-    }
-    return shapes | {"mask": jax.ShapeDtypeStruct((size,), jnp.float32)}
-
-
-def model_inputs(task: Task, transform: Transform, info: Info) -> tuple[jax.ShapeDtypeStruct, ...]:
-    """Returns shapes and types of one example's model inputs, after preprocessing."""
-    batch = jax.eval_shape(functools.partial(transform, None), example_batch(info))
-    return tuple(batch[name] for name in task.inputs)
-
-
 def build_run(config: ConfigDict, data_dir: str | None, others: Sequence[ConfigDict] = ()) -> Run:
     """Returns the run of a config, or with `others` the runs of all of them side by side.
 
@@ -173,9 +159,11 @@ def build_run(config: ConfigDict, data_dir: str | None, others: Sequence[ConfigD
     optimizer_lib.schedule(config.optimizer, config.train.steps or 10**9)
     splits, info = data.load(config.data, data_dir)
     train_split = bucketed(splits["train"], splits["train"], config.data.buckets)
-    task = build.build_task(config, info)
+    build.check_keys(info)
+    info = transfer.with_start_statistics(info, configs)
+    transform = Transform.create(config.augment.ops, info)
+    task = build.build_task(config, info, transform)
     model = build.build_model(config, task, info)
-    transform = build.build_transform(config, info)
     steps = config.train.steps or max(1, round(config.train.epochs * len(splits["train"]) / config.train.batch_size))
     params = _check_shapes(config, model, task, transform, info)
     optimizer = optimizer_lib.create(config.optimizer, steps, params)
@@ -184,30 +172,38 @@ def build_run(config: ConfigDict, data_dir: str | None, others: Sequence[ConfigD
 
 def _check_shapes(config: ConfigDict, model: nn.Module, task: Task, transform: Transform, info: Info) -> Any:
     """Returns the shapes of the parameters, by running initialisation, augmentation and evaluation on shapes only."""
-    inputs = model_inputs(task, transform, info)
+    inputs = build.model_inputs(task, transform, info)
     shown = ", ".join(f"{name} {x.shape[1:]}" for name, x in zip(task.inputs, inputs, strict=True))
     try:
         variables = jax.eval_shape(lambda: model.init(jax.random.key(0), *map(_zeros, inputs), train=False))
     except Exception as error:  # a model may raise any exception for unsuitable shapes
-        raise UserError(f"config.model.name {config.model.name!r} refuses {shown}: {_first_line(error)}") from error
+        raise UserError(
+            f"config.model.name {config.model.name!r} refuses {shown}: {build.first_line(error)}"
+        ) from error
     if (state_lib.CARRY in variables) != (config.data.order == "continuous"):
         carries = "carries its state from batch to batch" if state_lib.CARRY in variables else "carries no state"
         raise UserError(
             f"config.model.name {config.model.name!r} {carries}, but config.data.order is {config.data.order!r}: "
             "stateful models and the order 'continuous' go together"
         )
-    batch = example_batch(info, 2)
-    try:
-        jax.eval_shape(transform, jax.random.key(0), batch)
+    augmented = build.transformed_batch(transform, info, rng=jax.random.key(0))
+    larger = [augmented[name] for name in task.inputs]
+    try:  # an op may give another size in training
+        jax.eval_shape(lambda v: model.apply(v, *map(_zeros, larger), train=False), variables)
     except Exception as error:
-        raise UserError(f"config.augment.ops {config.augment.ops} fail on {shown}: {_first_line(error)}") from error
+        shown = ", ".join(f"{name} {x.shape[1:]}" for name, x in zip(task.inputs, larger, strict=True))
+        raise UserError(
+            f"config.augment.ops {config.augment.ops} give {shown}, which {config.model.name} refuses: "
+            f"{build.first_line(error)}"
+        ) from error
+    batch = build.example_batch(info, 2)
     try:
         _, arrays = jax.eval_shape(
             lambda v, b: eval_step(v, b, model=model, task=task, transform=transform), variables, batch
         )
     except Exception as error:
         raise UserError(
-            f"config.task.name {config.task.name!r} does not fit {config.model.name}: {_first_line(error)}"
+            f"config.task.name {config.task.name!r} does not fit {config.model.name}: {build.first_line(error)}"
         ) from error
     for key, array in arrays.items():
         if array.shape[:1] != (2,) or (key == "loss" and array.ndim > 1):
@@ -223,8 +219,3 @@ def _check_shapes(config: ConfigDict, model: nn.Module, task: Task, transform: T
 
 def _zeros(shape: jax.ShapeDtypeStruct) -> jax.Array:
     return jnp.zeros(shape.shape, shape.dtype)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]

@@ -30,11 +30,24 @@ Sums = dict[str, tuple[Array, Array]]  # metric -> (sum, weight)
 
 
 def stream_key(rng: PRNGKeyArray, step, stream: str, device=0, microbatch=0) -> PRNGKeyArray:
-    """Returns the key of one stream ("dropout", "augment") at one step, device and microbatch; no two share a key."""
+    """Returns the key of one stream ("dropout", "augment") at one step, device and microbatch; no two share a key.
+
+    Augmentation has one key per step, into which `data.augment` folds the op and the example's index.
+    """
     key = jax.random.fold_in(rng, step)
     for part in (zlib.crc32(stream.encode()), device, microbatch):
         key = jax.random.fold_in(key, part)
     return key
+
+
+def indexed(batch: Batch, axis_name: str | None) -> Batch:
+    """Returns a device's part of a training batch with `index` [b], the positions of its examples in the global batch.
+
+    The device's microbatches are consecutive parts of it.
+    """
+    size = len(batch["mask"])
+    first = lax.axis_index(axis_name) * size if axis_name else 0
+    return {**batch, "index": first + jnp.arange(size, dtype=jnp.int32)}
 
 
 def train_step(
@@ -54,7 +67,8 @@ def train_step(
 
     Args:
       batch: arrays [b, ...]; under a mapped axis, this device's part of the batch. b must divide by `accumulate`.
-      transform: `(rng, batch) -> batch`, preprocessing and augmentation.
+      transform: `(rng, batch) -> batch`, preprocessing and augmentation. Its draws depend on the step and on the
+        batch's `index`, so that every layout of a batch gives the same ones.
       accumulate: the number of microbatches, which are processed one after the other to save memory. A model with
         synchronised batch statistics needs them side by side instead, which is exact and saves no memory.
       ema_decay: decay of the average of the weights in `state.ema`.
@@ -66,11 +80,11 @@ def train_step(
     axes = (axis_name,) * bool(axis_name) + (MICROBATCH,) * together
     key = functools.partial(stream_key, state.rng, state.step)
 
-    def prepared(microbatch, index):
-        return transform(key("augment", device, index), microbatch) if transform else microbatch
+    def prepared(microbatch):
+        return transform(key("augment"), microbatch) if transform else microbatch
 
     def loss(params, mutable, microbatch, index) -> tuple[Array, tuple[PyTree, PyTree]]:
-        microbatch = prepared(microbatch, index)
+        microbatch = prepared(microbatch)
         with statistics_over(axes if sync_batchnorm else ()):
             outputs, mutable = model.apply(
                 {"params": params, **mutable},
@@ -83,6 +97,7 @@ def train_step(
         part = task.total({term: total / jnp.maximum(weights[term], 1e-8) for term, total in losses.items()})
         return part, ((losses, metrics), mutable)
 
+    batch = indexed(batch, axis_name)
     weights = _weights(task, prepared, batch, accumulate)
     weights = lax.psum(weights, axis_name) if axis_name else weights
     gradient = _together if together else _one_by_one
@@ -106,9 +121,9 @@ def train_step(
 def _weights(task: Task, prepared: Callable, batch: Batch, accumulate: int) -> dict[str, Array]:
     """Returns the denominators of this device's batch. The compiler removes all computation that they do not need."""
     if accumulate == 1:
-        return task.weights(prepared(batch, 0))
-    each = jax.vmap(lambda microbatch, index: task.weights(prepared(microbatch, index)))
-    return _added_up(each(_split(batch, accumulate), jnp.arange(accumulate)))
+        return task.weights(prepared(batch))
+    each = jax.vmap(lambda microbatch: task.weights(prepared(microbatch)))
+    return _added_up(each(_split(batch, accumulate)))
 
 
 def _one_by_one(

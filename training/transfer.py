@@ -1,6 +1,7 @@
 """Transfer learning: initialises a state from the weights of another run, as far as they fit."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -8,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
+from ml_collections import ConfigDict
 
 from core.errors import UserError
 from core.info import Info
+from data.augment.op import parse_op
 from training.checkpoint import read_arrays, read_best, steps_in
 from training.state import State, averaged
 
@@ -31,6 +34,32 @@ def find_checkpoint(path: str, say: Callable[[str], None]) -> tuple[Path, PyTree
         return (folder, *read_arrays(folder)) if (folder / "meta").is_dir() else read_best(folder, say)
     except UserError as error:
         raise UserError(f"config.init_from {path!r}: {error}") from error
+
+
+def with_start_statistics(info: Info, configs: Sequence[ConfigDict]) -> Info:
+    """Returns `info` with the statistics of the runs in `config.init_from`, if an augment op asks for them
+    (`normalise(start=True)`). As a part of Info they are stored in checkpoints.
+
+    Raises UserError if no start is set or readable, or if several runs side by side start with different statistics.
+    """
+    asking = [op.name for op in map(parse_op, configs[0].augment.ops) if op.from_start]
+    if not asking:
+        return info
+    where = f"config.augment.ops: {asking[0]}"
+    found = []
+    for path in dict.fromkeys(config.init_from for config in configs):
+        if not path:
+            raise UserError(f"{where} takes statistics from config.init_from, which is empty")
+        keys = Info.from_json(find_checkpoint(path, lambda _: None)[2]["info"]).keys
+        found.append({key: record.statistics for key, record in keys.items() if record.statistics})
+    if any(statistics != found[0] for statistics in found):
+        raise UserError(f"{where}: the runs of config.init_from differ in their statistics")
+    keys = {
+        key: dataclasses.replace(record, statistics=found[0].get(key, record.statistics))
+        for key, record in info.keys.items()
+        if record.role != "target"  # the task standardises its own target
+    }
+    return dataclasses.replace(info, keys=info.keys | keys)
 
 
 def is_head(name: str) -> bool:

@@ -1,62 +1,66 @@
-"""Device transform of a batch before the model: conversion to float, augmentation (training only), normalisation."""
+"""Device transform of a batch before the model: images as floats, then the augment ops in order."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Key
 
 from core.errors import UserError
-from data.augment.ops import Op
-
-Batch = dict[str, Any]
+from core.info import Info
+from data.augment.normalise import PIXELS
+from data.augment.op import WHERE, Batch, Op, Rng, example_keys, parse_op
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity: jit may close over it or treat it as static
 class Transform:
     """A pure function `transform(rng, batch) -> batch` for use inside a compiled step; `rng` None means evaluation.
 
-    Args:
-        ops: augmentations, `op(rng, batch) -> batch`, applied in order, each with its own key. At most one of them
-            mixes examples.
-        statistics: "image" -> {"mean", "std"}, each [c] or a number, of images in [0, 1] over the training split.
-            Statistics of other keys are not used: the host standardises features, and targets keep their units.
+    Every op has one key per example, a function of `rng`, the op's position and the batch's `index` [b]: the example's
+    position in the global batch in training, its index in the split in evaluation. Draws therefore depend neither on
+    devices nor on microbatches, and in evaluation on the example alone.
+
+    Attributes:
+        ops: bound to the data set, at most one of them mixes examples.
+        pixels: keys of images, which become float32; uint8 is divided by 255.
 
     Raises:
-        UserError: two ops mix examples; on a call, an op finds none of its keys, or the number of channels differs.
+        UserError: two ops mix examples.
     """
 
-    ops: tuple[Callable[[Key[Array, ""], Batch], Batch], ...] = ()
-    statistics: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    ops: tuple[Op, ...] = ()
+    pixels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        mixing = [op.name for op in self.ops if isinstance(op, Op) and op.mixes]
+        mixing = [op.name for op in self.ops if op.mixes]
         if len(mixing) > 1:
-            raise UserError(f"augment: {' and '.join(mixing)} both mix examples; keep one of them")
+            raise UserError(f"{' and '.join(mixing)} both mix examples; keep one of them")
 
-    def __call__(self, rng: Key[Array, ""] | None, batch: Batch) -> Batch:
-        """Returns the model's batch: `image` float32, augmented if `rng` is given, then normalised."""
-        batch = self.augmented(rng, batch)
-        if "image" in batch and "image" in self.statistics:
-            batch["image"] = self._normalised(batch["image"])
-        return batch
+    @classmethod
+    def create(cls, texts: Iterable[str], info: Info) -> "Transform":
+        """Returns the transform of `config.augment.ops` for a data set. Raises UserError for ops that do not fit it."""
+        ops = tuple(map(parse_op, texts))
+        try:
+            pixels = tuple(key for key, record in info.keys.items() if record.role in PIXELS)
+            return cls(tuple(op.bind(info) for op in ops), pixels)
+        except UserError as error:
+            raise UserError(f"{WHERE}: {error}") from error
 
-    def augmented(self, rng: Key[Array, ""] | None, batch: Batch) -> Batch:
-        """Returns the batch before normalisation, as pictures show it: `image` float32 in [0, 1]."""
+    def __call__(self, rng: Rng | None, batch: Batch) -> Batch:
+        """Returns the model's batch: all ops if `rng` is given, otherwise those that always run."""
+        return self._run(rng, batch, lambda op: rng is not None or op.when == "always")
+
+    def augmented(self, rng: Rng, batch: Batch) -> Batch:
+        """Returns the batch as pictures show it: only the ops of training, so without normalisation."""
+        return self._run(rng, batch, lambda op: op.when == "train")
+
+    def _run(self, rng: Rng | None, batch: Batch, wanted: Callable[[Op], bool]) -> Batch:
         batch = dict(batch)
-        if "image" in batch:
-            scale = 255 if batch["image"].dtype == jnp.uint8 else 1
-            batch["image"] = jnp.asarray(batch["image"], jnp.float32) / scale
-        if rng is not None:
-            for position, op in enumerate(self.ops):
-                batch = op(jax.random.fold_in(rng, position), batch)
+        for key in batch.keys() & set(self.pixels):
+            scale = 255 if batch[key].dtype == jnp.uint8 else 1
+            batch[key] = jnp.asarray(batch[key], jnp.float32) / scale
+        rng = jax.random.key(0) if rng is None else rng
+        for position, op in enumerate(self.ops):
+            if wanted(op):
+                batch = op(example_keys(rng, position, jnp.asarray(batch["index"])), batch)
         return batch
-
-    def _normalised(self, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        mean, std = (np.asarray(self.statistics["image"][name], np.float32) for name in ("mean", "std"))
-        if mean.shape not in ((), images.shape[-1:]):
-            raise UserError(f"image: {images.shape[-1]} channels, but its statistics have the shape {mean.shape}")
-        return (images - mean) / np.where(std > 0, std, 1)  # a channel that never varies is only centred

@@ -8,7 +8,7 @@ ops with the same state on new inputs.
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,6 +24,7 @@ Chunk = dict[str, Sequence]
 Keys = dict[str, Key]  # key -> its description
 
 
+@runtime_checkable
 class Examples(Protocol):
     """Examples by random access, as columns."""
 
@@ -42,18 +43,25 @@ class Op:
         ordered: whether the order of the examples has a meaning; the rows of one's own files then keep theirs.
         stored: whether results take long to compute, so that they are stored in the cache.
         arranges: whether the op makes examples of its own from all examples of a split, by `arrange`; it is the last.
+        rate: samples per second of the sounds that the op reads; 0 for any.
         functions: name -> function that arguments may call, such as the tokenizers of `tokenize`.
     """
 
     ordered: ClassVar[bool] = False
     stored: ClassVar[bool] = False
     arranges: ClassVar[bool] = False
+    rate: ClassVar[int] = 0
     functions: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     @property
     def touched(self) -> frozenset[str] | None:
         """Keys that the op reads or changes; None for all of them."""
         return None
+
+    @property
+    def content(self) -> str:
+        """A hash of the files that the op reads besides the examples, which then determine the results, too."""
+        return ""
 
     def fit(self, splits: Mapping[str, Examples], keys: Keys) -> Any:
         """Returns the state that the op needs, as JSON. Statistics and vocabularies come from splits["train"] only.

@@ -42,6 +42,11 @@ class Pipeline:
     def ops(self) -> tuple[Op, ...]:
         return tuple(map(parse_op, self.texts))
 
+    @property
+    def rate(self) -> int | None:
+        """Samples per second that the ops expect of a sound; None if no op reads sounds."""
+        return next((op.rate for op in self.ops if op.rate), None)
+
     def __call__(self, chunk: Chunk) -> Chunk:
         """Returns the changed examples."""
         for op, state in zip(self.ops, self.states, strict=True):

@@ -1,18 +1,22 @@
-"""The tokenizers that `config.data.tokenizer` can name: all public functions that return a `Fit`."""
+"""The tokenizers that arguments of ops may call, each a class named as in `names.subclasses`: `bpe(4000)` is `Bpe`."""
 
+import dataclasses
+import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from core.errors import UserError, nearest
+from core.info import Info
 from core.vocabulary import Vocabulary
 
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")  # ids 0 to 3
-PAD, BOS, EOS, UNK = 0, 1, 2, 3
+BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # ids 0 to 4
 BYTES = 256
-
-Fit = Callable[[Iterable[str]], Tokenizer]  # fits a tokenizer on the texts of the training split
+INFO = "info.json"  # file of a run's folder that describes its data set
 
 # A word is a number with its points and commas, letters and digits with inner apostrophes and hyphens, or one
 # punctuation mark.
@@ -26,21 +30,37 @@ NO_SPACE = (
 )
 
 
-def characters() -> Fit:
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Base class: makes a tokenizer from the texts of the training split."""
+
+    def __call__(self, texts: Iterable[str]) -> Tokenizer:
+        """Returns the tokenizer. Raises UserError for a file that cannot be read."""
+        raise NotImplementedError
+
+    @property
+    def content(self) -> str:
+        """A hash of the files that the tokenizer is read from; "" without files."""
+        return ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Characters(Recipe):
     """One token per code point that occurs in training. Lossless for these: text -> ids -> text is the identity."""
 
-    def fit(texts: Iterable[str]) -> Tokenizer:
-        seen = sorted(set().union(*texts))
-        vocabulary = {token: index for index, token in enumerate([*SPECIALS, *seen])}
-        tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIALS[UNK]))
+    def __call__(self, texts: Iterable[str]) -> Tokenizer:
+        seen: set[str] = set()
+        for text in texts:
+            seen.update(text)
+        vocabulary = {token: index for index, token in enumerate([*SPECIALS, *sorted(seen)])}
+        tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
         tokenizer.decoder = decoders.Fuse()
         return tokenizer
 
-    return fit
 
-
-def words(size: int = 10_000, min_count: int = 1, lowercase: bool = False) -> Fit:
+@dataclasses.dataclass(frozen=True)
+class Words(Recipe):
     """One token per word or punctuation mark, the most frequent of training; all others are <unk>.
 
     Decoding joins words with spaces, but not at punctuation and quotation marks.
@@ -50,29 +70,32 @@ def words(size: int = 10_000, min_count: int = 1, lowercase: bool = False) -> Fi
         min_count: words that occur less often in training are <unk>.
         lowercase: whether capitals become lower-case.
 
-    Raises:
-        ValueError: `size` leaves no room for a word, or `min_count` is below 1.
+    Raises ValueError if `size` leaves no room for a word, or `min_count` is below 1.
     """
-    if size <= len(SPECIALS) or min_count < 1:
-        raise ValueError(f"size must be above {len(SPECIALS)} and min_count at least 1, not {size} and {min_count}")
 
-    def fit(texts: Iterable[str]) -> Tokenizer:
-        tokenizer = Tokenizer(models.WordLevel(unk_token=SPECIALS[UNK]))
-        if lowercase:
+    size: int = 10_000
+    min_count: int = 1
+    lowercase: bool = False
+
+    def __post_init__(self):
+        _check_size(self.size, len(SPECIALS))
+        if self.min_count < 1:
+            raise ValueError(f"min_count must be at least 1, not {self.min_count}")
+
+    def __call__(self, texts: Iterable[str]) -> Tokenizer:
+        tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
+        if self.lowercase:
             tokenizer.normalizer = normalizers.Lowercase()
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), "removed", invert=True)
         spaced = decoders.WordPiece(prefix="\0", cleanup=False)  # no token has it: all but the first get a space
         tight = [decoders.Replace(Regex(space), "") for space in NO_SPACE]
         tokenizer.decoder = decoders.Sequence([spaced, decoders.Fuse(), *tight])
-        trainer = trainers.WordLevelTrainer(
-            vocab_size=size, min_frequency=min_count, special_tokens=list(SPECIALS), show_progress=False
-        )
-        return _trained(tokenizer, trainer, texts)
-
-    return fit
+        options = {"vocab_size": self.size, "min_frequency": self.min_count, "special_tokens": list(SPECIALS)}
+        return _trained(tokenizer, trainers.WordLevelTrainer(show_progress=False, **options), texts)
 
 
-def bpe(size: int = 8_000) -> Fit:
+@dataclasses.dataclass(frozen=True)
+class Bpe(Recipe):
     """Byte-pair encoding of bytes: lossless for any text, without unknown tokens.
 
     Source: R. Sennrich, B. Haddow, A. Birch, arXiv 1508.07909; on bytes as in GPT-2 (A. Radford and others, 2019,
@@ -81,32 +104,175 @@ def bpe(size: int = 8_000) -> Fit:
     Args:
         size: of the vocabulary, the four special tokens and 256 bytes included.
 
-    Raises:
-        ValueError: `size` leaves no room for a merge.
+    Raises ValueError if `size` leaves no room for a merge.
     """
-    if size <= len(SPECIALS) + BYTES:
-        raise ValueError(f"size must be above {len(SPECIALS) + BYTES} (specials and bytes), not {size}")
 
-    def fit(texts: Iterable[str]) -> Tokenizer:
+    size: int = 8_000
+
+    def __post_init__(self):
+        _check_size(self.size, len(SPECIALS) + BYTES)
+
+    def __call__(self, texts: Iterable[str]) -> Tokenizer:
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
         alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.BpeTrainer(
-            vocab_size=size, special_tokens=list(SPECIALS), initial_alphabet=alphabet, show_progress=False
-        )
-        return _trained(tokenizer, trainer, texts)
-
-    return fit
+        options = {"vocab_size": self.size, "special_tokens": list(SPECIALS), "initial_alphabet": alphabet}
+        return _trained(tokenizer, trainers.BpeTrainer(show_progress=False, **options), texts)
 
 
-def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
-    """Returns the vocabulary of a tokenizer of this file."""
-    ids = {"pad": PAD, "bos": BOS, "eos": EOS, "unk": UNK}
-    return Vocabulary(tokenizer.get_vocab_size(), **ids, tokenizer=tokenizer.to_str())
+@dataclasses.dataclass(frozen=True)
+class Wordpiece(Recipe):
+    """Pieces of words, as BERT reads them: the text between [CLS] and [SEP], with [MASK].
+
+    Source: J. Devlin and others, arXiv 1810.04805, and its code; M. Schuster and K. Nakajima, Japanese and Korean voice
+    search, ICASSP 2012.
+
+    Args:
+        size: of the vocabulary, the five special tokens included.
+        lowercase: whether capitals become lower-case and accents are removed, as in BERT's uncased models.
+
+    Raises ValueError if `size` leaves no room for a piece.
+    """
+
+    size: int = 30_000
+    lowercase: bool = True
+
+    def __post_init__(self):
+        _check_size(self.size, len(BERT_SPECIALS))
+
+    def __call__(self, texts: Iterable[str]) -> Tokenizer:
+        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=self.lowercase)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
+        options = {"vocab_size": self.size, "special_tokens": list(BERT_SPECIALS)}
+        return _trained(tokenizer, trainers.WordPieceTrainer(show_progress=False, **options), texts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unigram(Recipe):
+    """Pieces of text by a unigram language model; characters that training lacks are <unk>.
+
+    Source: T. Kudo, arXiv 1804.10959; spaces are marked as by SentencePiece, arXiv 1808.06226.
+
+    Args:
+        size: of the vocabulary, the five special tokens included.
+
+    Raises ValueError if `size` leaves no room for a piece.
+    """
+
+    size: int = 8_000
+
+    def __post_init__(self):
+        _check_size(self.size, len(SPECIALS) + 1)
+
+    def __call__(self, texts: Iterable[str]) -> Tokenizer:
+        tokenizer = Tokenizer(models.Unigram())
+        tokenizer.normalizer = normalizers.NFKC()
+        no_special = pre_tokenizers.Split("<", "isolated")  # no piece can be the name of a special token
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), no_special])
+        tokenizer.decoder = decoders.Metaspace()
+        options = {"vocab_size": self.size, "special_tokens": [*SPECIALS, "<mask>"], "unk_token": "<unk>"}
+        return _trained(tokenizer, trainers.UnigramTrainer(show_progress=False, **options), texts)
+
+
+@dataclasses.dataclass(frozen=True)
+class File(Recipe):
+    """The tokenizer of a file of Hugging Face's format, `tokenizer.json`, with that file's special tokens.
+
+    Args:
+        path: the file.
+    """
+
+    path: str
+
+    def __call__(self, texts: Iterable[str]) -> Tokenizer:
+        return _unpadded(_read(self.path, Tokenizer.from_str))
+
+    @property
+    def content(self) -> str:
+        return _content(self.path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(Recipe):
+    """The tokenizer of another run, so that its weights fit the ids.
+
+    Args:
+        workdir: the other run's folder.
+        key: the key whose tokenizer it is; "" if the run has one tokenizer.
+    """
+
+    workdir: str
+    key: str = ""
+
+    def __call__(self, texts: Iterable[str]) -> Tokenizer:
+        info = _read(Path(self.workdir) / INFO, lambda text: Info.from_json(json.loads(text)))
+        found = {key: record.vocabulary.tokenizer for key, record in info.keys.items() if record.vocabulary}
+        found = {key: tokenizer for key, tokenizer in found.items() if tokenizer}
+        if self.key and self.key not in found:
+            raise UserError(f"{self.workdir} has no tokenizer of {self.key!r}: {nearest(self.key, found)}")
+        chosen = {found[self.key]} if self.key else set(found.values())
+        if len(chosen) != 1:
+            raise UserError(f"{self.workdir} has {len(chosen)} tokenizers: name a key of {', '.join(found) or 'none'}")
+        return _unpadded(Tokenizer.from_str(chosen.pop()))
+
+    @property
+    def content(self) -> str:
+        return _content(Path(self.workdir) / INFO)
+
+
+RECIPES = {cls.__name__.lower(): cls for cls in Recipe.__subclasses__()}  # the names in a recipe
+
+
+def mark(tokenizer: Tokenizer) -> None:
+    """Makes a tokenizer put texts between its begin and end tokens, unless it already adds its own.
+
+    A second text follows the first one's separator, or end token, and has the segment 1.
+
+    Raises UserError if it has no such tokens.
+    """
+    if tokenizer.num_special_tokens_to_add(is_pair=True):
+        return
+    vocabulary = Vocabulary.of(tokenizer)
+    if vocabulary.bos is None or vocabulary.eos is None:
+        raise UserError("the tokenizer has no tokens for begin and end: set special=False")
+    between = vocabulary.eos if vocabulary.sep is None else vocabulary.sep
+    bos, eos, sep = map(tokenizer.id_to_token, (vocabulary.bos, vocabulary.eos, between))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A {eos}",
+        pair=f"{bos} $A {sep} $B:1 {eos}:1",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in {bos, eos, sep}],
+    )
+
+
+def _check_size(size: int, least: int) -> None:
+    if size <= least:
+        raise ValueError(f"size must be above {least}, the number of tokens that are always there, not {size}")
 
 
 def _trained(tokenizer: Tokenizer, trainer: Any, texts: Iterable[str]) -> Tokenizer:
     """Trains; the special tokens keep their ids, but are not matched in texts, where "<eos>" is five characters."""
     tokenizer.train_from_iterator(texts, trainer)
     return Tokenizer.from_str(json.dumps({**json.loads(tokenizer.to_str()), "added_tokens": []}))
+
+
+def _unpadded(tokenizer: Tokenizer) -> Tokenizer:
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _read(path: str | Path, parse: Any) -> Any:
+    try:
+        return parse(Path(path).expanduser().read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"file {path} does not exist") from None
+    except Exception as error:  # the library raises a bare Exception for a file of another format
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} cannot be read: {reason}") from error
+
+
+def _content(path: str | Path) -> str:
+    return hashlib.sha256(_read(path, str).encode()).hexdigest()

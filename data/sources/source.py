@@ -23,6 +23,7 @@ class Source:
         keys: key -> what is known of its values before preprocessing: role, classes, vocabulary, whether lengths vary.
             The columns of a table have the roles "number", "text" or "label".
         is_table: whether every example is a row of scalars.
+        summary: how the columns of a table were read, such as "3 numbers, 1 date"; "" for other sets.
         state: JSON that `read` in `data.sources.inputs` needs to read new inputs in the same way, such as the kinds of
             a table's columns.
     """
@@ -30,6 +31,7 @@ class Source:
     splits: Mapping[str, tfds.core.SplitInfo]
     keys: Mapping[str, Key]
     is_table: bool = False
+    summary: str = ""
     state: Any = None
 
     def examples(self, spec: str, ordered: bool = False) -> Examples:

@@ -9,7 +9,7 @@ def digits_mlp(**train) -> ConfigDict:
     """Returns a dense ReLU network on 8 x 8 digits: SGD with momentum 0.9, a constant rate, no regularisation."""
     config = digits.get_config()
     config.model = ConfigDict({"name": "mlp.MLP", "activation": "nn.relu"})
-    config.augment.ops = ()
+    config.augment.ops = ("normalise()",)
     config.optimizer.name = "sgd"
     config.optimizer.momentum = 0.9
     config.optimizer.learning_rate = 1e-3

@@ -12,11 +12,11 @@ from ml_collections import ConfigDict
 
 import data
 from core.errors import UserError
+from data.augment.transform import Transform
 from experiments.engine import cells
 from experiments.engine.cells import CellFiles
 from experiments.engine.experiment import Cell, Experiment, cell_config, declared
 from training import build, environment
-from training.run import model_inputs
 from training.workdir import from_json, to_json, write_whole
 
 
@@ -112,9 +112,10 @@ def _count(config: ConfigDict, data_dir: str | None) -> int:
         _, info = data.load(config.data, data_dir)
     except UserError:
         return 0
-    task = build.build_task(config, info)
+    transform = Transform.create(config.augment.ops, info)
+    task = build.build_task(config, info, transform)
     model = build.build_model(config, task, info)
-    inputs = model_inputs(task, build.build_transform(config, info), info)
+    inputs = build.model_inputs(task, transform, info)
     zeros = [jnp.zeros(x.shape, x.dtype) for x in inputs]
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), *zeros, train=False))
     return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.calls import Call, Name, parse
+from core.calls import Call, Name, parse, parse_argument, source
 from core.errors import UserError
 
 
@@ -19,6 +19,7 @@ from core.errors import UserError
 )
 def test_trees(text, tree):
     assert parse(text, "x") == tree and type(parse(text, "x")) is type(tree)
+    assert parse(source(tree), "x") == tree
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,23 @@ def test_anything_else_is_refused_in_one_line(text):
     with pytest.raises(UserError, match=r"^config\.x ") as refusal:
         parse(text, "config.x")
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "tree"),
+    [
+        ("2", 2),
+        ("(1, 0.5)", (1, 0.5)),
+        ("'image'", "image"),
+        ("bpe(4000)", Call("bpe", (4000,), {})),
+        ("nn.relu", Name("nn.relu")),
+        ("true", True),
+    ],
+)
+def test_single_arguments(text, tree):
+    assert parse_argument(text, "x") == tree and parse_argument(source(tree), "x") == tree
+    with pytest.raises(UserError, match=r"^x .*a string needs quotes"):
+        parse_argument(f"{text} 1", "x")
 
 
 def test_a_number_is_refused_too():

@@ -79,6 +79,9 @@ def test_evaluation_counts_each_example_once(size, batch, hosts):
     counted = np.concatenate([b["label"][b["mask"] == 1] for b in in_order])
     np.testing.assert_array_equal(counted, np.arange(size))
     assert sum(b["mask"].sum() for b in in_order) == size
+    for each in in_order:
+        assert each["index"].dtype == np.int32
+        np.testing.assert_array_equal(each["index"], each["label"])
 
 
 def test_batch_must_divide_among_hosts():

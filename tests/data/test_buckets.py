@@ -209,6 +209,7 @@ def test_evaluation_by_bucket_counts_each_example_once(hosts):
         assert len({batch["source"].shape for batch in batches}) == 1
         seen.extend(label for batch in batches for label in batch["label"][batch["mask"] > 0])
         assert all(len(batch["mask"]) == 8 // hosts for batch in batches)
+        assert all((batch["index"] == batch["label"]).all() for batch in batches)
     assert sorted(seen) == list(range(50))
     np.testing.assert_array_equal(seen, eval_order(split))
     np.testing.assert_array_equal(eval_order(split.split), np.arange(50))

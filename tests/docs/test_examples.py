@@ -5,11 +5,14 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import arch
 import configs
+import data.preprocess
 import tasks
+from core import names
 from training import main
 from training.config import default
 from training.overrides import override
@@ -69,6 +72,24 @@ def test_a_task_with_a_gathered_metric(add, tmp_path, compile_fast):
     errors = np.abs(arrays["target"] - arrays["prediction"])
     assert results["median_error"] == pytest.approx(np.median(errors))
     assert results["coverage"] == pytest.approx(np.mean(arrays["target"] <= arrays["prediction"]))
+
+
+def test_a_preprocess_op(add, tmp_path, compile_fast):
+    (op,) = code("add-data.md")
+    add(data.preprocess, "outliers", op)
+    names.subclasses.cache_clear()
+    prices = np.random.default_rng(0).normal(size=200)
+    table = pd.DataFrame({"price": np.where(np.arange(200) == 7, 1e6, prices), "y": np.where(prices > 0, "a", "b")})
+    table.to_csv(tmp_path / "table.csv", index=False)
+    changes = {"data.name": f"csv:{tmp_path / 'table.csv'}", "data.target": "y"}
+    changes["data.preprocess"] = ("clip('price', share=0.1)", "features()")
+    from configs import tabular
+
+    config = short(tabular.get_config("class"), **changes, **{"data.splits.validation": ""})
+    splits, _ = data.load(config.data)
+    names.subclasses.cache_clear()
+    features = np.concatenate([splits[name].batch(np.arange(len(splits[name])))["features"] for name in splits])
+    assert features.max() < 3 and (features == features.max()).mean() > 0.05
 
 
 def test_the_block_of_the_readme(add):

@@ -28,7 +28,7 @@ def data_dir(tmp_path_factory):
 def digits_run(tmp_path_factory, data_dir):
     workdir = tmp_path_factory.mktemp("runs") / "digits"
     config = small.get_config()
-    config.model.widths, config.train.steps, config.augment.ops = (64,), 200, ()
+    config.model.widths, config.train.steps, config.augment.ops = (64,), 200, ("normalise()",)
     config.optimizer.learning_rate = 1e-2
     train(config, str(workdir), data_dir, "")
     return workdir

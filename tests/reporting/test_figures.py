@@ -10,6 +10,7 @@ import pytest
 
 from core.info import Info, Key
 from core.vocabulary import Vocabulary
+from data.augment.op import parse_op
 from reporting import curves
 from reporting.drawing import INK, fit, number, pixels, shorten
 from reporting.figures import confusion_matrix, forecasts, image_mistakes, predicted_against_true, text_mistakes
@@ -261,7 +262,7 @@ class Augmented:
 
     def __init__(self, *ops):
         self.config = SimpleNamespace(augment=SimpleNamespace(ops=ops), seed=0)
-        self.splits, self.transform = {"train": self}, self
+        self.splits, self.transform, self.ops = {"train": self}, self, tuple(map(parse_op, ops))
 
     def __len__(self):
         return 3
@@ -275,9 +276,9 @@ class Augmented:
 
 def test_an_augmented_batch_is_drawn_if_there_is_augmentation():
     shown = classifier([0], [0], image=np.zeros((1, 4, 4, 1), np.uint8))
-    figure = augmented_batch.draw(dataclasses.replace(shown, run=Augmented("flip()")))
-    assert "flip()" in figure.caption and figure.image.count(b"<image") == 3
-    assert augmented_batch.draw(dataclasses.replace(shown, run=Augmented())) is None
+    figure = augmented_batch.draw(dataclasses.replace(shown, run=Augmented("flip()", "normalise()")))
+    assert "flip()." in figure.caption and figure.image.count(b"<image") == 3
+    assert augmented_batch.draw(dataclasses.replace(shown, run=Augmented("normalise()"))) is None
     assert augmented_batch.draw(dataclasses.replace(regression([1.0], [1.0]), run=Augmented("flip()"))) is None
 
 

@@ -14,6 +14,7 @@ from arch.rnn import RecurrentClassifier
 from core.errors import UserError
 from core.info import Info, Key
 from core.vocabulary import Vocabulary
+from data.augment.transform import Transform
 from tasks.classification import Classification
 from tasks.sequence import TokenClassification
 from training import build
@@ -213,9 +214,9 @@ def test_accumulation_gives_the_same_step():
 def test_built_from_a_config():
     keys = {"tokens": Key((7,), "int32"), "labels": Key((7,), "int32", classes=("a", "b", "c"))}
     info = Info("made up", {"train": 1}, keys)
-    task = build.build_task(ConfigDict({"task": {"name": "sequence.TokenClassification"}}), info)
+    task = build.build_task(ConfigDict({"task": {"name": "sequence.TokenClassification"}}), info, Transform())
     assert task.output_size(info) == 3
     assert task.predict(LOGITS)["prediction"].tolist() == [[0, 1, 0], [1, 0, 0]]
     for wrong, named in ({"target": "tags"}, "tags"), ({"metric_mask": "answers"}, "answers"), ({"shift": -1}, "shift"):
         with pytest.raises(UserError, match=named):
-            build.build_task(ConfigDict({"task": {"name": "sequence.TokenClassification", **wrong}}), info)
+            build.build_task(ConfigDict({"task": {"name": "sequence.TokenClassification", **wrong}}), info, Transform())

@@ -14,6 +14,7 @@ from training import main
 from training import run as run_lib
 from training.config import default, leaves, validate
 from training.loop import Results, Trainer
+from training.overrides import override
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 MODULES = [importlib.import_module(f"configs.{path.stem}") for path in sorted(CONFIGS.glob("[!_]*.py"))]
@@ -54,9 +55,9 @@ def small(recipe: ModuleType, name: str) -> ConfigDict:
             config.model[key] = value
     if "widths" in config.model:
         config.model.widths = (12,) * len(config.model.widths)
-    if config.data.window:
-        config.data.window, config.data.eval_window = 10, 0 if config.data.horizon else 20
-    config.data.horizon = min(config.data.horizon, 48)
+    for op, sizes in {"windows": {"size": 10, "evaluation": 20}, "forecast": {"window": 10}}.items():
+        if any(text.startswith(f"{op}(") for text in config.data.preprocess):
+            config = override(config, {f"data.preprocess.{op}.{key}": size for key, size in sizes.items()})[0]
     if config.task.name == "generation.Generation":
         config.task.max_length = 8
     return config

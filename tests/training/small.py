@@ -11,7 +11,7 @@ def get_config():
     config.model.norm = "layers.norm.batch_norm"
     config.data.name = "digits"
     config.data.splits = {"train": "train[:80%]", "validation": "train[80%:]", "test": "test"}
-    config.augment.ops = ("padded_crop(padding=1)", "mixup(alpha=0.2)")
+    config.augment.ops = ("padded_crop(padding=1)", "mixup(alpha=0.2)", "normalise()")
     config.optimizer.warmup_steps = 10
     config.train.steps = 500
     config.train.batch_size = 32

@@ -10,9 +10,11 @@ from ml_collections import ConfigDict
 from arch import resnet
 from core.errors import UserError
 from core.info import Info, Key
+from data.augment.op import Op
+from data.augment.transform import Transform
 from data.preprocess import text, tokenizers
 from training import config as config_lib
-from training.build import build_model, build_task, build_transform, construct
+from training.build import build_model, build_task, check_keys, construct
 
 
 @pytest.mark.parametrize(
@@ -87,14 +89,14 @@ def test_the_vocabulary_of_the_first_input_is_the_models(info):
         model={"name": "rnn.RecurrentClassifier"},
         task={"name": "classification.Classification", "inputs": ("source", "source_lengths")},
     )
-    task = build_task(config, info)
+    task = build_task(config, info, Transform())
     model = build_model(config, task, info)
     assert model.vocab_size == 6 and model.num_classes == 2
     config.model.vocab_size = 11
     assert build_model(config, task, info).vocab_size == 11
     config.task.inputs = ("label",)
     del config.model["vocab_size"]
-    assert build_model(config, build_task(config, info), info).vocab_size is None
+    assert build_model(config, build_task(config, info, Transform()), info).vocab_size is None
 
 
 def test_a_task_is_bound_to_the_data_set(info):
@@ -102,32 +104,41 @@ def test_a_task_is_bound_to_the_data_set(info):
         model={"name": "rnn.RecurrentNetwork", "vocab_size": 6},
         task={"name": "sequence.TokenClassification", "inputs": ("source",), "target": "target"},
     )
-    task = build_task(config, info)
+    task = build_task(config, info, Transform())
     assert hash(task) == hash(task) and task == dataclasses.replace(task)
     assert build_model(config, task, info).num_classes == 7
     fields = {"inputs": ("source", "source_lengths", "target"), "conditions": ("source", "source_lengths")}
     config.task = ConfigDict({"name": "generation.Generation", **fields})
-    assert build_task(config, info).vocabulary.text([1, 4, 6, 2, 0]) == "ac"
+    assert build_task(config, info, Transform()).vocabulary.text([1, 4, 6, 2, 0]) == "ac"
     config.task = ConfigDict({"name": "generation.Generation", **fields, "target": "label"})
     with pytest.raises(UserError, match="'label' of pairs has no vocabulary"):
-        build_task(config, info)
+        build_task(config, info, Transform())
 
 
-@pytest.mark.parametrize(
-    ("ops", "words"),
-    [
-        (("flop()",), ["config.augment.ops", "'flop'", "'flip'"]),
-        (("padded_crop(pading=2)",), ["padded_crop", "pading", "takes padding"]),
-        (("Op()",), ["'Op' does not exist"]),
-    ],
-)
-def test_slips_in_augmentations(info, ops, words):
-    config = config_lib.default()
-    config.augment.ops = ops
-    with pytest.raises(UserError) as refusal:
-        build_transform(config, info)
-    assert all(word in str(refusal.value) for word in words), refusal.value
-    assert "\n" not in str(refusal.value)
+@dataclasses.dataclass(frozen=True)
+class Answers(Op):
+    """Adds the key `answer`, in evaluation too."""
+
+    when = "always"
+
+    def __call__(self, keys, batch):
+        return batch | {"answer": batch["label"]}
+
+
+def test_a_task_may_read_what_an_op_adds(info):
+    config = complete(task={"name": "classification.Classification", "inputs": ("source",), "metric_mask": "answer"})
+    assert build_task(config, info, Transform((Answers(),))).metric_mask == "answer"
+    with pytest.raises(
+        UserError, match=r"needs 'answer', but examples of pairs have: label, source, source_lengths, target"
+    ):
+        build_task(config, info, Transform())
+
+
+@pytest.mark.parametrize("key", ["mask", "index"])
+def test_a_set_may_not_have_the_keys_of_batches(info, key):
+    check_keys(info)
+    with pytest.raises(UserError, match=f"pairs has a key '{key}'"):
+        check_keys(dataclasses.replace(info, keys={**info.keys, key: Key((), "int32")}))
 
 
 def test_a_variant_gives_fields_that_other_keys_override():

@@ -97,6 +97,49 @@ def test_values_of_a_command_line():
         override(default(), {"seed.x": 1})
 
 
+@pytest.mark.parametrize(
+    ("ops", "text", "changed"),
+    [
+        (("flip()", "padded_crop(4)"), "padded_crop.padding=2", ("flip()", "padded_crop(2)")),
+        (("padded_crop(padding=4)",), "padded_crop.padding=2", ("padded_crop(padding=2)",)),
+        (("padded_crop(4)", "flip()"), "padded_crop.fill=1.0", ("padded_crop(4, fill=1.0)", "flip()")),
+        (("normalise",), "normalise.keys=('image',)", ("normalise(keys=('image',))",)),
+        (("normalise()",), "normalise.start=true", ("normalise(start=True)",)),
+    ],
+)
+def test_arguments_of_an_op(ops, text, changed):
+    old = default()
+    old.augment.ops = ops
+    config, note = override(old, assignments([f"augment.ops.{text}"]))
+    assert (config.augment.ops, note, old.augment.ops) == (changed, "", ops)
+    (pair,) = assignments([f"augment.ops.{text}"]).items()
+    assert assignments([to_text(*pair)]) == dict([pair])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("padded_crap.padding", ["did you mean 'padded_crop'"]),
+        ("padded_crop.pading", ["no argument 'pading'", "did you mean 'padding'"]),
+        ("flip.padding", ["'flip' occurs 2 times"]),
+        ("padded_crop.padding.x", ["no argument 'padding.x'"]),
+        ("padded_crop", ["no argument ''"]),
+    ],
+)
+def test_slips_in_arguments_of_an_op(change, words):
+    old = default()
+    old.augment.ops = ("flip()", "padded_crop(4)", "flip()")
+    with pytest.raises(UserError) as refusal:
+        override(old, {f"augment.ops.{change}": 2})
+    assert all(word in str(refusal.value) for word in [f"config.augment.ops.{change}", *words]), refusal.value
+    assert "\n" not in str(refusal.value)
+
+
+def test_ops_of_the_same_layer_are_set_before_their_arguments():
+    changes = {"augment.ops.padded_crop.padding": 3, "augment.ops": ("padded_crop()", "flip()")}
+    assert override(default(), changes)[0].augment.ops == ("padded_crop(padding=3)", "flip()")
+
+
 def test_variants_of_a_recipe():
     variants = {"big": {"model.widths": (9,), "train.epochs": 3.0}}
     config = variant(small.get_config(), variants, "big")

@@ -18,8 +18,9 @@ from tasks.generation import Generation
 from tests.data.infos import class_names
 from tests.training import recipes
 from training import state as state_lib
+from training.build import example_batch
 from training.diagnostics import gradient_norms
-from training.run import build_run, example_batch
+from training.run import build_run
 from training.step import eval_step, train_step
 
 pytestmark = pytest.mark.slow

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
 
 from core.errors import UserError
 from core.info import Info, Key
@@ -131,3 +132,25 @@ def test_what_is_no_checkpoint(source, tmp_path, data_dir):
     info = with_classes(run.info, ("x",))
     with pytest.raises(UserError, match="no parameter"):
         init_from(str(source), run.create_state(), info)
+
+
+def test_statistics_of_the_start_are_taken_where_an_op_asks(monkeypatch):
+    def info(mean):
+        statistics = {"mean": [mean], "std": [1.0]}
+        keys = {"image": Key((2, 2, 1), "uint8", "image", statistics=statistics)}
+        return Info("made up", {}, keys | {"target": Key((), "float32", "target", statistics={"mean": mean})})
+
+    starts = {"a": info(0.25), "b": info(0.75)}
+    found = lambda path, _: (path, {}, {"info": starts[path].to_json()})  # noqa: E731
+    monkeypatch.setattr(transfer, "find_checkpoint", found)
+
+    def configs(op, *paths):
+        return [ConfigDict({"augment": {"ops": ("flip()", op)}, "init_from": path}) for path in paths]
+
+    ours = info(0.5)
+    taken = transfer.with_start_statistics(ours, configs("normalise(start=True)", "a", "a"))
+    assert taken.keys["image"] == starts["a"].keys["image"] and taken.keys["target"] == ours.keys["target"]
+    assert transfer.with_start_statistics(ours, configs("normalise()", "a")) is ours
+    for paths, words in ((("a", "b"), "differ in their statistics"), (("",), "init_from, which is empty")):
+        with pytest.raises(UserError, match=rf"normalise.*{words}"):
+            transfer.with_start_statistics(ours, configs("normalise(start=True)", *paths))
