@@ -1,11 +1,11 @@
-"""Statistics of the training split: mean and standard deviation of images and of numeric targets."""
+"""Statistics of the training split: mean and deviation of images and numeric targets, examples per class."""
 
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 
-from data.splits import ArraySplit, Split
+from data.splits import ArraySplit, Split, StreamSplit, numbers, stack
 
 SAMPLE = 2048  # evenly spaced examples that stand for a split which is not in memory
 CHUNK = 100  # images at a time, to save memory
@@ -17,18 +17,35 @@ def spread(size: int, count: int) -> Int64[np.ndarray, "n"]:
 
 
 def of(key: str, role: str, train: Split) -> dict[str, Any]:
-    """Returns {"mean", "std"} of a key with a suitable role, one number per channel of images; {} for other roles."""
-    function = {"image": _of_images, "target": _of_numbers}.get(role)
+    """Returns {"mean", "std"} of images, per channel, and of targets; {"counts"} of labels; {} for other roles."""
+    function = {"image": _of_images, "target": _of_numbers, "label": _of_labels}.get(role)
     if not function:
         return {}
     indices = np.arange(len(train)) if isinstance(train, ArraySplit) else spread(len(train), SAMPLE)
     parts = (indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK))
-    return function(train.batch(part)[key] for part in parts)
+    return function(_read(train, key, part) for part in parts)
+
+
+def _read(train: Split, key: str, part: Int64[np.ndarray, "n"]) -> np.ndarray:
+    """Returns the values of one key; others are not read where the split can do without."""
+    if isinstance(train, ArraySplit) and isinstance(train.columns[key], np.ndarray):
+        return train.columns[key][part]
+    if isinstance(train, StreamSplit):
+        found = numbers(train.examples.chunk(part, (key,)))
+        return stack({key: found[key]}, {})[key]
+    return train.batch(part)[key]
 
 
 def _of_numbers(parts) -> dict[str, Any]:
     target = np.concatenate(list(parts)).astype(np.float64)
     return {"mean": float(target.mean()), "std": float(target.std()) or 1.0} if target.ndim == 1 else {}
+
+
+def _of_labels(parts) -> dict[str, Any]:
+    """Returns the number of examples of each class; {} for several labels per example."""
+    labels = np.concatenate(list(parts))
+    is_class = labels.ndim == 1 and labels.dtype.kind in "iu" and labels.min(initial=0) >= 0
+    return {"counts": np.bincount(labels).tolist()} if is_class else {}
 
 
 def _of_images(parts) -> dict[str, Any]:

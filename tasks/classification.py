@@ -12,7 +12,8 @@ from einops import reduce
 from jaxtyping import Array, Float, Int
 from sklearn import metrics as sk
 
-from core.info import Info
+from core.errors import UserError, nearest
+from core.info import Info, Key
 from tasks.task import Score, Task
 
 # b: batch, positions: none, tokens or pixels; scored: the same after the shift; k: classes
@@ -32,6 +33,9 @@ class Classification(Task):
         metric_mask: batch key for the accuracies; "" is the same as the loss.
         label_smoothing: weight of the uniform distribution in the training loss (Szegedy 2016, arXiv 1512.00567,
             section 7). Metrics use the labels alone.
+        class_weights: of the training and evaluation loss, one number per class; "balanced" is the number of training
+            examples / (number of classes * examples of the class), as in scikit-learn; "" is 1. The loss is a weighted
+            mean, as in PyTorch; accuracies are not weighted. An example counts by the class of its `target`.
         classes: names of the classes; () is the data set's, filled in by `bind`.
     """
 
@@ -41,6 +45,7 @@ class Classification(Task):
     loss_mask: str = ""
     metric_mask: str = ""
     label_smoothing: float = 0.0
+    class_weights: str | tuple[float, ...] = ""
     classes: tuple[str, ...] = ()
 
     figures: ClassVar[tuple[str, ...]] = ("confusion_matrix", "image_mistakes", "text_mistakes")
@@ -59,7 +64,8 @@ class Classification(Task):
         return super().metric_names | {"accuracy", "macro_f1"} | two_classes
 
     def bind(self, info: Info) -> "Task":
-        return dataclasses.replace(self, classes=self.classes or info.keys[self.target].classes)
+        classes = self.classes or info.keys[self.target].classes
+        return dataclasses.replace(self, classes=classes, class_weights=self._bound_weights(info.keys[self.target]))
 
     def output_size(self, info: Info) -> int:
         """Returns the number of classes, or the size of the target's vocabulary."""
@@ -86,9 +92,16 @@ class Classification(Task):
             )
         return scored.astype(jnp.float32)
 
+    def loss_weights(self, batch: Mapping) -> Float[Array, "b *scored"]:
+        """Returns the weight of every scored position in the loss, that of its class included."""
+        weights = self.position_weights(batch, self.loss_mask)
+        if not self.class_weights:
+            return weights
+        return weights * jnp.asarray(self.class_weights)[jnp.where(weights > 0, self.labels(batch), 0)]
+
     def weights(self, batch: Mapping) -> dict[str, Float[Array, ""]]:
         """Returns the summed weight of all positions."""
-        return {"loss": jnp.sum(self.position_weights(batch, self.loss_mask))}
+        return {"loss": jnp.sum(self.loss_weights(batch))}
 
     def score(self, logits: Float[Array, "b *positions k"], batch: Mapping) -> Score:
         """Returns cross-entropy and accuracy; per example the loss without smoothing, summed over positions, and its
@@ -103,7 +116,7 @@ class Classification(Task):
         if labels.ndim == 1:
             arrays |= {"label": labels, **self.predict(logits)}
         return Score(
-            losses={"loss": jnp.sum(self._training_loss(scored, nats, weights, batch) * weights)},
+            losses={"loss": jnp.sum(self._training_loss(scored, nats, weights, batch) * self.loss_weights(batch))},
             metrics={"accuracy": (jnp.sum(correct * metric_weights), jnp.sum(metric_weights))},
             arrays=arrays,
         )
@@ -132,6 +145,25 @@ class Classification(Task):
         name = info.keys[self.target].name
         probability = {name(index): float(value) for index, value in enumerate(prediction["probability"])}
         return {"prediction": name(prediction["prediction"]), "probability": probability}
+
+    def _bound_weights(self, target: Key) -> tuple[float, ...]:
+        """Returns the weight of each class; () for equal weights.
+
+        Raises UserError for another number of weights, or a data set whose classes are not counted.
+        """
+        number = target.num_classes
+        if self.class_weights == "balanced":
+            counts = target.statistics.get("counts")
+            if not counts:
+                raise UserError(f"task.class_weights='balanced' needs one class per example, unlike {self.target!r}")
+            total = sum(counts)
+            return tuple(total / (number * max(count, 1)) for count in (counts + [0] * number)[:number])
+        if isinstance(self.class_weights, str) and self.class_weights:
+            options = ("balanced", "a tuple of numbers")
+            raise UserError(f"task.class_weights {self.class_weights!r}: {nearest(self.class_weights, options)}")
+        if len(self.class_weights) not in (0, number):
+            raise UserError(f"task.class_weights has {len(self.class_weights)} numbers, but there are {number} classes")
+        return tuple(self.class_weights)
 
     def _shifted(self, x: Array | np.ndarray) -> Array:
         return jnp.asarray(x[:, self.shift :] if self.shift else x)

@@ -20,16 +20,18 @@ from tasks.task import Score, Task, check_rank
 class Regression(Task):
     """Squared error on `target` [b], standardised by the training split's mean and deviation.
 
-    Metrics are in the target's own units.
+    Metrics are in the target's own units. A set may store a target minus an offset, for more digits in 32 bits: scores
+    and their arrays then lack it, too, and `row` adds it on the host, in 64 bits.
 
     Attributes:
-        mean, std: of the target; None is the training split's, filled in by `bind`.
+        mean, std, offset: of the target; None is the training split's, filled in by `bind`.
     """
 
     inputs: tuple[str, ...] = ("features",)
     target: str = "target"
     mean: float | None = None
     std: float | None = None
+    offset: float | None = None
 
     figures: ClassVar[tuple[str, ...]] = ("predicted_against_true",)
 
@@ -42,8 +44,8 @@ class Regression(Task):
         return super().metric_names | {"mae", "mse", "rmse", "r2"}
 
     def bind(self, info: Info) -> "Task":
-        statistics = {"mean": 0.0, "std": 1.0} | info.keys[self.target].statistics
-        chosen = {"mean": self.mean, "std": self.std}
+        statistics = {"mean": 0.0, "std": 1.0, "offset": 0.0} | info.keys[self.target].statistics
+        chosen = {"mean": self.mean, "std": self.std, "offset": self.offset}
         filled = {name: float(statistics[name]) for name, value in chosen.items() if value is None}
         return dataclasses.replace(self, **filled)
 
@@ -64,14 +66,18 @@ class Regression(Task):
         prediction = self.predict(outputs)["prediction"]
         error = prediction - target
         return Score(
-            losses={"loss": jnp.sum((self._numbers(outputs) - (target - self.mean) / self.std) ** 2 * mask)},
+            losses={"loss": jnp.sum((self._numbers(outputs) - (target - self._centre) / self.std) ** 2 * mask)},
             metrics={"mae": (jnp.sum(jnp.abs(error) * mask), jnp.sum(mask))},
             arrays={"prediction": prediction, "target": target, "loss": error**2},
         )
 
     def predict(self, outputs: Float[Array, "b 1"]) -> dict[str, Array]:
-        """Returns the prediction in the target's units."""
-        return {"prediction": self._numbers(outputs) * self.std + self.mean}
+        """Returns the prediction in the target's units, minus the offset."""
+        return {"prediction": self._numbers(outputs) * self.std + self._centre}
+
+    def row(self, example: Mapping[str, Any], prediction: Mapping[str, Any], info: Info) -> dict:
+        """Returns the number, offset included."""
+        return {"prediction": float(prediction["prediction"]) + self.offset}
 
     def summary(self, arrays: Mapping[str, np.ndarray], examples: Any) -> dict[str, float]:
         """Returns the mean squared error, its root and R2 over all examples."""
@@ -83,6 +89,11 @@ class Regression(Task):
             "rmse": float(sk.root_mean_squared_error(target, prediction)),
             "r2": float(sk.r2_score(target, prediction)),
         }
+
+    @property
+    def _centre(self) -> float:
+        """The mean of the target as the set stores it."""
+        return self.mean - self.offset
 
     def _numbers(self, outputs: Float[Array, "b 1"]) -> Float[Array, " b"]:
         return rearrange(outputs.astype(jnp.float32), "b 1 -> b")

@@ -11,7 +11,7 @@ from core.info import Key
 from data.preprocess.op import FOLDER, Chunk, Examples, Keys, Op
 from data.preprocess.paths import check_paths, paths
 from data.preprocess.values import as_image, as_label_map
-from data.sources.pixels import image_format, read_image
+from data.sources.images import image_format, read_image
 
 # t: frames of a video or layers of a volume, h: height, w: width, c: channels
 

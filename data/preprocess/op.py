@@ -20,7 +20,8 @@ CHUNK = 512  # examples per call of an op: enough to encode texts on all cores, 
 
 # Examples as columns: key -> one value per example, as a list or as an array with a leading axis. Every value is a
 # string, a list of strings, a number or an array; missing ones of a table are None or NaN.
-Chunk = dict[str, Sequence]
+Chunk = dict[str, Sequence | np.ndarray]
+Indices = Sequence[int] | np.ndarray
 Keys = dict[str, Key]  # key -> its description
 
 
@@ -30,7 +31,7 @@ class Examples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def chunk(self, indices: Sequence[int], keys: Collection[str] | None = None) -> Chunk:
+    def chunk(self, indices: Indices, keys: Collection[str] | None = None) -> Chunk:
         """Returns the examples at `indices`. With `keys`, other keys may be left out, which saves decoding them."""
         ...
 
@@ -76,6 +77,10 @@ class Op:
         del state
         return chunk
 
+    def check(self, chunk: Chunk, state: Any) -> None:
+        """Raises UserError for new inputs, all of one file, that the op can change but that make no sense together."""
+        del chunk, state
+
     def arrange(self, split: Any, state: Any, is_training: bool) -> Any:
         """Returns the split (see `data.splits`) whose examples the op makes from those of `split`."""
         raise NotImplementedError
@@ -95,13 +100,22 @@ class Mapped:
     def __len__(self) -> int:
         return len(self.examples)
 
-    def chunk(self, indices: Sequence[int], keys: Collection[str] | None = None) -> Chunk:
+    def chunk(self, indices: Indices, keys: Collection[str] | None = None) -> Chunk:
         touched = self.op.touched
         if keys is None or touched is None:
             return self.op(self.examples.chunk(indices), self.state)
         if touched.isdisjoint(keys):
             return self.examples.chunk(indices, keys)
         return self.op(self.examples.chunk(indices, touched.union(keys)), self.state)
+
+    def place(self, index: int) -> str:
+        return place(self.examples, index)
+
+
+def place(examples: Examples, index: int) -> str:
+    """Returns where an example stands, for a message: "row 7 of people.csv" if the source knows it."""
+    find = getattr(examples, "place", None)
+    return find(index) if find else f"example {index}"
 
 
 def chunks(examples: Examples, keys: Collection[str] | None = None, size: int = CHUNK) -> Iterator[Chunk]:

@@ -48,8 +48,9 @@ class Pipeline:
         return next((op.rate for op in self.ops if op.rate), None)
 
     def __call__(self, chunk: Chunk) -> Chunk:
-        """Returns the changed examples."""
+        """Returns the changed examples, new inputs that were read together."""
         for op, state in zip(self.ops, self.states, strict=True):
+            op.check(chunk, state)
             chunk = op(chunk, state)
         return chunk
 

@@ -15,7 +15,7 @@ from core.errors import UserError
 from core.info import Key
 from data.preprocess.op import FOLDER, Chunk, Examples, Keys, Op, check_keys
 from data.preprocess.paths import check_paths, paths
-from data.sources.wav import as_float, read_wav, resample
+from data.sources.sounds import as_float, read_sound, resample
 
 WINDOW, HOP = 0.025, 0.010  # seconds; the usual values of speech recognisers
 FLOOR = 1e-6  # power added before the logarithm: about 60 dB below speech
@@ -46,7 +46,7 @@ class ReadSound(Op):
     def __call__(self, chunk: Chunk, state: None) -> Chunk:
         if self.key not in chunk:
             return chunk
-        sounds = [read_wav(path, self.rate)[0] for path in paths(chunk, self.key)]
+        sounds = [read_sound(path, self.rate) for path in paths(chunk, self.key)]
         return {key: values for key, values in chunk.items() if key != self.key} | {"audio": sounds}
 
     def describe(self, keys: Keys, state: None) -> Keys:

@@ -6,6 +6,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+NUMBER = r"[+-]?(\d+[.]?\d*|[.]\d+)([eE][+-]?\d+)?"  # a number as text
+
+
+def written(value: Any) -> str:
+    """Returns a single value as text, whole numbers without a fraction: "2" of 2.0."""
+    is_whole = isinstance(value, float | np.floating) and value == np.round(value) and np.isfinite(value)
+    return str(int(value)) if is_whole else str(value)
+
 
 def flatten(example: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yields (name, value) of every leaf; nested names are joined with "/"."""

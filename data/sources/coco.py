@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from core.errors import UserError
 from core.info import Key
 from data.sources.files import Columns, as_splits, check_names, existing, known, visible
-from data.sources.pixels import image_format, image_size, read_image
+from data.sources.images import image_format, image_size, read_image
 from data.sources.source import FileSource
 
 

@@ -10,10 +10,11 @@ from ml_collections import ConfigDict
 
 from core.errors import UserError
 from core.info import Key
+from data.preprocess.pipeline import parse_op
 from data.sources.files import Columns, check_names, existing, files_below, folders, known, split_folders, visible
-from data.sources.pixels import IMAGE_SUFFIXES, image_format, read_image
+from data.sources.images import IMAGE_SUFFIXES, image_format, read_image
 from data.sources.source import FileSource
-from data.sources.wav import SOUND_SUFFIXES, read_wav
+from data.sources.sounds import SOUND_SUFFIXES, read_sound, read_wav
 
 LABELLED = "sort them into folders named by class, such as {root}/cat/1.png"
 
@@ -22,7 +23,7 @@ class Folder(FileSource):
     """`folder:DIR`: DIR/CLASS/**/FILE, with one split, "train", or DIR/SPLIT/CLASS/**/FILE.
 
     Files are images or WAV sounds: `image` [h, w, c], grey if all are grey, uint8 if all have 8 bits; or `audio`
-    float32 [n], resampled to the rate of the first training file. `label` is the number of the class; classes are the
+    float32 [n], resampled to the rate that an op reads, or else to that of the first training file. `label` is the number of the class; classes are the
     sorted names of the folders. With `state`, DIR may also be a file or a folder of files, unlabelled new inputs.
     """
 
@@ -39,7 +40,7 @@ class Folder(FileSource):
         self.files = [file for pairs in labelled.values() for file, _ in pairs]
         names = sorted({name for found in classes.values() for name in found})
         _check(root, labelled, names)
-        self.state = state or _state([file for file, _ in labelled["train"]], self.files, names)
+        self.state = state or _state(labelled["train"][0][0], self.files, names, config)
         known(self.state["classes"], names, root)
         numbers = {name: number for number, name in enumerate(self.state["classes"])}
         self.keys = _keys(self.state) | {"label": Key(role="label", classes=tuple(self.state["classes"]))}
@@ -95,9 +96,10 @@ def _check(root: Path, labelled: dict[str, list[tuple[Path, str]]], names: Seque
         raise UserError(f"{root} holds images and sounds, such as {image} and {sounds[0]}: keep one kind")
 
 
-def _state(train: Sequence[Path], files: Sequence[Path], names: Sequence[str]) -> dict[str, Any]:
-    if train[0].name.lower().endswith(SOUND_SUFFIXES):
-        return {"classes": names, "rate": read_wav(train[0])[1]}
+def _state(first: Path, files: Sequence[Path], names: Sequence[str], config: ConfigDict) -> dict[str, Any]:
+    if first.name.lower().endswith(SOUND_SUFFIXES):
+        rates = [op.rate for op in map(parse_op, config.preprocess) if op.rate]
+        return {"classes": names, "rate": rates[0] if rates else read_wav(first)[1]}
     channels, dtype = image_format(files)
     return {"classes": names, "channels": channels, "dtype": dtype}
 
@@ -110,9 +112,5 @@ def _keys(state: dict[str, Any]) -> dict[str, Key]:
 
 def _columns(files: Sequence[Path], state: dict[str, Any]) -> dict[str, Any]:
     if "rate" in state:
-        return {"audio": (files, functools.partial(_samples, rate=state["rate"]))}
+        return {"audio": (files, functools.partial(read_sound, rate=state["rate"]))}
     return {"image": (files, functools.partial(read_image, channels=state["channels"], dtype=state["dtype"]))}
-
-
-def _samples(path: Path, rate: int) -> np.ndarray:
-    return read_wav(path, rate)[0]

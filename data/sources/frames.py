@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from core.errors import UserError
 from core.info import Key
 from data.sources.files import Columns, check_names, existing_folder, folders, known, natural, split_folders, visible
-from data.sources.pixels import IMAGE_SUFFIXES, image_format, read_image
+from data.sources.images import IMAGE_SUFFIXES, image_format, read_image
 from data.sources.source import FileSource
 
 # t: frames, h: height, w: width, c: channels

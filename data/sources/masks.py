@@ -12,7 +12,7 @@ from core.errors import UserError
 from core.info import Key
 from data.preprocess.values import narrow
 from data.sources.files import Columns, check_names, existing, existing_folder, known, paired, split_folders
-from data.sources.pixels import IMAGE_SUFFIXES, image_format, image_size, read_image, read_label_map
+from data.sources.images import IMAGE_SUFFIXES, image_format, image_size, read_image, read_label_map
 from data.sources.source import FileSource
 
 VOID = 255  # pixels without class, as in PASCAL VOC

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from core.errors import UserError, nearest
 from core.info import Key
-from data.preprocess.op import Chunk, Examples
+from data.preprocess.op import FOLDER, Chunk, Examples, Indices, place
 
 
 class Source:
@@ -100,7 +100,7 @@ class Selected:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def chunk(self, indices: Sequence[int], keys: Collection[str] | None = None) -> Chunk:
+    def chunk(self, indices: Indices, keys: Collection[str] | None = None) -> Chunk:
         parts, chosen = self.parts[indices], self.indices[indices]
         found = [(np.flatnonzero(parts == part), self.rows[self.names[part]]) for part in np.unique(parts)]
         read = [(places, rows.chunk(chosen[places], keys)) for places, rows in found]
@@ -110,13 +110,13 @@ class Selected:
         return chunk
 
 
-def _merged(parts: list[tuple[np.ndarray, Sequence]], size: int) -> Sequence:
+def _merged(parts: list[tuple[np.ndarray, Sequence | np.ndarray]], size: int) -> Sequence | np.ndarray:
     if len(parts) == 1:
         return parts[0][1]
     merged: list[Any] = [None] * size
     for places, values in parts:
-        for place, value in zip(places, values, strict=True):
-            merged[place] = value
+        for position, value in zip(places, values, strict=True):
+            merged[position] = value
     return np.array(merged) if all(isinstance(values, np.ndarray) for _, values in parts) else merged
 
 

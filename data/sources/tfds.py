@@ -52,6 +52,8 @@ class Official(Source):
             self._name(key): describe(key, leaf, shapes.get(key, ()), vocabularies.get(key))
             for key, leaf in self.leaves.items()
         }
+        if self.is_table:  # a file of new rows is read by it
+            self.state = {name: {"kind": _kind(record), "marks": []} for name, record in self.keys.items()}
 
     def _name(self, key: str) -> str:
         return key.removeprefix(GROUP) if self.is_table else key
@@ -66,6 +68,10 @@ class Official(Source):
     def fingerprint(self) -> str:
         files = sorted(Path(self.builder.data_dir).iterdir())
         return content_hash(files)
+
+
+def _kind(record: Key) -> str:
+    return "text" if record.classes or record.role == "text" else "number"
 
 
 class _Examples:
@@ -178,9 +184,9 @@ def _read(decode: Callable[[Any], Any], kind: str, as_number: Callable[[Any], np
 def _tree(features: Any) -> Any:
     """Returns nested dicts whose leaves are features."""
     if isinstance(features, tfds.features.FeaturesDict):
-        return {key: _tree(features[key]) for key in features}
+        return {key: _tree(features[key]) for key in sorted(features)}  # the order of records
     if isinstance(features, tfds.features.Sequence) and isinstance(features.feature, tfds.features.FeaturesDict):
-        return {key: tfds.features.Sequence(features.feature[key]) for key in features.feature}
+        return {key: tfds.features.Sequence(features.feature[key]) for key in sorted(features.feature)}
     return features
 
 

@@ -14,7 +14,8 @@ def draw(shown: Shown) -> Figure | None:
         return None
     target, prediction = shown.arrays["target"], shown.arrays["prediction"]
     finite = np.isfinite(target) & np.isfinite(prediction)
-    true, predicted = target[finite].astype(float), prediction[finite].astype(float)
+    offset = shown.task.offset or 0.0
+    true, predicted = (numbers[finite].astype(float) + offset for numbers in (target, prediction))
     title = "Predicted against true"
     if not len(true):
         return Figure(title, "No finite predictions.")

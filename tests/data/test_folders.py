@@ -144,6 +144,8 @@ def test_folder_of_sounds(config, tmp_path):
     assert high.dtype == np.float32 and (len(high), len(low)) == (800, 1600)
     time = np.arange(1600) / 8_000
     np.testing.assert_allclose(low[100:-100], 0.5 * np.sin(2 * np.pi * 200 * time)[100:-100], atol=5e-3)
+    faster = Folder(str(tmp_path), config("", preprocess=("log_mel(rate=16000)",)))
+    assert [len(audio) for audio in every(faster)["audio"]] == [1600, 3200]
     splits, info = data.load(config(f"folder:{tmp_path}", preprocess=("log_mel(rate=8000, bands=20)",)))
     assert shapes(info)["frames"] == ((18, 20), "float32")
     assert sorted(splits["train"].lengths["frames"]) == [8, 18]

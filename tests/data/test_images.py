@@ -10,7 +10,7 @@ from core.errors import UserError
 from core.info import Key
 from data.preprocess.pipeline import fit, parse_op
 from data.sources.files import Columns
-from data.sources.pixels import image_format, image_size, read_image, read_label_map
+from data.sources.images import image_format, image_size, read_image, read_label_map
 from tests.data.drawn import draw
 
 GREY = np.array([[0, 100, 255], [7, 8, 9]], np.uint8)

@@ -10,7 +10,7 @@ from core.info import Key
 from data.preprocess.pipeline import fit, parse_op
 from data.preprocess.sounds import LogMel, log_mel, mel_filters, stack_frames
 from data.sources.files import Columns
-from data.sources.wav import read_wav, resample
+from data.sources.sounds import read_wav, resample
 from tests.data.drawn import play
 
 

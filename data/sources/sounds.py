@@ -17,11 +17,14 @@ SOUND_SUFFIXES = (".wav",)
 Audio = Float32[np.ndarray, "n"]
 
 
-def read_wav(path: str | Path, rate: int | None = None) -> tuple[Audio, int]:
-    """Returns the signal of a WAV file in [-1, 1], the mean of its channels, and its samples per second.
+def read_sound(path: str | Path, rate: int | None = None) -> Audio:
+    """Returns the signal of a WAV file at `rate` samples per second, None keeps its own; else as `read_wav`."""
+    audio, own = read_wav(path)
+    return resample(audio, own, rate or own)
 
-    Args:
-        rate: samples per second of the result; None keeps those of the file.
+
+def read_wav(path: str | Path) -> tuple[Audio, int]:
+    """Returns the signal of a WAV file in [-1, 1], the mean of its channels, and its samples per second.
 
     Raises:
         UserError: the file does not exist, is not a WAV file, or has values that are not finite.
@@ -29,7 +32,7 @@ def read_wav(path: str | Path, rate: int | None = None) -> tuple[Audio, int]:
     from scipy.io import wavfile  # imported where it is used: a start with other data does not wait for SciPy
 
     try:
-        found, audio = wavfile.read(path)
+        rate, audio = wavfile.read(path)
     except FileNotFoundError:
         raise UserError(f"file {path} does not exist") from None
     except (OSError, ValueError, EOFError, struct.error) as error:
@@ -37,8 +40,7 @@ def read_wav(path: str | Path, rate: int | None = None) -> tuple[Audio, int]:
     audio = as_float(audio)
     if not np.isfinite(audio).all():
         raise UserError(f"{path} has samples that are NaN or infinite")
-    audio = audio if audio.ndim == 1 else audio.mean(axis=1)
-    return resample(audio, found, rate or found), rate or found
+    return audio if audio.ndim == 1 else audio.mean(axis=1), rate
 
 
 def resample(audio: Audio, rate: int, new: int) -> Audio:

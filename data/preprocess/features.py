@@ -1,0 +1,117 @@
+"""The columns of a table as one vector, `features`; all state is fitted on the training rows."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from core.errors import UserError, nearest
+from core.info import Key
+from data.preprocess.op import Chunk, Examples, Keys, Op, check_keys, column
+
+# n: rows, f: features
+
+MAX_CATEGORIES = 1000  # texts with more values are names, ids or free text: one-hot vectors only memorise them
+ROLES = ("number", "text", "label", "target")  # of columns before preprocessing
+
+
+@dataclasses.dataclass(frozen=True)
+class Features(Op):
+    """Joins the columns of numbers, dates and categories that no earlier op processed into `features` float32 [f].
+
+    Numbers are standardised; missing and infinite ones become the mean, and a 1 in an extra feature if training rows
+    had some. Texts are one-hot; a text that the training rows lack is all zeros. Columns that do not vary are left out.
+
+    Attributes:
+        keep: the columns to use; () is all of them.
+        drop: columns that stay as they are.
+
+    Raises UserError for unknown columns, too many different texts, a table that does not vary, and, in new rows, a
+    column that is missing, holds text instead of numbers, or holds only unknown texts.
+    """
+
+    keep: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+
+    def fit(self, splits: Mapping[str, Examples], keys: Keys) -> Any:
+        columns = {key: record for key, record in keys.items() if record.role in ROLES and not record.dtype}
+        check_keys("features", (*self.keep, *self.drop), columns)
+        used = [key for key in columns if key not in self.drop and (not self.keep or key in self.keep)]
+        state = [self._fit_column(key, list(column(splits["train"], key))) for key in used]
+        state = {"used": used, "columns": [facts for facts in state if facts]}
+        if not state["columns"]:
+            raise UserError(f"no column varies over the training rows: {', '.join(used)}")
+        for split, examples in splits.items():
+            if split != "train":
+                texts = [facts["name"] for facts in state["columns"] if "values" in facts]
+                self.check({key: list(column(examples, key)) for key in texts}, state)
+        return state
+
+    def __call__(self, chunk: Chunk, state: Any) -> Chunk:
+        for facts in state["columns"]:
+            if facts["name"] not in chunk:
+                raise UserError(f"the table has no column {facts['name']!r}: {nearest(facts['name'], chunk)}")
+        parts = [part for facts in state["columns"] for part in _encoded(facts, chunk[facts["name"]])]
+        others = {key: values for key, values in chunk.items() if key not in state["used"]}
+        return others | {"features": np.concatenate(parts, axis=1)}
+
+    def describe(self, keys: Keys, state: Any) -> Keys:
+        others = {key: record for key, record in keys.items() if key not in state["used"]}
+        return others | {"features": Key(role="features")}
+
+    def check(self, chunk: Chunk, state: Any) -> None:
+        for facts in state["columns"]:
+            texts = _texts(chunk.get(facts["name"], ())) if "values" in facts else []
+            if len(texts) > 1 and set(texts).isdisjoint(facts["values"]):
+                known = nearest(str(texts[0]), [value for value in facts["values"] if value is not None])
+                raise UserError(
+                    f"column {facts['name']!r} holds only texts that the training rows lack, such as {texts[0]!r}: "
+                    f"{known}"
+                )
+
+    def _fit_column(self, name: str, values: Sequence) -> dict[str, Any] | None:
+        """Returns mean and deviation of numbers, or the sorted values of texts, with None for missing; None if they do
+        not vary."""
+        if any(isinstance(value, str) for value in values):
+            seen = set(_texts(values))
+            if len(seen) > MAX_CATEGORIES:
+                raise UserError(
+                    f"column {name!r} has {len(seen)} different texts: leave it out, features(drop=({name!r},)), or "
+                    "process it by another op before"
+                )
+            return {"name": name, "values": sorted(seen - {None}) + [None] * (None in seen)} if len(seen) > 1 else None
+        numbers = _numbers(name, values)
+        present = numbers[~np.isnan(numbers)]
+        mean, std = (float(present.mean()), float(present.std())) if len(present) else (0.0, 0.0)
+        missing, varies = 0 < len(present) < len(numbers), std > 1e-12 * abs(mean)
+        return (
+            {"name": name, "mean": mean, "std": std if varies else 1.0, "missing": missing}
+            if varies or missing
+            else None
+        )
+
+
+def _encoded(facts: Mapping[str, Any], values: Sequence) -> list[Float32[np.ndarray, "n _"]]:
+    if "values" in facts:
+        index = {text: number for number, text in enumerate(facts["values"])}
+        numbers = np.array([index.get(text, -1) for text in _texts(values)])
+        return [(numbers[:, None] == np.arange(len(index))).astype(np.float32)]
+    numbers = _numbers(facts["name"], values)
+    standardised = np.nan_to_num((numbers - facts["mean"]) / facts["std"])
+    indicators = [np.isnan(numbers)] * facts["missing"]
+    return [part[:, None].astype(np.float32) for part in (standardised, *indicators)]
+
+
+def _numbers(name: str, values: Sequence) -> Float64[np.ndarray, " n"]:
+    """Returns numbers with NaN for missing and infinite ones. Raises UserError for a text."""
+    if text := next((value for value in values if isinstance(value, str)), ""):
+        raise UserError(f"column {name!r} holds numbers in training, but here {text!r}")
+    numbers = np.array([np.nan if value is None else value for value in values], np.float64)
+    return np.where(np.isinf(numbers), np.nan, numbers)
+
+
+def _texts(values: Sequence) -> list[str | None]:
+    """Returns categories as texts, None where missing; numbers are the names of categories, too."""
+    return [None if value is None or value != value else str(value) for value in values]
