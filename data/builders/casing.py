@@ -49,7 +49,7 @@ class Truecasing(FromFiles, skip_registration=True):
 def _sentences(articles: str) -> list[list[str]]:
     """Returns the words of every sentence of the articles' paragraphs; headings are left out."""
     sentences: list[list[str]] = []
-    for line in articles.splitlines():
+    for line in articles.split("\n"):
         words = line.split()
         if not words or words[0] == "=":
             continue

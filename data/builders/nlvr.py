@@ -71,7 +71,7 @@ class NLVR(FromFiles, skip_registration=True):
 
 def _true_sentences(file: str, content: bytes) -> dict[str, str]:
     """Returns the sentences of a file, keyed by picture name; of the six box orders, the first is used."""
-    rows = [json.loads(line) for line in content.decode().splitlines()]
+    rows = [json.loads(line) for line in content.decode().split("\n") if line]
     split = file.removesuffix(".json")
     return {f"{split}-{row['identifier']}-0.png": row["sentence"] for row in rows if row["label"] == "true"}
 

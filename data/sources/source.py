@@ -80,7 +80,7 @@ class FileSource(Source):
 
     def fingerprint(self) -> str:
         names = [str(file.relative_to(self.folder)) for file in self.files]  # a folder may be a class or a split
-        return f"{content_hash(self.files)} {hashlib.sha256(repr(names).encode()).hexdigest()}"
+        return f"{hashlib.sha256(repr(names).encode()).hexdigest()} {content_hash(self.files)}"
 
 
 class Selected:
@@ -110,11 +110,8 @@ class Selected:
             chunk[FOLDER] = [self.folder] * len(chosen)
         return chunk
 
-    def place(self, index: int) -> str:
-        return place(self.rows[self.names[self.parts[index]]], int(self.indices[index]))
 
-
-def _merged(parts: list[tuple[np.ndarray, Sequence]], size: int) -> Sequence:
+def _merged(parts: list[tuple[np.ndarray, Sequence | np.ndarray]], size: int) -> Sequence | np.ndarray:
     if len(parts) == 1:
         return parts[0][1]
     merged: list[Any] = [None] * size

@@ -1,4 +1,4 @@
-"""Log-mel frames against SciPy's short-time Fourier transform and the mel formula written out; WAV files read back."""
+"""Sound files and ops: log-mel frames against SciPy's transform and the mel formula written out."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,12 @@ from scipy.io import wavfile
 from scipy.signal import ShortTimeFFT, get_window
 
 from core.errors import UserError
-from data.preprocess.audio import LogMel, log_mel, mel_filters, read_wav, stack_frames
+from core.info import Key
+from data.preprocess.pipeline import fit, parse_op
+from data.preprocess.sounds import LogMel, log_mel, mel_filters, stack_frames
+from data.sources.files import Columns
+from data.sources.sounds import read_wav, resample
+from tests.data.drawn import play
 
 
 def sound(size, rate=8_000, dtype=np.int16):
@@ -56,19 +61,19 @@ def test_a_tone_is_loudest_in_its_band():
 def test_as_many_frames_as_windows_fit(size, frames):
     assert log_mel(sound(size), 8_000).shape == (frames, 40)
     assert np.isfinite(log_mel(sound(size), 8_000)).all()
-    assert LogMel(stack=3)(sound(size)).shape == (-(-frames // 3), 120)
+    assert LogMel(stack=3).frames(sound(size), 8_000).shape == (-(-frames // 3), 120)
 
 
 def test_frames_are_standardised_and_loudness_does_not_matter():
     audio = sound(8_000)
-    frames = LogMel()(audio)
+    frames = LogMel().frames(audio, 8_000)
     assert frames.dtype == np.float32
     np.testing.assert_allclose(frames.mean(axis=0), np.zeros(40), atol=1e-4)
     np.testing.assert_allclose(frames.std(axis=0), np.ones(40), atol=1e-4)
-    np.testing.assert_allclose(frames, LogMel()(audio / np.float32(32768)), atol=1e-3)
-    np.testing.assert_allclose(frames, LogMel()(audio * np.float32(3 / 32768)), atol=0.02)
+    np.testing.assert_allclose(frames, LogMel().frames(audio / np.float32(32768), 8_000), atol=1e-3)
+    np.testing.assert_allclose(frames, LogMel().frames(audio * np.float32(3 / 32768), 8_000), atol=0.02)
     np.testing.assert_allclose(
-        LogMel()(np.zeros(4_000, np.int16)), np.zeros((48, 40)), atol=1e-5
+        LogMel().frames(np.zeros(4_000, np.int16), 8_000), np.zeros((48, 40)), atol=1e-5
     )  # silence stays silent
 
 
@@ -77,22 +82,67 @@ def test_stacked_frames_keep_every_number():
     stacked = stack_frames(frames, 3)
     assert stacked.tolist() == [[1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12], [13, 14, 0, 0, 0, 0]]
     np.testing.assert_array_equal(stack_frames(frames, 1), frames)
-    audio = sound(3_000)
-    np.testing.assert_array_equal(LogMel(stack=2)(audio), stack_frames(LogMel()(audio), 2))
-    assert LogMel(bands=20, stack=2).width == LogMel(bands=20, stack=2)(audio).shape[1] == 40
+    frames = LogMel(bands=20, stack=2).frames(sound(3_000), 8_000)
+    np.testing.assert_array_equal(frames, stack_frames(LogMel(bands=20).frames(sound(3_000), 8_000), 2))
+    assert frames.shape[1] == 40
 
 
 @pytest.mark.parametrize(
-    ("fields", "problem"),
+    ("call", "problem"),
     [
-        ({"bands": 0}, "bands must be at least 1"),
-        ({"stack": 0}, "stack must be"),
-        ({"bands": 120}, "bands=120 exceeds"),
+        ("log_mel(bands=0)", "bands must be at least 1, not 0"),
+        ("log_mel(stack=0)", "stack must be at least 1"),
+        ("log_mel(bands=120)", "bands=120 exceeds the spectrum's resolution at 8000 samples per second"),
+        ("log_mel(rates=8000)", "unexpected keyword argument 'rates'"),
+        ("log_mels()", "'log_mels' does not exist: did you mean 'log_mel'"),
+        ("read_sound('path', rate=0)", "rate must be at least 1"),
     ],
 )
-def test_impossible_frames_are_refused(fields, problem):
-    with pytest.raises(UserError, match=f"data.audio: {problem}"):
-        LogMel(**fields)
+def test_impossible_ops_are_refused(call, problem):
+    with pytest.raises(UserError, match=rf"config\.data\.preprocess.*{problem}") as caught:
+        parse_op(call)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_op_turns_audio_into_frames():
+    waves = [sound(800), sound(1_000)]
+    examples = Columns({"audio": (waves, None), "text": (["a", "b"], None)})
+    keys = {"audio": Key(role="wave", ragged=True), "text": Key(role="text")}
+    fitted, splits, described = fit(("log_mel(bands=20)",), {"train": examples}, keys)
+    chunk = splits["train"].chunk([1, 0])
+    assert list(chunk) == ["text", "frames"] and chunk["text"] == ["b", "a"]
+    np.testing.assert_array_equal(chunk["frames"][0], LogMel(bands=20).frames(waves[1], 8_000))
+    assert described["frames"] == Key(role="frames", ragged=True) and "audio" not in described
+    assert fitted({"text": ["new"]}) == {"text": ["new"]}
+    with pytest.raises(UserError, match="data.preprocess: log_mel: 'audio' does not exist"):
+        fit(("log_mel()",), {"train": examples}, {"text": Key(role="text")})
+
+
+def test_paths_become_sounds_of_one_rate(tmp_path):
+    play(tmp_path / "a.wav", 300)
+    play(tmp_path / "sub" / "b.wav", 300, rate=16_000)
+    chunk = {"path": ["a.wav", f"{tmp_path}/sub/b.wav"], "folder/": [str(tmp_path)] * 2}
+    examples = Columns({key: (values, None) for key, values in chunk.items()})
+    keys = {"path": Key(role="text")}
+    fitted, splits, described = fit(("read_sound('path', rate=16000)", "log_mel()"), {"train": examples}, keys)
+    assert fitted.states[1] == {"rate": 16_000} and list(described) == ["frames"]
+    frames = splits["train"].chunk([0, 1])["frames"]
+    assert frames[0].shape == frames[1].shape == (8, 40)
+    (tmp_path / "a.wav").unlink()
+    with pytest.raises(UserError, match=r"read_sound: 'path': .*a.wav does not exist \(1 of 2 files of 'train'"):
+        fit(("read_sound('path')",), {"train": examples}, keys)
+
+
+@pytest.mark.parametrize(("rate", "new"), [(44_100, 8_000), (8_000, 16_000), (11_025, 16_000)])
+def test_resampling_keeps_a_tone_and_removes_what_aliases(rate, new):
+    def tone(hertz, rate):
+        return np.sin(2 * np.pi * hertz * np.arange(rate // 5) / rate).astype(np.float32)
+
+    inner = slice(200, -200)
+    np.testing.assert_allclose(resample(tone(500, rate), rate, new)[inner], tone(500, new)[inner], atol=2e-2)
+    if new < rate:
+        assert np.abs(resample(tone(6_000, rate), rate, new)[inner]).max() < 0.02
+    assert resample(tone(500, rate), rate, rate).dtype == np.float32
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.int16, 0), (np.int32, 1e-7), (np.uint8, 1e-2), (np.float32, 0)])
@@ -127,3 +177,9 @@ def test_what_is_no_wav_file_is_refused(tmp_path, content):
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match=r"file .*missing.wav does not exist"):
         read_wav(tmp_path / "missing.wav")
+
+
+def test_sounds_that_are_not_finite_are_refused(tmp_path):
+    wavfile.write(tmp_path / "nan.wav", 8_000, np.array([0, np.nan, 1], np.float32))
+    with pytest.raises(UserError, match=r"nan.wav has samples that are NaN"):
+        read_wav(tmp_path / "nan.wav")

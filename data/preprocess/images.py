@@ -1,0 +1,78 @@
+"""Ops on images: sizes, and image files named by a column."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from core.errors import UserError
+from core.info import Key
+from data.preprocess.op import FOLDER, Chunk, Examples, Keys, Op
+from data.preprocess.paths import check_paths, paths
+from data.preprocess.values import as_image, as_label_map
+from data.sources.images import image_format, read_image
+
+# t: frames of a video or layers of a volume, h: height, w: width, c: channels
+
+RESIZERS = {"image": as_image, "video": as_image, "volume": as_image, "label_map": as_label_map}  # by role
+
+
+@dataclasses.dataclass(frozen=True)
+class Resize(Op):
+    """Resizes every image, and every image of a video or volume, bilinearly, label maps by nearest neighbour.
+
+    Boxes and points stay: they are fractions of the image.
+    """
+
+    height: int
+    width: int
+
+    def __post_init__(self):
+        for name in ("height", "width"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    def fit(self, splits: Mapping[str, Examples], keys: Keys) -> dict[str, str]:
+        """Returns key -> role of what is resized."""
+        found = {key: record.role for key, record in keys.items() if record.role in RESIZERS}
+        if not found:
+            raise UserError(f"data.preprocess: resize: the set has no images but {', '.join(keys)}")
+        return found
+
+    def __call__(self, chunk: Chunk, state: dict[str, str]) -> Chunk:
+        size = (self.height, self.width)
+        present = {key: RESIZERS[role] for key, role in state.items() if key in chunk}
+        return chunk | {key: [_resized(value, resize, size) for value in chunk[key]] for key, resize in present.items()}
+
+
+def _resized(value: np.ndarray, resize: Callable[..., np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """Returns [h, w], [h, w, c] or [t, h, w, c] in another size."""
+    return np.stack([resize(one, size) for one in value]) if value.ndim == 4 else resize(value, size)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadImage(Op):
+    """Turns the column `key`, paths of image files, into `image` [h, w, c], uint8, or float32 if a file has more bits.
+
+    Relative paths resolve against the folder of the table. `channels` is 1 for grey, 3 for colour.
+    """
+
+    key: str
+    channels: Literal[1, 3] = 3
+
+    @property
+    def touched(self) -> frozenset[str]:
+        return frozenset({self.key, FOLDER, "image"})
+
+    def fit(self, splits: Mapping[str, Examples], keys: Keys) -> dict[str, Any]:
+        return {"dtype": image_format(check_paths("read_image", self.key, splits, keys))[1]}
+
+    def __call__(self, chunk: Chunk, state: dict[str, Any]) -> Chunk:
+        if self.key not in chunk:
+            return chunk
+        images = [read_image(path, self.channels, state["dtype"]) for path in paths(chunk, self.key)]
+        return {key: values for key, values in chunk.items() if key != self.key} | {"image": images}
+
+    def describe(self, keys: Keys, state: dict[str, Any]) -> Keys:
+        return {key: record for key, record in keys.items() if key != self.key} | {"image": Key(role="image")}

@@ -1,0 +1,173 @@
+"""NumPy files: one `.npz` archive, one `.npy` array, or a folder of them."""
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from core.errors import UserError
+from core.info import Key
+from data.preprocess.values import as_image, as_label_map
+from data.sources.files import Column, Columns, existing, files_below
+from data.sources.source import FileSource
+from data.sources.tfds import ROLES_BY_NAME
+
+SPLITS = ("train", "validation", "test")
+PIXELS = {"image": as_image, "label_map": as_label_map}
+ROWS = 4096  # rows that are checked at a time, so that a mapped array does not fill the memory
+
+Arrays = dict[str, np.ndarray]
+
+
+class Npz(FileSource):
+    """`npz:PATH`: arrays with one leading axis, one row per example.
+
+    A name is KEY (one split, "train"), or SPLIT_KEY or KEY_SPLIT with the splits train, validation and test:
+    "test_image", or "x_test" as in Keras. KEY is `image`, `features`, `label`, `target` or any other name; `x` means
+    `features` if it is a matrix and `image` otherwise, `y` means `label` if it holds integers and `target` otherwise.
+    A set with `features` is a table whose columns are "0", "1", ...
+    """
+
+    def __init__(self, path: str, config: ConfigDict, state: Any = None):
+        file = existing(path)
+        try:
+            with np.load(file) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+        except (ValueError, OSError, zipfile.BadZipFile, AttributeError, EOFError) as error:
+            raise _unreadable(file, "an .npz file", error) from error
+        self.files, self.folder = [file], file.parent
+        self._open(arrays, file)
+
+    def _open(self, arrays: Arrays, path: Path) -> None:
+        splits = _splits(arrays, path)
+        self.is_table = all("features" in columns for columns in splits.values())
+        values = splits["train"] if "train" in splits else next(iter(splits.values()))
+        if self.is_table:
+            self.rows = {split: Columns(_table(columns)) for split, columns in splits.items()}
+            self.keys = {key: Key(role="number") for key in _table(values)}
+            return
+        self.rows = {
+            split: Columns({key: _column(key, array) for key, array in columns.items()})
+            for split, columns in splits.items()
+        }
+        self.keys = {key: Key(role=_role(key, array)) for key, array in values.items()}
+
+
+class Npy(Npz):
+    """`npy:PATH`: one `.npy` file, or a folder of such files; names of files have the meaning of names in `Npz`.
+
+    The files are mapped into memory, so they may be larger than it.
+    """
+
+    def __init__(self, path: str, config: ConfigDict, state: Any = None):
+        root = existing(path)
+        self.files = files_below(root, (".npy",)) if root.is_dir() else [root]
+        self.folder = root if root.is_dir() else root.parent
+        if not self.files:
+            raise UserError(f"{root} has no .npy files")
+        arrays = {}
+        for file in self.files:
+            try:
+                arrays[file.stem] = np.load(file, mmap_mode="r")
+            except (ValueError, OSError, EOFError) as error:
+                raise _unreadable(file, "an .npy file", error) from error
+        self._open(arrays, root)
+
+
+def _unreadable(path: Path, what: str, error: Exception) -> UserError:
+    if "allow_pickle" in str(error) or "Python objects" in str(error):
+        return UserError(f"{path} holds an array of Python objects: save it with a type such as float32 or '<U20'")
+    return UserError(f"{path} is not {what} of plain arrays")
+
+
+def _splits(arrays: Arrays, path: Path) -> dict[str, Arrays]:
+    """Returns split -> key -> array. Raises UserError for arrays that do not fit together."""
+    splits: dict[str, Arrays] = {}
+    for name, values in arrays.items():
+        split, key = _split_and_key(name)
+        columns = splits.setdefault(split, {})
+        if (key := _meaning(key, values)) in columns:
+            raise UserError(f"{path}: two arrays of {split!r} mean {key!r}: rename {name!r}")
+        _check(key, values, f"{path}: array {name!r}")
+        columns[key] = values
+    if not splits:
+        raise UserError(f"{path} has no arrays")
+    first, expected = next(iter(splits.items()))
+    for split, columns in splits.items():
+        lengths = {key: values.shape[:1] for key, values in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise UserError(f"{path}: arrays of {split!r} differ in length: {lengths}")
+        if columns.keys() != expected.keys():
+            raise UserError(f"{path}: {first!r} has {', '.join(expected)}, but {split!r} has {', '.join(columns)}")
+    return splits
+
+
+def _split_and_key(name: str) -> tuple[str, str]:
+    for split in SPLITS:
+        if name.startswith(f"{split}_"):
+            return split, name.removeprefix(f"{split}_")
+        if name.endswith(f"_{split}"):
+            return split, name.removesuffix(f"_{split}")
+    return "train", name
+
+
+def _meaning(key: str, values: np.ndarray) -> str:
+    if key == "x":
+        return "features" if values.ndim == 2 else "image"
+    if key == "y":
+        return "label" if values.dtype.kind in "iub" else "target"
+    return key
+
+
+def _check(key: str, values: np.ndarray, where: str) -> None:
+    """Raises UserError for arrays without rows or with an unknown type, and for NaN or infinity outside a table."""
+    if values.dtype.kind not in "biufUS":
+        raise UserError(f"{where} has the type {values.dtype}: save numbers or texts")
+    if not values.ndim or not len(values):
+        raise UserError(f"{where} has the shape {values.shape}: it needs one row per example")
+    if key in PIXELS and values.ndim not in (3, 4):
+        raise UserError(f"{where} has the shape {values.shape}, not (n, h, w) or (n, h, w, c)")
+    if values.dtype.kind == "f" and key != "features":  # gaps of a table are filled
+        for start, part in _parts(values):
+            bad = ~np.isfinite(part).reshape(len(part), -1).all(axis=1)
+            if bad.any():
+                raise UserError(f"{where} has NaN or infinity in row {start + int(bad.argmax())}, counted from 0")
+
+
+def _parts(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    for start in range(0, len(values), ROWS):
+        yield start, values[start : start + ROWS]
+
+
+def _role(key: str, values: np.ndarray) -> str:
+    if values.dtype.kind in "US":
+        return "text"
+    if key in PIXELS:
+        return key
+    return ROLES_BY_NAME.get(key, "number" if values.ndim == 1 else "")
+
+
+def _column(key: str, values: np.ndarray) -> Column:
+    if values.dtype.kind in "US":
+        return values, _text
+    if key in PIXELS:
+        return values, PIXELS[key]
+    return values, _integer if values.dtype == bool and key == "label" else None
+
+
+def _text(value: np.str_ | np.bytes_) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _integer(value: np.bool_) -> np.int32:
+    return np.int32(value)
+
+
+def _table(columns: Mapping[str, np.ndarray]) -> dict[str, Column]:
+    """Returns the columns of the matrix `features`, and the other arrays of scalars."""
+    features = columns["features"].reshape(len(columns["features"]), -1)
+    scalars = {key: (values, None) for key, values in columns.items() if values.ndim == 1}
+    return {str(i): (values, None) for i, values in enumerate(features.T)} | scalars

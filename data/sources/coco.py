@@ -1,0 +1,175 @@
+"""Boxes around objects, from a JSON file in the format of COCO.
+
+n: boxes
+"""
+
+import functools
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int32
+from ml_collections import ConfigDict
+
+from core.errors import UserError
+from core.info import Key
+from data.sources.files import Columns, as_splits, check_names, existing, known, visible
+from data.sources.images import image_format, image_size, read_image
+from data.sources.source import FileSource
+
+
+class _Objects(NamedTuple):
+    """An image, and its objects; boxes are [ymin, xmin, ymax, xmax] as fractions of the image, as in TFDS."""
+
+    path: Path
+    size: tuple[int, int]  # height, width, as the JSON file has it
+    boxes: Float32[np.ndarray, "n 4"]
+    labels: Int32[np.ndarray, "n"]
+    is_crowd: Bool[np.ndarray, "n"]
+
+
+class Coco(FileSource):
+    """`coco:FILE.json`, or `coco:DIR` with DIR/train.json, DIR/test.json and perhaps DIR/validation.json.
+
+    Keys: `image` as in `Folder`; `objects/bbox` [n, 4], boxes [ymin, xmin, ymax, xmax] as fractions of the image;
+    `objects/label` [n]; `objects/is_crowd` [n], whether a box holds a group. Images lie beside the JSON file, or in
+    `images` beside it. Boxes are clipped to the image; boxes without area are dropped. Classes are the categories in
+    the order of their ids.
+    """
+
+    def __init__(self, path: str, config: ConfigDict, state: Any = None):
+        root = existing(path)
+        files = (
+            as_splits(file for file in visible(root) if file.suffix == ".json") if root.is_dir() else {"train": root}
+        )
+        if not files:
+            raise UserError(f"{path} has no train.json: name one file, or files after their splits")
+        self.folder = root if root.is_dir() else root.parent
+        contents = {split: _read(file) for split, file in files.items()}
+        categories = {split: _categories(content, files[split]) for split, content in contents.items()}
+        names = list(dict.fromkeys(name for found in categories.values() for name in found.values()))
+        check_names("categories", names, root)
+        if state:
+            known(state["classes"], names, root)
+        numbers = {name: number for number, name in enumerate(state["classes"] if state else names)}
+        objects = {
+            split: _objects(content, files[split], {id: numbers[name] for id, name in categories[split].items()})
+            for split, content in contents.items()
+        }
+        images = [one.path for found in objects.values() for one in found]
+        self.files = [*files.values(), *images]
+        channels, dtype = (state["channels"], state["dtype"]) if state else image_format(images)
+        self.state = {"classes": list(numbers), "channels": channels, "dtype": dtype}
+        self.keys = {
+            "image": Key(role="image"),
+            "objects/bbox": Key(role="boxes", ragged=True),
+            "objects/label": Key(role="label", classes=tuple(numbers), ragged=True),
+            "objects/is_crowd": Key(ragged=True),
+        }
+        read = functools.partial(_read_image, channels=channels, dtype=dtype)
+        self.rows = {
+            split: Columns(
+                {
+                    "image": (found, read),
+                    "objects/bbox": ([one.boxes for one in found], None),
+                    "objects/label": ([one.labels for one in found], None),
+                    "objects/is_crowd": ([one.is_crowd for one in found], None),
+                }
+            )
+            for split, found in objects.items()
+        }
+
+
+def _read(file: Path) -> dict[str, list[dict[str, Any]]]:
+    try:
+        content = json.loads(file.read_text("utf-8-sig"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{file} is not a JSON file ({error})") from error
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise UserError(f"{file} is not in the format of COCO: it has no list {key!r}")
+    if not content["images"] or not content["categories"]:
+        raise UserError(f"{file} has no images or no categories")
+    return content
+
+
+def _field(record: dict[str, Any], key: str, what: str) -> Any:
+    if not isinstance(record, dict) or record.get(key) is None:
+        raise UserError(f"{what} has no {key!r}")
+    return record[key]
+
+
+def _categories(content: dict[str, Any], file: Path) -> dict[Any, str]:
+    """Returns id -> name, in the order of the ids."""
+    pairs = [(_field(one, "id", f"{file}: a category"), one) for one in content["categories"]]
+    names = {id: str(_field(one, "name", f"{file}: category {id}")) for id, one in sorted(pairs, key=lambda p: p[0])}
+    if len(set(names.values())) < len(pairs):
+        raise UserError(f"{file} has two categories of one id or name")
+    return names
+
+
+def _objects(content: dict[str, Any], file: Path, labels: dict[Any, int]) -> list[_Objects]:
+    """Returns the images with their objects, in the order of the file."""
+    boxes: dict[Any, list[tuple[list[float], int, bool]]] = {
+        _field(image, "id", f"{file}: an image"): [] for image in content["images"]
+    }
+    if len(boxes) < len(content["images"]):
+        raise UserError(f"{file} has two images of one id")
+    sizes = {image["id"]: _size(image, file) for image in content["images"]}
+    for number, one in enumerate(content["annotations"]):
+        what = f"{file}: annotation {one.get('id', number) if isinstance(one, dict) else number}"
+        image, category = (_field(one, key, what) for key in ("image_id", "category_id"))
+        if image not in boxes:
+            raise UserError(f"{what} belongs to image {image}, which does not exist")
+        if category not in labels:
+            raise UserError(f"{what} has category {category}, which does not exist")
+        box = _box(_field(one, "bbox", what), sizes[image], what)
+        if box[2] > box[0] and box[3] > box[1]:
+            boxes[image].append((box, labels[category], bool(one.get("iscrowd", 0))))
+    return [
+        _Objects(
+            _image_path(file, image),
+            sizes[image["id"]],
+            np.array([box for box, _, _ in boxes[image["id"]]], np.float32).reshape(-1, 4),
+            np.array([label for _, label, _ in boxes[image["id"]]], np.int32),
+            np.array([is_crowd for _, _, is_crowd in boxes[image["id"]]], bool),
+        )
+        for image in content["images"]
+    ]
+
+
+def _size(image: dict[str, Any], file: Path) -> tuple[int, int]:
+    height, width = (_field(image, key, f"{file}: image {image['id']}") for key in ("height", "width"))
+    if not (height > 0 and width > 0):
+        raise UserError(f"{file}: image {image['id']} has the size {height} x {width}")
+    return height, width
+
+
+def _box(values: Any, size: tuple[int, int], what: str) -> list[float]:
+    """Returns [ymin, xmin, ymax, xmax] in [0, 1] from [x, y, width, height] in pixels."""
+    if not isinstance(values, list) or len(values) != 4 or not all(map(_is_finite, values)):
+        raise UserError(f"{what} has the bbox {values}: it must be four numbers, x, y, width, height")
+    (x, y, w, h), (height, width) = values, size
+    edges = (y / height, x / width, (y + h) / height, (x + w) / width)
+    return [min(max(edge, 0.0), 1.0) for edge in edges]
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _image_path(file: Path, image: dict[str, Any]) -> Path:
+    name = _field(image, "file_name", f"{file}: image {image['id']}")
+    places = [file.parent / name, file.parent / "images" / name]
+    found = next((place for place in places if place.is_file()), None)
+    if not found:
+        raise UserError(f"{file}: image {image['id']}: neither {places[0]} nor {places[1]} exists")
+    return found
+
+
+def _read_image(one: _Objects, channels: int, dtype: Any) -> np.ndarray:
+    if image_size(one.path) != one.size:
+        raise UserError(f"{one.path} has the size {image_size(one.path)}, but the JSON file gives {one.size}")
+    return read_image(one.path, channels, dtype)
