@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow_datasets as tfds
+from data.preprocess.encode import encode
 from PIL import Image
 
 import data
@@ -18,7 +19,6 @@ from core.info import Info
 from data import dataset
 from data.batches import train_batches
 from data.dataset import ArraySplit, StreamSplit
-from data.preprocess.encode import encode
 from data.sources import tfds as official
 from data.sources.source import resolve, sizes_as_splits
 from tests.data import fake
