@@ -44,7 +44,6 @@ class Op:
         ordered: whether the order of the examples has a meaning; the rows of one's own files then keep theirs.
         stored: whether results take long to compute, so that they are stored in the cache.
         arranges: whether the op makes examples of its own from all examples of a split, by `arrange`; it is the last.
-        rate: samples per second of the sounds that the op reads; 0 for any.
         continues: whether each of these examples continues the one before, as `data.order` "continuous" needs.
         functions: name -> function that arguments may call, such as the tokenizers of `tokenize`.
     """
@@ -52,7 +51,6 @@ class Op:
     ordered: ClassVar[bool] = False
     stored: ClassVar[bool] = False
     arranges: ClassVar[bool] = False
-    rate: ClassVar[int] = 0
     continues: ClassVar[bool] = False
     functions: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
