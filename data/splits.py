@@ -51,7 +51,7 @@ class Ragged:
         offsets: [n + 1], the start of every example and the end of the last.
     """
 
-    def __init__(self, values: Shaped[np.ndarray, "t ..."], offsets: Int[np.ndarray, "n+1"]):
+    def __init__(self, values: Shaped[np.ndarray, "t ..."], offsets: Int[np.ndarray, "_"]):
         self.values, self.offsets = values, offsets
 
     def __len__(self) -> int:

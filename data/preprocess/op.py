@@ -44,20 +44,23 @@ class Op:
         ordered: whether the order of the examples has a meaning; the rows of one's own files then keep theirs.
         stored: whether results take long to compute, so that they are stored in the cache.
         arranges: whether the op makes examples of its own from all examples of a split, by `arrange`; it is the last.
-        rate: samples per second of the sounds that the op reads; 0 for any.
         functions: name -> function that arguments may call, such as the tokenizers of `tokenize`.
     """
 
     ordered: ClassVar[bool] = False
     stored: ClassVar[bool] = False
     arranges: ClassVar[bool] = False
-    rate: ClassVar[int] = 0
     functions: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     @property
     def touched(self) -> frozenset[str] | None:
         """Keys that the op reads or changes; None for all of them."""
         return None
+
+    @property
+    def rate(self) -> int:
+        """Samples per second of the sounds that the op reads; 0 for any."""
+        return 0
 
     @property
     def content(self) -> str:

@@ -23,8 +23,9 @@ class Folder(FileSource):
     """`folder:DIR`: DIR/CLASS/**/FILE, with one split, "train", or DIR/SPLIT/CLASS/**/FILE.
 
     Files are images or WAV sounds: `image` [h, w, c], grey if all are grey, uint8 if all have 8 bits; or `audio`
-    float32 [n], resampled to the rate that an op reads, or else to that of the first training file. `label` is the number of the class; classes are the
-    sorted names of the folders. With `state`, DIR may also be a file or a folder of files, unlabelled new inputs.
+    float32 [n], resampled to the rate that an op reads, or else to that of the first training file. `label` is the
+    number of the class; classes are the sorted names of the folders. With `state`, DIR may also be a file or a folder
+    of files, unlabelled new inputs.
     """
 
     def __init__(self, path: str, config: ConfigDict, state: Any = None):

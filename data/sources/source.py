@@ -109,6 +109,9 @@ class Selected:
             chunk[FOLDER] = [self.folder] * len(chosen)
         return chunk
 
+    def place(self, index: int) -> str:
+        return place(self.rows[self.names[self.parts[index]]], int(self.indices[index]))
+
 
 def _merged(parts: list[tuple[np.ndarray, Sequence | np.ndarray]], size: int) -> Sequence | np.ndarray:
     if len(parts) == 1:
