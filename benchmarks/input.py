@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 from absl import app, flags, logging
+from data.preprocess.examples import Batch
 
 import data
 from data.batches import train_batches
-from data.preprocess.examples import Batch
 from data.sources.tfds import Official
 from training.config import default
 

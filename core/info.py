@@ -81,12 +81,14 @@ class Info:
         state: how new inputs are read and preprocessed, as JSON: "source" (see `data.sources.source`); "columns", how
             the columns of a table were read; "raw", the role of each key before preprocessing; "preprocess", the fitted
             ops (see `data.preprocess.pipeline`).
+        content: hash of the files that were read.
     """
 
     name: str
     sizes: dict[str, int]
     keys: dict[str, Key]
     state: dict[str, Any] = dataclasses.field(default_factory=dict)
+    content: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain dicts, lists, strings and numbers."""
@@ -104,8 +106,23 @@ class Info:
 
     def difference(self, other: "Info") -> list[str]:
         """Returns "PATH: this -> other" per value that differs by more than rounding, a long value shortened."""
-        before, after = (json.loads(json.dumps(info.to_json())) for info in (self, other))
-        return list(_differences(before, after))
+        before, after = (json.loads(json.dumps(info.to_json() | {"content": ""})) for info in (self, other))
+        changed = ["the content of the data has changed"] if self.content != other.content else []
+        return changed + list(_differences(before, after))
+
+    def key_difference(self, other: "Info") -> list[str]:
+        """Returns the differences, as `difference`, in what a trained model depends on: keys with their types, classes
+        and vocabularies. Padded lengths and statistics may differ."""
+        return _models_view(self).difference(_models_view(other))
+
+
+def _models_view(info: Info) -> Info:
+    keys = {
+        key: dataclasses.replace(record, shape=record.shape[record.ragged :], statistics={})
+        for key, record in info.keys.items()
+        if record.role not in ("mask", "lengths")
+    }
+    return Info("", {}, keys)
 
 
 def _differences(a: Any, b: Any, path: str = "") -> Iterator[str]:

@@ -1,8 +1,10 @@
 """Batches as a pure function of (seed, step): resuming at step k gives batch k, on any number of hosts and workers."""
 
 import bisect
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 
 import numpy as np
 from absl import flags, logging
@@ -15,6 +17,7 @@ from data.splits import Batch, Split, StreamSplit
 # b: examples of a global batch, n: of a split, i: of a bucket, t: turns of a cycle
 
 PREFETCH = 2  # batches a worker prepares ahead
+BatchSize = int | Sequence[int] | np.ndarray  # of global batches, or one for each bucket of a bucketed split
 
 
 def shuffled(seed: int, step: int, batch_size: int, num_examples: int) -> Int64[np.ndarray, "b"]:
@@ -57,32 +60,37 @@ ORDERS = {"shuffled": shuffled, "continuous": continuous}
 class Bucketed:
     """Order of a bucketed split: called with a step, returns the examples of its global batch, all from one bucket.
 
-    Batches come in cycles of about an epoch. In cycle c, bucket i with n_i examples has the turns
-    floor(c n_i / b), ..., floor((c + 1) n_i / b) - 1, so that buckets are visited in proportion to their size in the
-    long run; the turns of a cycle are in an order f(seed, c). Turn k of a bucket is batch k of its own endless
+    Batches come in cycles of about an epoch. In cycle c, bucket i with n_i examples, b_i per batch, has the turns
+    floor(c n_i / b_i), ..., floor((c + 1) n_i / b_i) - 1, so that buckets are visited in proportion to their size in
+    the long run; the turns of a cycle are in an order f(seed, c). Turn k of a bucket is batch k of its own endless
     sequence of epochs, as in `shuffled`. A turn does not depend on earlier turns.
     """
 
-    def __init__(self, seed: int, batch_size: int, members: Sequence[Int[np.ndarray, "_"]]):
-        self.seed, self.batch_size, self.members = seed % 2**64, batch_size, members
+    def __init__(self, seed: int, batch_size: BatchSize, members: Sequence[Int[np.ndarray, "_"]]):
+        self.seed, self.members = seed % 2**64, members
+        self.batch_sizes = np.broadcast_to(batch_size, len(members)).astype(np.int64)
         self.sizes = np.array([len(examples) for examples in members])
+        self.rate = _turns_per_epoch(self.sizes, self.batch_sizes)
         self._cycle = functools.lru_cache(2)(self._turns)
         self._epoch = functools.lru_cache(2 * len(members))(self._shuffled_bucket)
 
+    def __reduce__(self):  # reaches worker processes without its caches
+        return Bucketed, (self.seed, self.batch_sizes, self.members)
+
     def __call__(self, step: int) -> Int64[np.ndarray, "b"]:
-        # floors start a cycle up to one turn per bucket before the step that the total size implies
-        count = int(self.sizes.sum())
-        first, last = (turn * self.batch_size // count for turn in (step, step + len(self.members) + 1))
+        # floors start a cycle up to one turn per bucket before the step that the number of turns per cycle implies
+        first, last = (int(turn / self.rate) for turn in (step, step + len(self.members) + 1))
         cycles = range(first, last + 2)
         cycle = cycles[bisect.bisect_right(cycles, step, key=lambda c: int(self._turns_before(c).sum())) - 1]
         buckets, turns = self._cycle(cycle)
         place = step - int(self._turns_before(cycle).sum())
         bucket, turn = int(buckets[place]), int(turns[place])
         members = self.members[bucket]
-        return members[_drawn(functools.partial(self._epoch, bucket), turn, self.batch_size, len(members))]
+        size = int(self.batch_sizes[bucket])
+        return members[_drawn(functools.partial(self._epoch, bucket), turn, size, len(members))]
 
     def _turns_before(self, cycle: int) -> Int64[np.ndarray, "_"]:
-        return cycle * self.sizes // self.batch_size
+        return cycle * self.sizes // self.batch_sizes
 
     def _turns(self, cycle: int) -> tuple[Int64[np.ndarray, "t"], Int64[np.ndarray, "t"]]:
         """Returns the bucket of every turn of the cycle, and the number of the turn within that bucket."""
@@ -98,11 +106,21 @@ class Bucketed:
         return np.random.default_rng((self.seed, epoch, 1 + bucket)).permutation(self.sizes[bucket])  # 0: the cycles
 
 
+def _turns_per_epoch(sizes: Int64[np.ndarray, "_"], batch_sizes: Int64[np.ndarray, "_"]) -> Fraction:
+    return sum(Fraction(int(n), int(b)) for n, b in zip(sizes, batch_sizes, strict=True))
+
+
+def steps_per_epoch(split: Split, batch_size: BatchSize) -> Fraction:
+    """Returns the mean number of global batches that hold each example once."""
+    sizes = np.array([len(members) for members in _groups(split)])
+    return _turns_per_epoch(sizes, np.broadcast_to(batch_size, len(sizes)))
+
+
 def train_batches(
     split: Split,
     *,
     seed: int,
-    batch_size: int,
+    batch_size: BatchSize,
     start: int,
     stop: int,
     process_index: int = 0,
@@ -112,14 +130,15 @@ def train_batches(
 ) -> Iterator[Batch]:
     """Yields this host's slice of the global batches start, ..., stop - 1, with a `mask` of ones.
 
-    Batch k is bitwise the same for every `start`, `stop` and `workers`. `workers` processes decode a streamed split; a
+    Batch k is bitwise the same for every `start`, `stop` and `workers`. `workers` processes read a streamed split; a
     split in memory needs none. `order` is one of `ORDERS`; a bucketed split has the order `Bucketed`.
 
     Raises:
         ValueError: `batch_size` does not divide among the hosts.
         UserError: a bucketed split supports the order "shuffled" only.
     """
-    host = _host_slice(batch_size, process_index, process_count)
+    host = _Host(process_index, process_count)
+    host.check(batch_size)
     if not isinstance(split, BucketedSplit):
         draw = functools.partial(ORDERS[order], seed, batch_size=batch_size, num_examples=len(split))
     elif order == "shuffled":
@@ -129,13 +148,13 @@ def train_batches(
     return _read(functools.partial(_train_batch, split, draw, host), start, stop, _workers(split, workers))
 
 
-def _train_batch(split: Split, draw: Callable[[int], Int64[np.ndarray, "b"]], host: slice, step: int) -> Batch:
-    indices = draw(step)[host]
+def _train_batch(split: Split, draw: Callable[[int], Int64[np.ndarray, "b"]], host: "_Host", step: int) -> Batch:
+    indices = host.part(draw(step))
     return {**split.batch(indices), "mask": np.ones(len(indices), np.float32)}
 
 
 def eval_batches(
-    split: Split, *, batch_size: int, process_index: int = 0, process_count: int = 1, workers: int = 0
+    split: Split, *, batch_size: BatchSize, process_index: int = 0, process_count: int = 1, workers: int = 0
 ) -> Iterator[Batch]:
     """Yields this host's slice of the split's global batches, in `eval_order`; padding completes the last one.
 
@@ -146,10 +165,12 @@ def eval_batches(
     Raises:
         ValueError: `batch_size` does not divide among the hosts.
     """
-    host = _host_slice(batch_size, process_index, process_count)
+    host = _Host(process_index, process_count)
+    host.check(batch_size)
     groups = _groups(split)
-    starts = [(group, start) for group, members in enumerate(groups) for start in range(0, len(members), batch_size)]
-    read = functools.partial(_eval_batch, split, groups, starts, batch_size, host)
+    sizes = [int(size) for size in np.broadcast_to(batch_size, len(groups))]
+    starts = [(group, start) for group, members in enumerate(groups) for start in range(0, len(members), sizes[group])]
+    read = functools.partial(_eval_batch, split, groups, starts, sizes, host)
     return _read(read, 0, len(starts), _workers(split, workers))
 
 
@@ -164,25 +185,36 @@ def _groups(split: Split) -> list[Sequence[int] | Int64[np.ndarray, "_"]]:
 
 
 def _eval_batch(
-    split: Split, groups: list, starts: list[tuple[int, int]], batch_size: int, host: slice, step: int
+    split: Split, groups: list, starts: list[tuple[int, int]], sizes: list[int], host: "_Host", step: int
 ) -> Batch:
     group, start = starts[step]
     members = groups[group]
-    places = np.arange(start, start + batch_size)[host]
+    places = host.part(np.arange(start, start + sizes[group]))
     indices = np.array([members[place] for place in np.minimum(places, len(members) - 1)])
     mask = (places < len(members)).astype(np.float32)
     return {**split.batch(indices), "mask": mask, "index": indices.astype(np.int32)}
 
 
 def _workers(split: Split, workers: int) -> int:
-    return workers if isinstance(split, StreamSplit) else 0
+    read = split.split if isinstance(split, BucketedSplit) else split
+    return workers if isinstance(read, StreamSplit) else 0
 
 
-def _host_slice(batch_size: int, process_index: int, process_count: int) -> slice:
-    if batch_size % process_count:
-        raise ValueError(f"the batch size {batch_size} is not a multiple of the number of hosts, {process_count}")
-    local = batch_size // process_count
-    return slice(process_index * local, (process_index + 1) * local)
+@dataclasses.dataclass(frozen=True)
+class _Host:
+    """One of the hosts among which global batches are divided."""
+
+    index: int
+    count: int
+
+    def check(self, batch_size: BatchSize) -> None:
+        for size in np.ravel(batch_size):
+            if size % self.count:
+                raise ValueError(f"the batch size {size} is not a multiple of the number of hosts, {self.count}")
+
+    def part(self, batch: Int64[np.ndarray, "b"]) -> Int64[np.ndarray, "_"]:
+        size = len(batch) // self.count
+        return batch[self.index * size : (self.index + 1) * size]
 
 
 def _read(read: Callable[[int], Batch], start: int, stop: int, workers: int) -> Iterator[Batch]:

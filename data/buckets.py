@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Int, Int64
 
 from core.errors import UserError
-from data.splits import ArraySplit, Batch, Split
+from data.splits import Batch, Split
 
 # n: examples, b: batch, k: keys whose lengths differ, q: candidate lengths of a key, c: combinations of them,
 # f: combinations that at least one example needs
@@ -124,42 +124,34 @@ def padding_share(lengths: Lengths, buckets: Buckets) -> float:
     return 1 - sum(int(np.sum(values)) for values in lengths.values()) / positions
 
 
-def lengths_of(split: ArraySplit) -> dict[str, Int[np.ndarray, "n"]]:
-    """Returns the lengths of the split's ragged keys: those with `<key>_mask` and `<key>_lengths`."""
-    arrays = split.arrays
-    return {key: arrays[f"{key}_lengths"] for key in arrays if {f"{key}_mask", f"{key}_lengths"} <= arrays.keys()}
-
-
 class BucketedSplit:
-    """A split in memory whose batches are cut to the lengths of their bucket.
+    """A split whose batches are padded to the lengths of their bucket.
 
     Attributes:
         bucket: [n], the bucket of every example.
         members: the examples of every bucket.
     """
 
-    def __init__(self, split: ArraySplit, buckets: Buckets):
+    def __init__(self, split: Split, buckets: Buckets):
         self.split, self.buckets = split, buckets
-        self.bucket = buckets.assign(lengths_of(split))
+        self.lengths = split.lengths
+        self.bucket = buckets.assign(split.lengths)
         self.members = [np.flatnonzero(self.bucket == number) for number in range(len(buckets.lengths))]
 
     def __len__(self) -> int:
         return len(self.split)
 
-    def batch(self, indices: Int[np.ndarray, "b"]) -> Batch:
+    def batch(self, indices: Int[np.ndarray, "b"], padded: Mapping[str, int] | None = None) -> Batch:
         """Returns the examples at `indices`, padded to their bucket's lengths, or to the longest of several buckets."""
         boxes = [self.buckets.lengths[number] for number in np.unique(self.bucket[indices])]
-        batch = self.split.batch(indices)
-        for key in boxes[0]:
-            length = max(box[key] for box in boxes)
-            for name in (key, f"{key}_mask"):
-                batch[name] = batch[name][:, :length]
-        return batch
+        return self.split.batch(indices, padded or {key: max(box[key] for box in boxes) for key in boxes[0]})
+
+    def text(self, key: str, indices: Int[np.ndarray, "b"]) -> list:
+        return self.split.text(key, indices)
 
     def __str__(self) -> str:
-        lengths = lengths_of(self.split)
-        longest = {key: int(values.max()) for key, values in lengths.items()}
-        share, before = (padding_share(lengths, buckets) for buckets in (self.buckets, Buckets((longest,))))
+        longest = {key: int(values.max()) for key, values in self.lengths.items()}
+        share, before = (padding_share(self.lengths, buckets) for buckets in (self.buckets, Buckets((longest,))))
         shapes = sum(len(members) > 0 for members in self.members)
         return f"padding is {share:.0%} of the tokens, {before:.0%} without buckets; {shapes} shapes to compile"
 
@@ -169,21 +161,39 @@ def bucketed(split: Split, train: Split, count: int) -> Split:
 
     Training has at most `count` shapes; other splits share them, with one more for examples longer than all of `train`.
 
-    Raises:
-        UserError: the set is not in memory, or no key varies in length.
+    Raises UserError if no key varies in length.
     """
     return BucketedSplit(split, _fit(train, count)) if count else split
 
 
 @functools.lru_cache(maxsize=1)  # called again by every evaluation
 def _fit(train: Split, count: int) -> Buckets:
-    if not isinstance(train, ArraySplit):
-        raise UserError(
-            f"config.data.buckets={count}, but the set is not in memory: raise config.data.memory_gb if the set is "
-            "streamed, or set config.data.buckets=0"
-        )
-    lengths = lengths_of(train)
-    if not lengths:
-        keys = ", ".join(train.arrays)
+    example = train.batch(np.arange(1))
+    if not train.lengths:
+        keys = ", ".join(example)
         raise UserError(f"config.data.buckets={count}, but none of {keys} varies in length: set config.data.buckets=0")
-    return plan(lengths, count, {key: train.arrays[key].shape[1] for key in lengths})
+    return plan(train.lengths, count, {key: example[key].shape[1] for key in train.lengths})
+
+
+def batch_sizes(split: Split, tokens: int, unit: int, longest: int) -> int | tuple[int, ...]:
+    """Returns the size of batches of at most `tokens` padded positions; one for each bucket of a bucketed split.
+
+    The positions of an example are those of its longest key.
+
+    Args:
+        unit: a size is a multiple of it.
+        longest: positions of an example of a split without buckets; 0 if no key is a sequence.
+
+    Raises UserError if `unit` examples have more positions.
+    """
+    is_bucketed = isinstance(split, BucketedSplit)
+    positions = [max(box.values()) for box in split.buckets.lengths] if is_bucketed else [longest]
+    if not all(positions):
+        raise UserError("config.train.batch_tokens counts tokens, but no key is a sequence: set train.batch_size")
+    if tokens < (least := unit * max(positions)):
+        raise UserError(
+            f"config.train.batch_tokens={tokens} is less than {unit} examples of {max(positions)} tokens, one for each "
+            f"device and microbatch: use at least {least}"
+        )
+    sizes = tuple(tokens // each // unit * unit for each in positions)
+    return sizes if is_bucketed else sizes[0]

@@ -5,56 +5,62 @@ There is one loader for all kinds of data: kinds differ in the source of the exa
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from core.errors import UserError
 from core.info import Info, Key
 from data import statistics, store
 from data.preprocess import pipeline
-from data.preprocess.op import Examples, chunks
+from data.preprocess.op import Examples, Op, chunks
 from data.preprocess.pipeline import Pipeline
+from data.preprocess.values import narrow
 from data.sources.named import open_splits
 from data.sources.source import Source
-from data.splits import ArraySplit, Column, Split, StreamSplit, numbers
+from data.splits import ENDINGS, ArraySplit, Column, Split, StreamSplit, companion_of, numbers, strings
 
 INFO = "info.json"
-COMPANIONS = {"_mask": "mask", "_lengths": "lengths"}  # ending of a ragged key's companion -> role
+LATER = ("name", "workers", "buckets", "order")  # keys of `config.data` on which processed examples do not depend
+PICTURES = ("image", "label_map")  # roles of arrays that never vary in length
+RESERVED = ("mask", "index")  # keys that batches get
+MAX_CLASSES = 100_000  # more numbers without names are no labels
+SAMPLE = 16  # examples from which the size of a set is estimated
 
 
 def load(config: ConfigDict, data_dir: str | None = None) -> tuple[dict[str, Split], Info]:
     """Returns the splits of the set that `config` (the group `config.data`) names, and its description.
 
     Sets up to `config.memory_gb` are held in memory, or in files of the cache if an op's results are worth storing;
-    larger ones are read and preprocessed on access.
+    larger ones are read and preprocessed on access. The cache keeps the fitted ops of sets of the last two kinds.
 
     Args:
         data_dir: folder of prepared TFDS sets; None is TFDS's default.
 
     Raises UserError for an unknown set, split, column or op, or data that an op cannot process.
     """
-    ops = [pipeline.parse_op(text) for text in config.preprocess]
+    ops = list(map(pipeline.parse_op, config.preprocess))
+    if config.order == "continuous" and not any(op.continues for op in ops):
+        raise UserError(
+            "data.order 'continuous' needs examples that continue each other: add an op such as "
+            "\"windows('text', 100)\" to data.preprocess"
+        )
     source, examples, facts = open_splits(config, data_dir, ordered=any(op.ordered for op in ops))
     texts = (*_target_ops(config, source), *config.preprocess)
-    is_stored = any(op.stored for op in ops)
-    folder = store.entry([facts, texts, [op.content for op in ops], config.memory_gb]) if is_stored else None
-    if folder and folder.exists():
-        return _assembled(*_read(folder, examples))
-    fitted, examples, keys = pipeline.fit(texts, examples, dict(source.keys))
+    settings = {key: value for key, value in config.to_dict().items() if key not in LATER}
+    folder = store.entry([facts, texts, settings, [op.content for op in ops]])
+    if store.exists(folder):
+        splits, info = _opened(folder, examples)
+    else:
+        splits, info = _made(folder, source, examples, texts, config.memory_gb)
+    content = store.digest([re.sub(r"@[0-9a-f]{64}", "", fact) for fact in facts])
     raw = {key: record.role for key, record in source.keys.items()}
-    state = {"source": source.state, "columns": source.summary, "raw": raw, "preprocess": fitted.to_json()}
-    info = Info(config.name, {}, keys, state)
-    if not _arranges(fitted) and _bytes(examples) > config.memory_gb * 1e9:
-        return _streamed(info, examples)
-    if not folder:
-        return _assembled(info, *_collected(info, examples))
-    with store.new_entry(folder) as part:
-        _collected(info, examples, part)
-        (part / INFO).write_text(json.dumps(info.to_json()))
-    return _assembled(*_read(folder, examples))
+    state = {**info.state, "source": source.state, "columns": source.summary, "raw": raw}
+    return splits, dataclasses.replace(info, name=config.name, state=state, content=content)
 
 
 def _target_ops(config: ConfigDict, source: Source) -> list[str]:
@@ -65,142 +71,232 @@ def _target_ops(config: ConfigDict, source: Source) -> list[str]:
     return [f"answer({name!r}, {kinds[name]!r})" for name in kinds if source.is_table and name in source.keys][:1]
 
 
-def _arranges(fitted: Pipeline) -> bool:
-    return bool(fitted.ops) and fitted.ops[-1].arranges
+def _made(
+    folder: Path, source: Source, examples: Mapping[str, Examples], texts: Sequence[str], memory_gb: float
+) -> tuple[dict[str, Split], Info]:
+    """Fits the ops, processes the examples or prepares their streaming, and stores what takes long in `folder`."""
+    fitted, examples, keys = pipeline.fit(tuple(texts), examples, dict(source.keys))
+    info = Info("", {}, keys, {"preprocess": fitted.to_json()})
+    is_streamed = _arranging(fitted) is None and _bytes(examples) > memory_gb * 1e9
+    if not is_streamed and not any(op.stored for op in fitted.ops):
+        return _collected(info, fitted, examples, None)
+    with store.new_entry(folder) as part:
+        splits, info = (_streamed if is_streamed else _collected)(info, fitted, examples, part)
+        if part:
+            (part / INFO).write_text(json.dumps(info.to_json()))
+    return splits, info
+
+
+def _opened(folder: Path, examples: Mapping[str, Examples]) -> tuple[dict[str, Split], Info]:
+    """Returns the splits and description of an entry of the cache."""
+    info = Info.from_json(json.loads((folder / INFO).read_text()))
+    fitted = Pipeline.from_json(info.state["preprocess"])
+    lengths = {split: store.load_lengths(folder / split) for split in examples}
+    if lengths["train"] is not None:
+        ragged = lengths["train"].keys()
+        blank = {key: np.zeros(info.keys[key].shape, info.keys[key].dtype) for key in ragged}
+        return _streams(fitted.applied(examples), blank, lengths), info
+    loaded = {split: store.load(folder / split) for split in examples}
+    columns, texts = ({split: pair[i] for split, pair in loaded.items()} for i in range(2))
+    return _arranged(fitted, columns, texts), info
+
+
+def _arranging(fitted: Pipeline) -> Op | None:
+    """Returns the op that makes examples of its own, or None."""
+    return next((op for op in fitted.ops[-1:] if op.arranges), None)
 
 
 def _bytes(examples: Mapping[str, Examples]) -> float:
     """Returns an estimate of the size of all splits in memory, from a few examples of the training split."""
     train = examples["train"]
-    sample = numbers(train.chunk(statistics.spread(len(train), 16)))
+    chunk = train.chunk(statistics.spread(len(train), SAMPLE))
+    sample = numbers(chunk)
     if not sample:
         raise UserError(
             "the examples hold only text: add an op such as \"tokenize('text', bpe(8000))\" to data.preprocess"
         )
     mean = sum(np.mean([np.asarray(value).nbytes for value in values]) for values in sample.values())
+    mean += sum(np.mean([len(str(value)) for value in values]) for values in strings(chunk).values())
     return float(mean) * sum(map(len, examples.values()))
 
 
 def _collected(
-    info: Info, examples: Mapping[str, Examples], folder: Path | None = None
-) -> tuple[dict[str, dict[str, Column]], dict[str, dict[str, Sequence]]]:
-    """Returns columns and strings of every split, preprocessed; with `folder`, they are files there."""
-    arranges = _arranges(Pipeline.from_json(info.state["preprocess"]))
+    info: Info, fitted: Pipeline, examples: Mapping[str, Examples], folder: Path | None
+) -> tuple[dict[str, Split], Info]:
+    """Processes all examples; the columns lie in memory or, with `folder`, in files there."""
     writers = {}
     for split, values in examples.items():
         part = folder / split if folder else None
         if part:
             part.mkdir()
-        writers[split] = store.Writer(part, keeps_strings=not arranges)
+        writers[split] = store.Writer(part, keeps_strings=not _arranging(fitted))
         for chunk in chunks(values):
             writers[split].add(chunk)
-    ragged = {key for key, record in info.keys.items() if record.ragged}.union(*(w.ragged for w in writers.values()))
+    ragged = _ragged([writer.lengths for writer in writers.values()], info)
     columns = {split: writer.columns(ragged) for split, writer in writers.items()}
-    strings = {split: writer.strings for split, writer in writers.items()}
+    texts = {split: writer.strings for split, writer in writers.items()}
+    _check_names(columns["train"], ragged, info)
     if folder:
         for split in columns:
-            store.save(folder / split, columns[split], strings[split])
-    return columns, strings
+            store.save(folder / split, columns[split], texts[split])
+    splits = _arranged(fitted, columns, texts)
+    labels = {} if _arranging(fitted) else {split: values.get("label") for split, values in columns.items()}
+    return splits, _described(info, splits, labels)
 
 
-def _read(folder: Path, splits: Mapping) -> tuple[Info, dict[str, dict[str, Column]], dict[str, dict[str, Sequence]]]:
-    """Returns what an entry of the cache holds."""
-    info = Info.from_json(json.loads((folder / INFO).read_text()))
-    loaded = {split: store.load(folder / split) for split in splits}
-    return info, {split: pair[0] for split, pair in loaded.items()}, {split: pair[1] for split, pair in loaded.items()}
+def _ragged(lengths: Sequence[Mapping[str, Sequence[int]]], info: Info) -> set[str]:
+    """Returns the keys whose lengths vary, within a split or between two, or are declared to vary.
+
+    Args:
+        lengths: of each split: key -> the length of every example.
+    """
+    sizes: dict[str, set[int]] = {}
+    for each in lengths:
+        for key, values in each.items():
+            sizes.setdefault(key, set()).update(values)
+    for key, record in info.keys.items():
+        if record.role in PICTURES and len(sizes.get(key, ())) > 1:
+            raise UserError(f"{key!r} has different shapes: add 'resize(HEIGHT, WIDTH)' to data.preprocess")
+    return {key for key in sizes if len(sizes[key]) > 1 or info.keys.get(key, Key()).ragged}
 
 
-def _assembled(
-    info: Info, columns: Mapping[str, Mapping[str, Column]], strings: Mapping[str, Mapping[str, Sequence]]
-) -> tuple[dict[str, Split], Info]:
-    """Returns splits in memory, and the complete description. All splits share padded lengths and one compiled step."""
-    arrays = {split: ArraySplit(values, strings=strings[split]) for split, values in columns.items()}
-    longest = _longest(arrays)
-    splits: dict[str, Split] = {split: ArraySplit(values, longest, strings[split]) for split, values in columns.items()}
-    fitted = Pipeline.from_json(info.state["preprocess"])
-    if _arranges(fitted):
-        op, state = fitted.ops[-1], fitted.states[-1]
-        splits = {split: op.arrange(values, state, split == "train") for split, values in splits.items()}
-    return splits, _described(info, splits)
-
-
-def _streamed(info: Info, examples: Mapping[str, Examples]) -> tuple[dict[str, Split], Info]:
-    """Returns splits that are read and preprocessed on access, and the complete description."""
-    train = examples["train"]
-    sample = numbers(train.chunk(statistics.spread(len(train), 16)))
-    varying = {key for key, values in sample.items() if len({np.shape(value)[:1] for value in values}) > 1}
-    images = {key for key, record in info.keys.items() if record.role in ("image", "label_map")}
-    ragged = ({key for key, record in info.keys.items() if record.ragged} | varying) & sample.keys() - images
-    lengths = {split: _lengths(values, ragged) for split, values in examples.items()}
-    longest = {key: max(int(values[key].max()) for values in lengths.values()) for key in ragged}
-    splits: dict[str, Split] = {
-        split: StreamSplit(values, lengths[split], longest) for split, values in examples.items()
-    }
-    return splits, _described(info, splits)
-
-
-def _lengths(examples: Examples, keys: set[str]) -> dict[str, np.ndarray]:
-    """Returns the length of every example for each ragged key, by reading all examples once."""
-    if not keys:
-        return {}
-    parts = [{key: list(map(len, chunk[key])) for key in keys} for chunk in chunks(examples, keys)]
-    return {key: np.array([size for part in parts for size in part[key]], np.int32) for key in keys}
+def _arranged(
+    fitted: Pipeline, columns: Mapping[str, Mapping[str, Column]], texts: Mapping[str, Mapping[str, Sequence]]
+) -> dict[str, Split]:
+    """Returns splits in memory. All of them share padded lengths, and with these one compiled step."""
+    longest = _longest({split: ArraySplit(values) for split, values in columns.items()})
+    splits: dict[str, Split] = {split: ArraySplit(values, longest, texts[split]) for split, values in columns.items()}
+    if op := _arranging(fitted):
+        splits = {split: op.arrange(values, fitted.states[-1], split == "train") for split, values in splits.items()}
+    return splits
 
 
 def _longest(splits: Mapping[str, Split]) -> dict[str, int]:
     longest: dict[str, int] = {}
     for split in splits.values():
         for key, lengths in split.lengths.items():
-            longest[key] = max(longest.get(key, 0), int(lengths.max(initial=0)))
+            longest[key] = max(longest.get(key, 1), int(lengths.max()))  # models may refuse an empty axis
     return longest
 
 
-def _described(info: Info, splits: Mapping[str, Split]) -> Info:
-    """Returns `info` with the sizes of the splits, and shapes, types and statistics of the training split."""
+def _streamed(
+    info: Info, fitted: Pipeline, examples: Mapping[str, Examples], folder: Path | None
+) -> tuple[dict[str, Split], Info]:
+    """Prepares splits that are read and preprocessed on access. Lengths are found by reading all examples once."""
+    train = examples["train"]
+    sample = numbers(train.chunk(statistics.spread(len(train), SAMPLE)))
+    pictures = {key for key, record in info.keys.items() if record.role in PICTURES}
+    sequences = {key for key, values in sample.items() if np.ndim(values[0])} - pictures
+    is_numbered = "label" in sample.keys() - sequences and not info.keys.get("label", Key()).classes
+    measured = {split: _Measured(values, sequences, is_numbered) for split, values in examples.items()}
+    ragged = _ragged([part.lengths for part in measured.values()], info)
+    lengths = {
+        split: {key: np.array(part.lengths[key], np.int32) for key in ragged} for split, part in measured.items()
+    }
+    blank = {}
+    for key in ragged:
+        longest = max(1, *(int(part[key].max()) for part in lengths.values()))  # models may refuse an empty axis
+        empty = max((part.empty[key] for part in measured.values()), key=np.ndim)
+        blank[key] = np.zeros((longest, *empty.shape[1:]), narrow(empty).dtype)
+    _check_names(sample, ragged, info)
+    if folder:
+        for split, part in lengths.items():
+            (folder / split).mkdir()
+            store.save_lengths(folder / split, part)
+    splits = _streams(examples, blank, lengths)
+    labels = {split: np.array(part.labels) for split, part in measured.items() if is_numbered}
+    return splits, _described(info, splits, labels)
+
+
+class _Measured:
+    """Facts about all examples of a split, read once.
+
+    Attributes:
+        lengths: key -> the length of every example.
+        labels: of every example, if wanted.
+        empty: key -> an array without positions, of its type and further axes.
+    """
+
+    def __init__(self, examples: Examples, sequences: Collection[str], with_labels: bool):
+        self.lengths: dict[str, list[int]] = {key: [] for key in sequences}
+        self.labels: list[int] = []
+        self.empty: dict[str, np.ndarray] = {}
+        wanted = {*sequences, *(("label",) if with_labels else ())}
+        for chunk in chunks(examples, wanted) if wanted else ():
+            found = numbers({key: chunk[key] for key in wanted})
+            for key in sequences:
+                self.lengths[key] += map(len, found[key])
+                typical = max(found[key], key=np.size)  # an empty list lacks its type and further axes
+                if typical.size or key not in self.empty:
+                    self.empty[key] = typical[:0]
+            self.labels += list(found.get("label", ()))
+
+
+def _streams(
+    examples: Mapping[str, Examples],
+    blank: Mapping[str, np.ndarray],
+    lengths: Mapping[str, Mapping[str, Int[np.ndarray, "n"]]],
+) -> dict[str, Split]:
+    return {split: StreamSplit(values, blank, lengths[split]) for split, values in examples.items()}
+
+
+def _described(info: Info, splits: Mapping[str, Split], labels: Mapping[str, Column | None]) -> Info:
+    """Returns `info` with the sizes of the splits, and shapes, types and statistics of the training split.
+
+    Args:
+        labels: split -> the values of `label`, from which numbered classes are named.
+    """
     train = splits["train"]
-    example = train.batch(np.arange(1))
-    _check_names(example, train)
+    examples = {split: values.batch(np.arange(1)) for split, values in splits.items()}
+    _check_same_keys(examples)
     keys = {}
-    for key, values in example.items():
-        ending = next((e for e in COMPANIONS if key.endswith(e) and key.removesuffix(e) in train.lengths), "")
-        record = Key(role=COMPANIONS[ending]) if ending else info.keys.get(key, Key())
+    for key, values in examples["train"].items():
+        base = companion_of(key, train.lengths)
+        record = info.keys.get(key) or Key(role=ENDINGS[key.removeprefix(base)] if base else "")
         keys[key] = dataclasses.replace(
             record,
             shape=values.shape[1:],
             dtype=values.dtype.name,
             ragged=key in train.lengths,
-            classes=_classes(splits, record) if key == "label" else record.classes,
+            classes=_classes(labels, record) if key == "label" else record.classes,
             statistics=record.statistics or statistics.of(key, record.role, train),
         )
     return dataclasses.replace(info, sizes={split: len(values) for split, values in splits.items()}, keys=keys)
 
 
-def _check_names(example: Mapping[str, np.ndarray], train: Split) -> None:
-    """Raises UserError for names of the set that belong to companions, and for labels or targets of shape [n, 1]."""
-    for key in ("mask", "index"):
-        if key in example:
-            raise UserError(
-                f"the set has a key {key!r}, a reserved name: add 'rename({key}2={key!r})' to data.preprocess"
-            )
+def _check_names(keys: Collection[str], ragged: Collection[str], info: Info) -> None:
+    """Raises UserError for names of the set that belong to companions, unless an op made the key in their place."""
+    for key in keys:
+        base = companion_of(key, ragged)
+        is_own = base and info.keys.get(key, Key()).role == ENDINGS[key.removeprefix(base)]
+        if key in RESERVED or (base and not is_own):
+            raise UserError(f"the set has a key {key!r}, a reserved name: rename or drop it in data.preprocess")
+
+
+def _check_same_keys(examples: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Raises UserError for keys that one split lacks, and for labels or targets of shape [n, 1]."""
+    train = examples["train"]
+    for split, example in examples.items():
+        if missing := [*(train.keys() - example.keys()), *(example.keys() - train.keys())]:
+            has, lacks = ("train", split) if missing[0] in train else (split, "train")
+            raise UserError(f"{missing[0]!r} is a key of the split {has!r}, but not of {lacks!r}")
     for key in ("label", "target"):
-        if key in example and example[key].shape[1:] == (1,):
-            raise UserError(f"{key!r} has the shape {example[key].shape}: one number per example has the shape (n,)")
+        if key in train and train[key].shape[1:] == (1,):
+            raise UserError(f"{key!r} has the shape (n, 1): one number per example has the shape (n,)")
 
 
-def _classes(splits: Mapping[str, Split], record: Key) -> tuple[str, ...]:
+def _classes(labels: Mapping[str, Column | None], record: Key) -> tuple[str, ...]:
     """Returns the names of the values of `label`, or the numbers as names if the set defines none; checks the range."""
-    labels = {split: values.columns.get("label") for split, values in splits.items() if isinstance(values, ArraySplit)}
-    if not labels or any(
-        v is None or isinstance(v, str) or np.ndim(v) > 1 or v.dtype.kind not in "iu" for v in labels.values()
+    if not labels or not all(
+        isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iu" for values in labels.values()
     ):
         return record.classes
-    names = record.classes or tuple(str(i) for i in range(max(int(values.max()) for values in labels.values()) + 1))
+    most = max(int(values.max()) for values in labels.values())
+    if not record.classes and most >= MAX_CLASSES:
+        raise UserError(f"'label' holds {most}: classes without names are numbers from 0 to {MAX_CLASSES - 1}")
+    names = record.classes or tuple(map(str, range(most + 1)))
     for split, values in labels.items():
         if values.min() < 0 or values.max() >= len(names):
             bounds = f"from {values.min()} to {values.max()}"
             raise UserError(f"labels of {split!r} are {bounds}, but classes are from 0 to {len(names) - 1}")
     return names
-
-
-def _are_classes(values: Column | None) -> bool:
-    return isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iu"

@@ -1,20 +1,22 @@
 """Splits: examples by random access, one batch at a time, in memory, in files, or read and converted on access.
 
-b: batch, n: examples of a split, t: positions of all examples, l: longest
+b: batch, n: examples of a split, t: positions of all examples, p: positions of a batch's examples, l: padded length
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from core.errors import UserError
+from core.errors import UserError, nearest
 from data.preprocess.op import FOLDER, Chunk, Examples
 from data.preprocess.values import compact, narrow
 
 Batch = dict[str, np.ndarray]
 Lengths = Mapping[str, int]  # ragged key -> padded length
+ENDINGS = {"_mask": "mask", "_lengths": "lengths"}  # of the companions of a ragged key -> their role
+NUMBERS = "biuf"  # kinds of NumPy dtypes
 
 
 @runtime_checkable
@@ -33,13 +35,14 @@ class Split(Protocol):
         """Returns the examples at `indices` as arrays with a leading axis.
 
         A ragged key is padded with zeros along its first axis to the length in `padded`, by default to the longest of
-        all splits; `<key>_mask` float32 [b, l] is 1 at real values, and `<key>_lengths` int32 [b] counts them.
+        all splits. It has two companions: `<key>_mask` float32 [b, l] is 1 at real values, and `<key>_lengths` int32
+        [b] counts them. An op may make a mask of its own, which then takes the companion's place.
         """
         ...
 
     def text(self, key: str, indices: Int[np.ndarray, "b"]) -> list:
         """Returns strings of the set, unchanged by preprocessing: the text from which the tokens `key` were made, or
-        the value of a key that holds strings."""
+        the value of a key that holds strings. Raises UserError for a key without text."""
         ...
 
 
@@ -49,25 +52,21 @@ class Ragged:
     Attributes:
         values: [t, ...], may be a file that is mapped into memory.
         offsets: [n + 1], the start of every example and the end of the last.
+        lengths: int32 [n].
     """
 
     def __init__(self, values: Shaped[np.ndarray, "t ..."], offsets: Int[np.ndarray, "_"]):
         self.values, self.offsets = values, offsets
+        self.lengths = np.diff(offsets).astype(np.int32)
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self.lengths)
 
-    @property
-    def lengths(self) -> Int[np.ndarray, "n"]:
-        return np.diff(self.offsets).astype(np.int32)
-
-    def padded(self, indices: Int[np.ndarray, "b"], length: int) -> Shaped[np.ndarray, "b l ..."]:
-        """Returns the arrays at `indices`, filled with zeros up to `length`."""
-        starts, stops = self.offsets[:-1][indices], self.offsets[1:][indices]
-        result = np.zeros((len(starts), length, *self.values.shape[1:]), self.values.dtype)
-        for row, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-            result[row, : stop - start] = self.values[start:stop]
-        return narrow(result)
+    def joined(self, indices: Int[np.ndarray, "b"]) -> Shaped[np.ndarray, "p ..."]:
+        """Returns the arrays at `indices`, one after the other."""
+        starts, sizes = self.offsets[:-1][indices], self.lengths[indices]
+        ends = np.cumsum(sizes)
+        return self.values[np.repeat(starts - ends + sizes, sizes) + np.arange(ends[-1])]
 
 
 Column = np.ndarray | Ragged
@@ -89,7 +88,8 @@ class ArraySplit:
         strings: Mapping[str, Sequence] | None = None,
     ):
         self.columns, self.strings = dict(columns), dict(strings or {})
-        self.lengths = {key: values.lengths for key, values in columns.items() if isinstance(values, Ragged)}
+        ragged = {key for key, values in columns.items() if isinstance(values, Ragged)}
+        self.lengths = {key: columns[key].lengths for key in columns if key in ragged and not companion_of(key, ragged)}
         self.longest = {key: int(values.max(initial=0)) for key, values in self.lengths.items()} | dict(longest or {})
 
     def __len__(self) -> int:
@@ -99,8 +99,10 @@ class ArraySplit:
         batch: Batch = {}
         for key, values in self.columns.items():
             if isinstance(values, Ragged):
-                length = (padded or {}).get(key, self.longest[key])
-                batch |= with_companions(key, values.padded(indices, length), self.lengths[key][indices])
+                base = companion_of(key, self.lengths) or key
+                length = (padded or {}).get(base, self.longest[base])
+                found = pad(key, values.joined(indices), values.lengths[indices], length)
+                batch |= found if base == key else {key: found[key]}
             else:
                 batch[key] = narrow(np.asarray(values[indices]))
         return batch
@@ -111,35 +113,53 @@ class ArraySplit:
         return self.batch(np.arange(len(self)))
 
     def text(self, key: str, indices: Int[np.ndarray, "b"]) -> list:
+        _check_text(key, self.strings)
         return [self.strings[key][index] for index in indices]
 
 
 class StreamSplit:
     """Examples read and processed on access, in the calling process.
 
-    Args:
+    Attributes:
+        blank: ragged key -> zeros [l, ...] of the padded shape and type.
         lengths: ragged key -> the length of every example.
-        longest: ragged key -> the length to which it is padded by default.
     """
 
     def __init__(
         self,
         examples: Examples,
+        blank: Mapping[str, Shaped[np.ndarray, "l ..."]] | None = None,
         lengths: Mapping[str, Int[np.ndarray, "n"]] | None = None,
-        longest: Lengths | None = None,
     ):
-        self.examples, self.lengths, self.longest = examples, dict(lengths or {}), dict(longest or {})
+        self.examples, self.blank = examples, dict(blank or {})
+        self.lengths = {key: values for key, values in (lengths or {}).items() if not companion_of(key, self.blank)}
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def batch(self, indices: Int[np.ndarray, "b"], padded: Lengths | None = None) -> Batch:
-        lengths = {key: (padded or {}).get(key, length) for key, length in self.longest.items()}
-        batch = stack(numbers(self.examples.chunk(indices)), lengths)
-        return {key: narrow(values) for key, values in batch.items()}
+        batch: Batch = {}
+        for key, values in numbers(self.examples.chunk(indices)).items():
+            if key in self.blank:
+                base = companion_of(key, self.blank) or key
+                length = (padded or {}).get(base, len(self.blank[base]))
+                sizes = np.array(list(map(len, values)), np.int32)
+                found = pad(key, join(key, values, like=self.blank[key]), sizes, length)
+                batch |= found if base == key else {key: found[key]}
+            else:
+                batch[key] = narrow(stack(key, values))
+        return batch
 
     def text(self, key: str, indices: Int[np.ndarray, "b"]) -> list:
-        return list(strings(self.examples.chunk(indices, (text_key(key), key)))[key])
+        found = strings(self.examples.chunk(indices, (text_key(key), key)))
+        _check_text(key, found)
+        return list(found[key])
+
+
+def companion_of(key: str, ragged: Collection[str]) -> str:
+    """Returns the ragged key whose companion `key` is, or ""."""
+    bases = (key.removesuffix(ending) for ending in ENDINGS if key.endswith(ending))
+    return next((base for base in bases if base in ragged), "")
 
 
 def text_key(key: str) -> str:
@@ -149,56 +169,103 @@ def text_key(key: str) -> str:
 
 def strings(chunk: Chunk) -> dict[str, Sequence]:
     """Returns the strings of a chunk: the text of each tokenised key under that key, and all other string keys."""
-    found = {key: values for key, values in chunk.items() if key != FOLDER and len(values) and is_string(values[0])}
-    texts = {key.removesuffix("_text"): found[key] for key in found if key.endswith("_text") and key[:-5] in chunk}
-    return {**found, **texts}
+    found = {key: values for key, values in chunk.items() if key != FOLDER and _are_strings(values)}
+    tokenised = {text_key(key): key for key in chunk if text_key(key) in found}
+    return {tokenised.get(key, key): values for key, values in found.items()}
 
 
-def is_string(value: object) -> bool:
-    """Whether a value is a string or a list of strings."""
-    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+def _are_strings(values: Sequence | np.ndarray) -> bool:
+    """Whether the values are strings or lists of strings; single ones may be missing."""
+    if isinstance(values, np.ndarray) and values.dtype.kind in NUMBERS:
+        return False
+    first = next((value for value in values if value is not None), None)
+    return isinstance(first, str) or (isinstance(first, list) and all(isinstance(item, str) for item in first))
+
+
+def _check_text(key: str, found: Mapping[str, Sequence]) -> None:
+    if key not in found:
+        raise UserError(f"{key!r} holds no text: {nearest(key, found)}")
 
 
 def numbers(chunk: Chunk) -> dict[str, list[np.ndarray] | np.ndarray]:
-    """Returns the numbers and arrays of a chunk, in at most 32 bits; other keys are left out."""
+    """Returns the numbers and arrays of a chunk, in at most 32 bits; keys of other values are left out.
+
+    Raises UserError for numbers that are missing in some examples, or need more than 32 bits.
+    """
     found = {}
     for key, values in chunk.items():
-        if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
-            found[key] = compact(values)
-        elif all(isinstance(value, np.ndarray | np.generic | int | float) for value in values):
-            arrays = list(map(np.asarray, values))
-            if all(array.dtype.kind in "biuf" for array in arrays):
-                found[key] = [compact(array) for array in arrays]
+        if not isinstance(values, np.ndarray):
+            is_number = [isinstance(value, np.ndarray | np.generic | int | float) for value in values]
+            if any(is_number) and any(value is None for value in values):
+                raise UserError(f"{key!r} is missing in some examples: add \"drop('{key}')\" to data.preprocess")
+            if not all(is_number):
+                continue
+            if not isinstance(values[0], np.ndarray):
+                values = _as_array(key, values)
+        if isinstance(values, np.ndarray):
+            if values.dtype.kind in NUMBERS:
+                _check_range(key, values)
+                example = np.zeros((1,) * (values.ndim - 1), values.dtype)
+                found[key] = values.astype(compact(example).dtype, copy=False)
+        elif all(value.dtype.kind in NUMBERS for value in values):
+            kinds = {(value.dtype, value.ndim): value for value in values}
+            if any(compact(value).dtype != value.dtype for value in kinds.values()):
+                for value in values:
+                    _check_range(key, value)
+                values = list(map(compact, values))
+            found[key] = list(values)
     return found
 
 
-def with_companions(key: str, values: np.ndarray, sizes: Int[np.ndarray, "b"]) -> Batch:
-    """Returns a padded key with its mask and lengths."""
-    mask = (np.arange(values.shape[1]) < sizes[:, None]).astype(np.float32)
-    return {key: values, f"{key}_mask": mask, f"{key}_lengths": sizes.astype(np.int32)}
+def _as_array(key: str, values: Sequence) -> np.ndarray:
+    array = np.asarray(values)
+    if array.dtype.kind not in "biu" and all(isinstance(value, int) for value in values):  # NumPy makes them floats
+        raise _too_large(key, max(values, key=abs))
+    return array
 
 
-def stack(columns: Mapping[str, Sequence[np.ndarray] | np.ndarray], padded: Lengths) -> Batch:
-    """Returns the values of every key as one array with a leading axis. A key in `padded` is padded to that length and
-    gets companions, as in `Split.batch`.
+def _too_large(key: str, value: int) -> UserError:
+    return UserError(f"{key!r} holds {value}, which needs more than 32 bits: scale it, or drop the key")
 
-    Raises UserError if the shapes of a key's values differ in another way.
+
+def _check_range(key: str, values: np.ndarray) -> None:
+    """Raises UserError for integers that do not fit into 32 bits."""
+    if values.dtype.kind in "iu" and values.size and not np.can_cast(values.dtype, np.int32):
+        for value in (values.min(), values.max()):
+            if not -(2**31) <= value < 2**31:
+                raise _too_large(key, int(value))
+
+
+def pad(key: str, joined: Shaped[np.ndarray, "p ..."], sizes: Int[np.ndarray, "b"], length: int) -> Batch:
+    """Returns arrays of these sizes, joined, as one padded array [b, length, ...], with its mask and lengths."""
+    if sizes.max(initial=0) > length:
+        raise ValueError(f"{key!r} has {sizes.max()} positions, more than the padded length {length}")
+    real = np.arange(length) < sizes[:, None]
+    values = np.zeros((*real.shape, *joined.shape[1:]), narrow(joined[:0]).dtype)
+    values[real] = joined
+    return {key: values, f"{key}_mask": real.astype(np.float32), f"{key}_lengths": sizes}
+
+
+def join(
+    key: str, values: Sequence[np.ndarray], like: Shaped[np.ndarray, "l ..."] | None = None
+) -> Shaped[np.ndarray, "p ..."]:
+    """Returns arrays joined along their first axis. `like` has the type and further axes if all of them are empty.
+
+    Raises UserError if their further axes differ.
     """
-    batch: Batch = {}
-    for key, values in columns.items():
-        if key in padded:
-            sizes = np.array([len(value) for value in values], np.int32)
-            longest = max(values, key=np.size)
-            result = np.zeros((len(values), padded[key], *longest.shape[1:]), longest.dtype)
-            for row, value in enumerate(values):
-                if value.size:
-                    check_shapes(key, {value.shape[1:], longest.shape[1:]})
-                    result[row, : len(value)] = value
-            batch |= with_companions(key, result, sizes)
-        else:
-            check_shapes(key, {np.shape(value) for value in values})
-            batch[key] = np.asarray(values) if isinstance(values, np.ndarray) else np.stack(values)
-    return batch
+    real = [value for value in values if value.size]  # an empty list lacks its type and further axes
+    if not real:
+        return like[:0] if like is not None else values[0]
+    check_shapes(key, {value.shape[1:] for value in real})
+    return np.concatenate(real)
+
+
+def stack(key: str, values: Sequence[np.ndarray] | np.ndarray) -> Shaped[np.ndarray, "b ..."]:
+    """Returns the values of a key as one array. Raises UserError if their shapes differ."""
+    if isinstance(values, np.ndarray):
+        return values
+    check_shapes(key, {value.shape for value in values})
+    return np.stack(values)
 
 
 def check_shapes(key: str, shapes: set[tuple[int, ...]]) -> None:

@@ -1,6 +1,7 @@
 """Generation of a sequence from an input: translation, captioning, any sequence-to-sequence problem."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from core.errors import UserError
 from core.info import Info
 from core.vocabulary import Vocabulary
 from tasks.sequence import TokenClassification
+from tasks.task import texts_of
 
 # b: batch, m: the longest output
 
@@ -28,8 +30,8 @@ def _bin_names() -> list[str]:
 class Generation(TokenClassification):
     """Trains a decoder on its target, and evaluates the sequences that the model generates.
 
-    Training and the metrics of `TokenClassification` are teacher-forced. Generated sequences are compared with
-    references as detokenised text: BLEU and chrF by sacreBLEU.
+    Training and the metrics of `TokenClassification` are teacher-forced. Generated sequences are compared, as
+    detokenised text, with the text of the data set, which no vocabulary has changed: BLEU and chrF by sacreBLEU.
 
     Attributes:
         conditions: batch keys that decoding starts from.
@@ -37,8 +39,8 @@ class Generation(TokenClassification):
         beams: 1 is greedy decoding.
         length_penalty: alpha of Wu 2016 (arXiv 1609.08144), equation 14; its value is that of Vaswani 2017 (arXiv
             1706.03762), section 6.1, as is the usual label smoothing of translation.
-        references: batch key [b, references, length] of token ids, for examples with several references; rows of
-            padding are ignored. "": the target is the only reference.
+        references: key of the data set with one or more references per example, as a list or one per line. "": the
+            target is the only reference.
         vocabulary, source_vocabulary: of the target and of the first condition; filled in by `bind`.
     """
 
@@ -63,7 +65,11 @@ class Generation(TokenClassification):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return (*super().keys, *self.conditions, *filter(None, (self.references,)))
+        return (*super().keys, *self.conditions)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return (self.references or self.target,) if self.vocabulary.tokenizer else ()
 
     def bind(self, info: Info) -> "Task":
         vocabulary, source = (info.keys[key].vocabulary for key in (self.target, self.conditions[0]))
@@ -72,14 +78,11 @@ class Generation(TokenClassification):
         return dataclasses.replace(super().bind(info), vocabulary=vocabulary, source_vocabulary=source)
 
     def generated(self, tokens: Int[Array, "b m"], lengths: Int[Array, " b"], batch: Mapping) -> dict[str, Array]:
-        """Returns per example the generated tokens, padded after their end, the references and, for a text, the
-        number of the source's tokens without padding, begin and end.
+        """Returns per example the generated tokens, padded after their end, and, for a text, the number of the source's
+        tokens without padding, begin and end.
         """
         written = jnp.arange(tokens.shape[1]) < lengths[:, None]
-        arrays = {
-            "generated": jnp.where(written, tokens, self.vocabulary.eos),
-            "reference": jnp.asarray(batch[self.references or self.target]),
-        }
+        arrays = {"generated": jnp.where(written, tokens, self.vocabulary.eos)}
         if source := self.source_vocabulary:
             marks = [index for index in (source.pad, source.bos, source.eos) if index is not None]
             arrays["source_size"] = jnp.sum(~jnp.isin(batch[self.conditions[0]], jnp.array(marks, int)), axis=1)
@@ -92,12 +95,10 @@ class Generation(TokenClassification):
         result = super().summary(arrays, examples)
         if "generated" not in arrays:
             return result
-        outputs, references = self._texts(arrays["generated"]), arrays["reference"]
-        references = references[:, None] if references.ndim == 2 else references
-        streams = [self._texts(references[:, i]) for i in range(references.shape[1])]
-        exact = [
-            output != "" and output in texts for output, texts in zip(outputs, zip(*streams, strict=True), strict=True)
-        ]
+        outputs = [self.vocabulary.text(row) for row in arrays["generated"]]
+        references = self._references(examples)
+        exact = [output != "" and output in texts for output, texts in zip(outputs, references, strict=True)]
+        streams = list(itertools.zip_longest(*references))  # None: sacreBLEU leaves a missing reference out
         result |= {
             "bleu": BLEU().corpus_score(outputs, streams).score,
             "chrf": CHRF().corpus_score(outputs, streams).score,
@@ -115,12 +116,25 @@ class Generation(TokenClassification):
         """Returns the generated text."""
         return {"prediction": self.vocabulary.text(prediction["prediction"])}
 
-    def _texts(self, ids: Int[np.ndarray, "n l"]) -> list[str]:
-        return [self.vocabulary.text(row) for row in ids]
+    def _references(self, examples: Any) -> list[list[str]]:
+        """Returns the references of every example. Raises UserError for an example without any."""
+        texts = texts_of(examples, self.references or self.target, self.vocabulary)
+        if not self.references:
+            return [[text] for text in texts]
+        references = list(map(_lines, texts))
+        if [] in references:
+            raise UserError(f"task.references: {self.references!r} is empty in example {references.index([]) + 1}")
+        return references
+
+
+def _lines(references: str | Sequence[str] | None) -> list[str]:
+    """Returns a list of references, or those on the lines of a text; empty ones are missing."""
+    lines = references.split("\n") if isinstance(references, str) else references or ()
+    return [line for line in lines if line]
 
 
 def _bleu_by_length(
-    sizes: np.ndarray | None, outputs: Sequence[str], streams: Sequence[Sequence[str]]
+    sizes: np.ndarray | None, outputs: Sequence[str], streams: Sequence[Sequence[str | None]]
 ) -> dict[str, float]:
     """Returns BLEU of the examples in each bin of the source's length; a bin without examples is left out."""
     if sizes is None:

@@ -18,6 +18,7 @@ from core.vocabulary import Vocabulary
 # b: batch, m: the longest generated sequence
 
 Scalar = Float[Array, ""]
+CHUNK = 256  # examples that are read at a time
 
 
 class Score(NamedTuple):
@@ -40,6 +41,20 @@ def check_rank(batch: Mapping[str, Any], key: str, rank: int) -> None:
     shape = batch[key].shape
     if len(shape) != rank:
         raise ValueError(f"{key!r} has the shape {shape[1:]} per example, but needs {rank - 1} axes")
+
+
+def texts_of(examples: Any, key: str, vocabulary: Vocabulary) -> list[Any]:
+    """Returns the text of `key` of every example as the data set has it, not as the vocabulary writes its tokens.
+
+    Generated sets have no text: their tokens are words.
+
+    Args:
+        examples: a split; see `Task.summary`.
+    """
+    if vocabulary.tokenizer:
+        return list(examples.text(key, np.arange(len(examples))))
+    parts = (np.arange(start, min(start + CHUNK, len(examples))) for start in range(0, len(examples), CHUNK))
+    return [vocabulary.text(row) for part in parts for row in np.asarray(examples.batch(part)[key])]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +99,11 @@ class Task:
         return ()
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """Keys whose text in the data set `summary` reads; a data set without it is refused."""
+        return ()
+
+    @property
     def conditions(self) -> tuple[str, ...]:
         """Batch keys of new inputs: the inputs, or those that decoding starts from."""
         return self.inputs
@@ -125,7 +145,7 @@ class Task:
 
         Args:
             arrays: those of `score` and `generated` for all examples of a split.
-            examples: the split, with `len` and `batch(indices)`, in the order of the arrays.
+            examples: the split, with `len`, `batch(indices)` and `text(key, indices)`, in the order of the arrays.
         """
         del arrays, examples
         return {}

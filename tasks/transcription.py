@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from core.errors import UserError
 from core.info import Info
 from core.vocabulary import Vocabulary
-from tasks.task import Score, Task, check_rank
+from tasks.task import Score, Task, check_rank, texts_of
 
 # b: batch, t: frames of the outputs, k: tokens, n: labels of a text
 
@@ -50,6 +50,10 @@ class Transcription(Task):
     @property
     def keys(self) -> tuple[str, ...]:
         return self.target, f"{self.target}_lengths"
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return (self.target,) if self.vocabulary.tokenizer else ()
 
     @property
     def metric_names(self) -> frozenset[str]:
@@ -95,13 +99,13 @@ class Transcription(Task):
         return {"loss": jnp.sum(jnp.asarray(batch["mask"], jnp.float32))}
 
     def score(self, outputs: Frames, batch: Mapping) -> Score:
-        """Returns the loss and the share of unalignable texts; per example loss, transcription and reference."""
+        """Returns the loss and the share of unalignable texts; per example loss and transcription."""
         nats, unalignable = self.example_loss(outputs, batch)
         mask = jnp.asarray(batch["mask"], jnp.float32)
         return Score(
             losses={"loss": jnp.sum(jnp.where(mask > 0, nats, 0) * mask)},
             metrics={"unalignable": (jnp.sum(unalignable * mask), jnp.sum(mask))},
-            arrays={"loss": nats, "reference": self.labels(batch)[0], **self.predict(outputs)},
+            arrays={"loss": nats, **self.predict(outputs)},
         )
 
     def predict(self, outputs: Frames) -> dict[str, Array]:
@@ -117,9 +121,10 @@ class Transcription(Task):
 
     def summary(self, arrays: Mapping[str, np.ndarray], examples: Any) -> dict[str, float]:
         """Returns word and character error rate (edits over words or characters of all references, not a mean over
-        utterances), and the share of texts without an error.
+        utterances), and the share of texts without an error. References are the text of the data set.
         """
-        outputs, references = ([self._text(row) for row in arrays[name]] for name in ("prediction", "reference"))
+        outputs = [self._text(row) for row in arrays["prediction"]]
+        references = texts_of(examples, self.target, self.vocabulary)
         return {
             "wer": float(jiwer.wer(references, outputs)),
             "cer": float(jiwer.cer(references, outputs)),

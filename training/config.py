@@ -67,7 +67,8 @@ def default() -> ConfigDict:
         {
             "steps": 0,  # either steps or epochs
             "epochs": 0.0,
-            "batch_size": 128,  # global: over all devices of all hosts and all microbatches
+            "batch_size": 128,  # global: over all devices of all hosts and all microbatches; 0 = by batch_tokens
+            "batch_tokens": 0,  # instead: the padded positions of a global batch, in the longest key of an example
             "accumulate": 1,  # microbatches per step, for batches that do not fit in memory
             "ema_decay": 0.0,  # of an average of the weights, evaluated in addition to them; 0 = off
             "patience": 0,  # evaluations without a better `checkpoint.best` before stopping; 0 = off
@@ -161,12 +162,17 @@ def _check_values(config: ConfigDict) -> None:
         raise UserError(
             f"set exactly one of config.train.steps ({train.steps}) and config.train.epochs ({train.epochs}) above 0"
         )
+    if (train.batch_size > 0) == (train.batch_tokens > 0):
+        raise UserError(
+            f"set exactly one of config.train.batch_size ({train.batch_size}) and config.train.batch_tokens "
+            f"({train.batch_tokens}) above 0"
+        )
     at_least = {
-        "train.batch_size": 1, "train.accumulate": 1, "train.ema_decay": 0, "train.patience": 0, "train.steps": 0,
-        "train.epochs": 0, "eval.every": 0, "eval.batch_size": 0, "checkpoint.keep": 1, "log.gradients": 0,
-        "optimizer.learning_rate": 0, "optimizer.warmup_steps": 0, "optimizer.clip_norm": 0,
-        "optimizer.weight_decay": 0, "data.workers": 0, "data.buckets": 0, "data.memory_gb": 0, "parallel.hosts": 1,
-        "parallel.cpu_devices": 0,
+        "train.batch_size": 0, "train.batch_tokens": 0, "train.accumulate": 1, "train.ema_decay": 0,
+        "train.patience": 0, "train.steps": 0, "train.epochs": 0, "eval.every": 0, "eval.batch_size": 0,
+        "checkpoint.keep": 1, "log.gradients": 0, "optimizer.learning_rate": 0, "optimizer.warmup_steps": 0,
+        "optimizer.clip_norm": 0, "optimizer.weight_decay": 0, "data.workers": 0, "data.buckets": 0,
+        "data.memory_gb": 0, "parallel.hosts": 1, "parallel.cpu_devices": 0,
     }  # fmt: skip
     values = dict(leaves(config))
     for key, least in at_least.items():

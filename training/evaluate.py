@@ -28,7 +28,7 @@ def evaluate(
     parallel, examples = run.parallel, split
     split = bucketed(split, run.splits["train"], run.config.data.buckets)
     hosts = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    batches = eval_batches(split, batch_size=run.eval_batch_size, workers=run.config.data.workers, **hosts)
+    batches = eval_batches(split, batch_size=run.batch_size(split, "eval"), workers=run.config.data.workers, **hosts)
     totals, in_flight = [_Totals() for _ in run.configs], collections.deque()
 
     def collect():

@@ -91,7 +91,7 @@ class Trainer:
                 if step % log_every == 0 or last:
                     self._read_metrics(step)
                     spent = time.monotonic() - clock
-                    self._log(step, (step - logged) * config.train.batch_size / spent, batches.waited / spent)
+                    self._log(step, (step - logged) * run.examples_per_step / spent, batches.waited / spent)
                     clock, logged, batches.waited = time.monotonic(), step, 0.0
                 if eval_every and step % eval_every == 0:
                     before = time.monotonic()
@@ -113,7 +113,8 @@ class Trainer:
         """Returns the batches of each run from this host, in the run's order."""
         run, config = self.run, self.run.config
         stop = run.steps if self.active else start
-        settings = {"batch_size": config.train.batch_size, "workers": config.data.workers, "order": config.data.order}
+        settings = {"batch_size": run.batch_size(run.train_split), "workers": config.data.workers}
+        settings["order"] = config.data.order
         settings |= {"process_index": jax.process_index(), "process_count": jax.process_count()}
         return [
             train_batches(run.train_split, seed=each.seed, start=start, stop=stop, **settings) for each in run.configs

@@ -131,7 +131,7 @@ def final_state(run: Run, path: Path, display: Display) -> tuple[State, int, str
     failure = UserError(f"--workdir {path} has no checkpoint")
     for folder in (path / name for name in FOLDERS if (path / name).is_dir()):
         try:
-            if restored := Checkpoints(folder).restore(template, display.say, run.check_data):
+            if restored := Checkpoints(folder).restore(template, display.say, run.check_keys):
                 step = int(restored[0].step)
                 return restored[0], step, f"{folder.name}/{step}"
         except UserError as error:

@@ -18,6 +18,7 @@ from training.config import OPEN_GROUPS, default, leaves
 
 Changes = Mapping[str, Any]  # dotted key -> value
 OPS = {"augment.ops": "data.augment", "data.preprocess": "data.preprocess"}  # key of a tuple of calls -> their package
+EXCLUSIVE = (("train.steps", "train.epochs"), ("train.batch_size", "train.batch_tokens"))  # one of each pair is set
 
 
 def recipe(text: str) -> ConfigDict:
@@ -33,7 +34,7 @@ def override(config: ConfigDict, changes: Changes) -> tuple[ConfigDict, str]:
 
     - A new `model.name` drops the other keys of `model`, a new `optimizer.name` the arguments of the old function, a
       new `task.name` the keys that the new task lacks, and `model.variant` the keys that the variant sets.
-    - `train.steps` and `train.epochs` replace each other.
+    - `train.steps` and `train.epochs` replace each other, as do `train.batch_size` and `train.batch_tokens`.
     - "augment.ops.padded_crop.padding" replaces an argument of a call in the tuple `augment.ops`, by its text.
 
     Keys in `changes` are never dropped. Raises UserError for an unknown task, an unknown model with a variant, and an
@@ -46,7 +47,7 @@ def override(config: ConfigDict, changes: Changes) -> tuple[ConfigDict, str]:
             for key in dropped:
                 del result[group][key]
             notes += _note(group, dropped, config, changes)
-        for key, other in (("train.steps", "train.epochs"), ("train.epochs", "train.steps")):
+        for key, other in EXCLUSIVE + tuple((other, key) for key, other in EXCLUSIVE):
             if changes.get(key) and other not in changes and (old := _get(config, other)):
                 _set(result, other, type(old)(0))
                 notes.append(f"{key}={changes[key]} replaces {other}={old}")

@@ -55,7 +55,7 @@ def use_cpu(config: ConfigDict) -> None:
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     microbatch = config.train.batch_size // config.train.accumulate
-    size = math.gcd(microbatch, config.eval.batch_size or config.train.batch_size)
+    size = math.gcd(microbatch, config.eval.batch_size or config.train.batch_size)  # 0: made to fit any number
     possible = [n for n in range(1, cores() + 1) if size % n == 0 and size // n >= min(size, 8)]
     count = config.parallel.cpu_devices or max(possible)
     if count == max(1, jax.config.jax_num_cpu_devices):
@@ -84,6 +84,11 @@ class Parallel:
 
     strategy: str = "pmap"
     runs: ClassVar[int] = 1
+
+    @property
+    def devices(self) -> int:
+        """Number of devices of all hosts."""
+        return jax.device_count()
 
     @property
     def axis_name(self) -> str | None:

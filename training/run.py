@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array
 from ml_collections import ConfigDict
@@ -16,7 +17,8 @@ import data
 from core.errors import UserError, nearest
 from core.info import Info
 from data.augment.transform import Transform
-from data.buckets import bucketed
+from data.batches import BatchSize, steps_per_epoch
+from data.buckets import batch_sizes, bucketed
 from data.splits import Split
 from tasks.task import Task
 from training import build, diagnostics, side_by_side, transfer
@@ -58,9 +60,14 @@ class Run:
         """Shapes and types of the model's inputs for one example, after preprocessing."""
         return build.model_inputs(self.task, self.transform, self.info)
 
+    def batch_size(self, split: Split, group: str = "train") -> BatchSize:
+        """Returns the size of the batches of a split in training or evaluation (`group`), or one for each bucket."""
+        return _batch_size(self.config, group, split, self.info, self.parallel)
+
     @property
-    def eval_batch_size(self) -> int:
-        return self.config.eval.batch_size or self.config.train.batch_size
+    def examples_per_step(self) -> float:
+        """The mean number of examples in a global batch."""
+        return float(len(self.train_split) / steps_per_epoch(self.train_split, self.batch_size(self.train_split)))
 
     def every(self, group: str) -> int:
         """Returns the number of steps between evaluations, checkpoints or log lines (`group`); 0 = never."""
@@ -69,7 +76,7 @@ class Run:
     def create_state(self, seed: int | Array | None = None) -> state_lib.State:
         """Returns the state of step 0, initialised from `seed`, or from the config's seed."""
         train, key = self.config.train, jax.random.key(self.config.seed if seed is None else seed)
-        sizes = {"batch_size": train.batch_size, "ema": train.ema_decay > 0}
+        sizes = {"batch_size": int(np.max(self.batch_size(self.train_split))), "ema": train.ema_decay > 0}
         return state_lib.create(self.model, self.optimizer, self.inputs, key, **sizes)
 
     def create_states(self, say: Callable[[str], None]) -> list[state_lib.State]:
@@ -87,11 +94,16 @@ class Run:
         return states
 
     def check_data(self, meta: dict) -> None:
-        """Raises UserError for the meta of a checkpoint if its data set differs from that of this run."""
+        """Raises UserError for the meta of a checkpoint if its data, or their number, differ from those of this run."""
         if changes := Info.from_json(meta["info"]).difference(self.info):
             raise UserError(
                 f"the data have changed since the start ({'; '.join(changes)}): restore them, or use another workdir"
             )
+
+    def check_keys(self, meta: dict) -> None:
+        """Raises UserError for the meta of a checkpoint if keys, classes or vocabularies of its data differ."""
+        if changes := Info.from_json(meta["info"]).key_difference(self.info):
+            raise UserError(f"the checkpoint was trained on other data ({'; '.join(changes)})")
 
     def train_step(self) -> Callable:
         """Returns the compiled train step, `(state, batch) -> (state, metrics)`."""
@@ -163,11 +175,25 @@ def build_run(config: ConfigDict, data_dir: str | None, others: Sequence[ConfigD
     info = transfer.with_start_statistics(info, configs)
     transform = Transform.create(config.augment.ops, info)
     task = build.build_task(config, info, transform)
+    for key in task.texts:
+        for split in splits.values():
+            split.text(key, np.arange(1))  # refuses a key without text
     model = build.build_model(config, task, info)
-    steps = config.train.steps or max(1, round(config.train.epochs * len(splits["train"]) / config.train.batch_size))
+    per_epoch = steps_per_epoch(train_split, _batch_size(config, "train", train_split, info, parallel))
+    steps = config.train.steps or max(1, round(config.train.epochs * per_epoch.numerator / per_epoch.denominator))
     params = _check_shapes(config, model, task, transform, info)
     optimizer = optimizer_lib.create(config.optimizer, steps, params)
     return Run(configs, splits, train_split, info, task, model, transform, optimizer, parallel, steps)
+
+
+def _batch_size(config: ConfigDict, group: str, split: Split, info: Info, parallel: Parallel | SideBySide) -> BatchSize:
+    """Returns the size of the batches of a split in training or evaluation (`group`), or one for each bucket."""
+    if size := config[group].batch_size or config.train.batch_size:
+        return size
+    unit = parallel.devices * config.train.accumulate
+    sequences = (record for record in info.keys.values() if record.ragged or record.role == "tokens")
+    longest = max((record.shape[0] for record in sequences), default=0)
+    return batch_sizes(split, config.train.batch_tokens, unit, longest)
 
 
 def _check_shapes(config: ConfigDict, model: nn.Module, task: Task, transform: Transform, info: Info) -> Any:

@@ -44,12 +44,14 @@ class Op:
         ordered: whether the order of the examples has a meaning; the rows of one's own files then keep theirs.
         stored: whether results take long to compute, so that they are stored in the cache.
         arranges: whether the op makes examples of its own from all examples of a split, by `arrange`; it is the last.
+        continues: whether each of these examples continues the one before, as `data.order` "continuous" needs.
         functions: name -> function that arguments may call, such as the tokenizers of `tokenize`.
     """
 
     ordered: ClassVar[bool] = False
     stored: ClassVar[bool] = False
     arranges: ClassVar[bool] = False
+    continues: ClassVar[bool] = False
     functions: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     @property

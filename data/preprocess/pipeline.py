@@ -54,6 +54,12 @@ class Pipeline:
             chunk = op(chunk, state)
         return chunk
 
+    def applied(self, splits: Mapping[str, Examples]) -> dict[str, Examples]:
+        """Returns the splits with all ops applied on access."""
+        for op, state in zip(self.ops, self.states, strict=True):
+            splits = {name: Mapped(examples, op, state) for name, examples in splits.items()}
+        return dict(splits)
+
     def to_json(self) -> list[list[Any]]:
         return [list(pair) for pair in zip(self.texts, self.states, strict=True)]
 

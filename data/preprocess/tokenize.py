@@ -123,7 +123,7 @@ def check_texts(op: str, key: str, chunk: Chunk) -> None:
         if not isinstance(value, str):
             what = "is missing" if value is None or isinstance(value, float) else f"is a {type(value).__name__}"
             others = {name: values[row] for name, values in chunk.items() if name not in (key, FOLDER)}
-            shown = [f"{name}={str(value):.40}" for name, value in others.items() if np.ndim(value) == 0][:3]
+            shown = [f"{name}={value!s:.40}" for name, value in others.items() if np.ndim(value) == 0][:3]
             where = f"the example with {', '.join(shown)}" if shown else f"example {row + 1} of {len(chunk[key])}"
             raise UserError(f"data.preprocess: {op}: {key!r} {what}, not a text, in {where}")
 

@@ -13,8 +13,8 @@ from core.info import Key
 from data.preprocess.pipeline import parse_op
 from data.sources.files import Columns, check_names, existing, files_below, folders, known, split_folders, visible
 from data.sources.images import IMAGE_SUFFIXES, image_format, read_image
-from data.sources.source import FileSource
 from data.sources.sounds import SOUND_SUFFIXES, read_sound, read_wav
+from data.sources.source import FileSource
 
 LABELLED = "sort them into folders named by class, such as {root}/cat/1.png"
 

@@ -39,7 +39,8 @@ class Source:
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """Returns a hash of the content, so that results computed from it can be stored."""
+        """Returns a hash of the content, as `content_hash`: results are stored under it, and a run that continues
+        compares it."""
         raise NotImplementedError
 
 
@@ -166,23 +167,28 @@ def shuffled(size: int) -> np.ndarray:
     return np.random.default_rng(0).permutation(size)
 
 
-WHOLE = 1 << 26  # bytes: larger files are identified by their size, time and ends, which takes no time
-MANY = 1 << 30  # bytes: small files of larger sets are identified by their sizes and ends, where PNG has its checksums
+WHOLE = 1 << 26  # bytes: of larger files, the ends are read, which takes no time
+MANY = 1 << 30  # bytes: so are those of small files of larger sets, where PNG has its checksums
 
 
 def content_hash(files: Iterable[Path]) -> str:
-    """Returns a hash of the names and contents of files."""
+    """Returns a hash of the names and contents of files.
+
+    If some are not read completely, "@" and a hash of their times follow: a cache must notice every change. The part
+    before "@" is the same for a copy of the files.
+    """
     files = list(files)
     facts = [file.stat() for file in files]
     end = WHOLE // 2 if sum(fact.st_size for fact in facts) <= MANY else 1 << 12
-    digest = hashlib.sha256()
+    content, times = hashlib.sha256(), hashlib.sha256()
     for file, fact in zip(files, facts, strict=True):
-        digest.update(f"{file.name} {fact.st_size}".encode())
-        is_large = fact.st_size > WHOLE
-        if is_large:
-            digest.update(f"{fact.st_mtime_ns}".encode())
-        digest.update(_ends(file, fact.st_size, 1 << 20 if is_large else end))
-    return digest.hexdigest()
+        content.update(f"{file.name} {fact.st_size}".encode())
+        own = 1 << 20 if fact.st_size > WHOLE else end
+        content.update(_ends(file, fact.st_size, own))
+        if fact.st_size > 2 * own:
+            times.update(f"{fact.st_mtime_ns}".encode())
+    has_unread = times.digest() != hashlib.sha256().digest()
+    return f"{content.hexdigest()}@{times.hexdigest()}" if has_unread else content.hexdigest()
 
 
 def _ends(file: Path, size: int, end: int) -> bytes:

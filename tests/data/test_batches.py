@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from data.batches import eval_batches, shuffled, train_batches
-from data.dataset import ArraySplit, StreamSplit
-from data.preprocess.examples import Convert
+from data.splits import ArraySplit, StreamSplit
+from tests.data.sets import Rows
 
 
 def _split(size: int) -> ArraySplit:
@@ -92,8 +92,7 @@ def test_batch_must_divide_among_hosts():
 
 
 def test_workers_give_what_this_process_gives():
-    rows = [{"image": np.full((64, 64), i, np.uint8), "label": i} for i in range(20)]
-    split = StreamSplit(rows, Convert())
+    split = StreamSplit(Rows({"image": [np.full((64, 64), i, np.uint8) for i in range(20)], "label": list(range(20))}))
     run = {"seed": 4, "batch_size": 6, "start": 3, "stop": 8}
     _assert_equal(train_batches(split, **run), train_batches(split, workers=2, **run))
     assert list(train_batches(split, seed=4, batch_size=6, start=8, stop=8, workers=2)) == []
@@ -101,8 +100,8 @@ def test_workers_give_what_this_process_gives():
 
 
 def test_workers_stop_when_the_consumer_stops():
-    rows = [{"image": np.zeros((4, 4), np.uint8), "label": i} for i in range(20)]
-    batches = train_batches(StreamSplit(rows, Convert()), seed=0, batch_size=4, start=0, stop=10**9, workers=1)
+    split = StreamSplit(Rows({"image": [np.zeros((4, 4, 1), np.uint8)] * 20}))
+    batches = train_batches(split, seed=0, batch_size=4, start=0, stop=10**9, workers=1)
     first = next(batches)
     batches.close()
     assert first["image"].shape == (4, 4, 4, 1)

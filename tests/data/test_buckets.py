@@ -1,16 +1,16 @@
 """Buckets are near the optimum, hold everything, and every bucket is visited in proportion to its size."""
 
 import itertools
+import pickle
 from collections import Counter
 
 import numpy as np
 import pytest
 
 from core.errors import UserError
-from data.batches import Bucketed, eval_batches, eval_order, train_batches
-from data.buckets import BucketedSplit, Buckets, bucketed, lengths_of, padding_share, plan
-from data.dataset import ArraySplit, StreamSplit
-from data.preprocess.examples import Convert
+from data.batches import Bucketed, eval_batches, eval_order, steps_per_epoch, train_batches
+from data.buckets import BucketedSplit, Buckets, batch_sizes, bucketed, padding_share, plan
+from data.splits import ArraySplit, Ragged
 
 # of a sentence's tokens, and how its translation's follow them: lognormal, as in corpora of sentence pairs
 MEDIAN, SPREAD, TRANSLATION = 22, 0.6, 0.15
@@ -23,15 +23,13 @@ def sentence_pairs(count):
     return {"source": source.astype(np.int32), "target": target.astype(np.int32)}
 
 
-def make_split(**lengths):
-    """Returns a split of ragged keys whose tokens say which example they are of, padded to the longest."""
+def make_split(longest=None, **lengths):
+    """Returns a split of ragged keys whose tokens say which example they are of."""
     count = len(next(iter(lengths.values())))
-    arrays = {"label": np.arange(count, dtype=np.int32)}
+    columns = {"label": np.arange(count, dtype=np.int32)}
     for key, values in lengths.items():
-        mask = np.arange(max(values)) < np.array(values)[:, None]
-        arrays[key] = (mask * (1 + np.arange(count)[:, None])).astype(np.int32)
-        arrays |= {f"{key}_mask": mask.astype(np.float32), f"{key}_lengths": np.array(values, np.int32)}
-    return ArraySplit(arrays)
+        columns[key] = Ragged(np.repeat(np.arange(1, count + 1, dtype=np.int32), values), np.cumsum([0, *values]))
+    return ArraySplit(columns, longest)
 
 
 def optimal_padding(values, count):
@@ -85,13 +83,9 @@ def test_never_more_buckets_than_lengths_and_none_of_no_positions():
 
 
 def test_longer_examples_of_other_splits_have_a_bucket_of_their_own():
-    train, longer = make_split(source=[2, 3, 9], target=[9, 2, 3]), make_split(source=[2, 9], target=[2, 12])
     width = {"source": 9, "target": 12}
-    train.arrays |= {
-        name: np.pad(values, [(0, 0), (0, width[name[:6]] - values.shape[1])])
-        for name, values in train.arrays.items()
-        if values.ndim == 2
-    }
+    train = make_split(width, source=[2, 3, 9], target=[9, 2, 3])
+    longer = make_split(width, source=[2, 9], target=[2, 12])
     split = bucketed(longer, train, 2)
     assert split.buckets.lengths[-1] == width and len(split.buckets.lengths) == 3
     assert not (bucketed(train, train, 2).bucket == 2).any()
@@ -104,7 +98,7 @@ def test_batches_lose_nothing_and_leave_other_keys_alone():
     for index in range(4):
         batch = cut.batch(np.array([index]))
         for key in ("source", "target"):
-            length = split.arrays[f"{key}_lengths"][index]
+            length = split.lengths[key][index]
             assert batch[key].shape == batch[f"{key}_mask"].shape and batch[f"{key}_lengths"] == [length]
             np.testing.assert_array_equal(batch[key][0, :length], np.full(length, index + 1))
             assert batch[f"{key}_mask"].sum() == length
@@ -220,7 +214,7 @@ def test_description():
     assert str(small := bucketed(split := make_split(**lengths), split, 2)) == (
         "padding is 0% of the tokens, 72% without buckets; 2 shapes to compile"
     )
-    assert isinstance(small, BucketedSplit) and lengths_of(split).keys() == {"tokens"}
+    assert isinstance(small, BucketedSplit)
 
 
 def test_what_cannot_be_in_buckets_is_refused():
@@ -228,8 +222,51 @@ def test_what_cannot_be_in_buckets_is_refused():
     assert bucketed(plain, plain, 0) is plain
     with pytest.raises(UserError, match=r"data.buckets=4, but none of image, label varies"):
         bucketed(plain, plain, 4)
-    streamed = StreamSplit([{"label": 0}], Convert())
-    with pytest.raises(UserError, match=r"data.buckets=4, but the set is not in memory.*data.memory_gb"):
-        bucketed(streamed, streamed, 4)
     with pytest.raises(UserError, match=r"data.buckets.*data.order.*'continuous'"):
         train_batches(small_split(), seed=0, batch_size=8, start=0, stop=1, order="continuous")
+
+
+def test_batches_of_tokens_fill_their_positions():
+    split = small_split()
+    sizes = batch_sizes(split, tokens=512, unit=4, longest=99)
+    for size, box in zip(sizes, split.buckets.lengths, strict=True):
+        assert size % 4 == 0 and size * max(box.values()) <= 512 < (size + 4) * max(box.values())
+    assert len(set(sizes)) > 1
+    assert batch_sizes(split.split, tokens=512, unit=4, longest=100) == 4
+    with pytest.raises(UserError, match=r"batch_tokens=300 is less than 4 examples of 100 tokens.*: use at least 400"):
+        batch_sizes(split.split, tokens=300, unit=4, longest=100)
+    with pytest.raises(UserError, match=r"no key is a sequence: set train.batch_size"):
+        batch_sizes(split.split, tokens=300, unit=4, longest=0)
+
+
+@pytest.mark.parametrize("sizes", [(8, 4, 2), (1, 16, 3)])
+def test_batches_of_tokens_visit_every_example_equally_often(sizes):
+    members = np.split(np.random.default_rng(0).permutation(120), [70, 100])
+    draw = Bucketed(3, sizes, members)
+    split = make_split(tokens=[1] * 120)
+    per_epoch = sum(len(part) / size for part, size in zip(members, sizes, strict=True))
+    seen = Counter(int(example) for step in range(round(10 * per_epoch)) for example in draw(step))
+    assert len(seen) == 120 and 8 <= min(seen.values()) <= max(seen.values()) <= 12
+    assert steps_per_epoch(split, 16) == 7.5
+    forward = [draw(step) for step in range(60)]
+    again = pickle.loads(pickle.dumps(draw))  # as it reaches a worker
+    for step in (59, 0, 31):
+        np.testing.assert_array_equal(again(step), forward[step])
+
+
+def test_batches_of_tokens_of_resumed_runs_hosts_and_evaluation():
+    split = small_split()
+    sizes = batch_sizes(split, tokens=512, unit=4, longest=99)
+    run = {"seed": 2, "batch_size": sizes, "stop": 20}
+    whole = list(train_batches(split, start=0, **run))
+    hosts = [list(train_batches(split, start=13, process_index=i, process_count=4, **run)) for i in range(4)]
+    for parts, batch in zip(zip(*hosts, strict=True), whole[13:], strict=True):
+        np.testing.assert_array_equal(np.concatenate([part["label"] for part in parts]), batch["label"])
+    assert {len(batch["label"]) for batch in whole} <= set(sizes)
+    for batch in whole:
+        assert max(batch[key].size for key in ("source", "target")) <= 512
+    seen = [i for batch in eval_batches(split, batch_size=sizes) for i in batch["label"][batch["mask"] > 0]]
+    np.testing.assert_array_equal(seen, eval_order(split))
+    assert float(steps_per_epoch(split, sizes)) == pytest.approx(
+        sum(len(part) / size for part, size in zip(split.members, sizes, strict=True))
+    )

@@ -5,11 +5,11 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from data.preprocess.encode import encode
 
 import data
 from data.builders import BUILDERS
 from data.builders.raw import FromFiles
-from data.preprocess.encode import encode
 from data.sources.tfds import Official
 from tests.data.infos import class_names, shapes
 

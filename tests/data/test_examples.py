@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from data.preprocess.examples import Convert, as_image, as_label_map, collect, stack
 
 from core.errors import UserError
-from data.preprocess.examples import Convert, as_image, as_label_map, collect, stack
 
 
 def test_convert_flattens_narrows_and_drops_text():

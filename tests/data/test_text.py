@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow_datasets as tfds
+from data.preprocess.encode import encode_text
 
 import data
 from core.errors import UserError
 from core.info import Info
-from data.preprocess.encode import encode_text
 from data.sources import tfds as official
 from tests.data.infos import class_names, shapes
 

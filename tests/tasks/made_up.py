@@ -55,6 +55,28 @@ class Case:
     batch: dict[str, np.ndarray]
     outputs: Any
 
+    @property
+    def examples(self) -> "Examples":
+        """The split of the batch."""
+        return Examples(self.batch)
+
+
+class Examples:
+    """A split of these arrays, whose text is given, or else that of its tokens."""
+
+    def __init__(self, arrays: dict[str, np.ndarray], **texts: list):
+        self.arrays, self.texts = arrays, texts
+
+    def __len__(self) -> int:
+        return len(next(iter((self.arrays or self.texts).values())))
+
+    def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        return {key: values[indices] for key, values in self.arrays.items()}
+
+    def text(self, key: str, indices: np.ndarray) -> list:
+        texts = self.texts.get(key) or [VOCABULARY.text(row) for row in self.arrays[key]]
+        return [texts[i] for i in indices]
+
 
 def make(cls: type[Task], seed: int = 0) -> Case:
     """Returns the case of a task with its default fields."""

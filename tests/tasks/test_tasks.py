@@ -105,7 +105,7 @@ def metrics_of(task, outputs, batch) -> dict[str, float]:
         lengths = jnp.argmax(tokens == task.vocabulary.eos, 1) + 1
         arrays = arrays | task.generated(tokens, lengths, batch)
     arrays = jax.tree.map(np.asarray, dict(arrays))
-    return mean_metrics(task, sums(task, outputs, batch)) | task.summary(arrays, None)
+    return mean_metrics(task, sums(task, outputs, batch)) | task.summary(arrays, made_up.Examples(batch))
 
 
 def rows(tree, places):

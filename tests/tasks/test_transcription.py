@@ -11,6 +11,7 @@ from core.errors import UserError
 from core.info import Info, Key
 from core.vocabulary import Vocabulary
 from tasks.transcription import Transcription
+from tests.tasks.made_up import Examples
 from tests.tasks.words import tokenizer
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
@@ -118,10 +119,9 @@ def test_padding_counts_nothing():
     np.testing.assert_allclose(actual.metrics["unalignable"], expected.metrics["unalignable"])
     assert task.weights(padded) == task.weights(batch)
     actual, expected = actual.arrays, expected.arrays
-    for name in ("prediction", "reference"):
-        width = expected[name].shape[1]
-        np.testing.assert_array_equal(actual[name][: len(TEXTS), :width], expected[name])
-        assert not np.any(actual[name][: len(TEXTS), width:])
+    width = expected["prediction"].shape[1]
+    np.testing.assert_array_equal(actual["prediction"][: len(TEXTS), :width], expected["prediction"])
+    assert not np.any(actual["prediction"][: len(TEXTS), width:])
 
 
 def test_best_path():
@@ -144,24 +144,32 @@ def edits(a, b):
 def test_error_rates():
     fitted = tokenizer({"<pad>": 0, "<bos>": 1, "<eos>": 2, "on": 3, "ten": 4, "to": 5})
     task = Transcription(vocabulary=Vocabulary(TOKENS, pad=0, bos=1, eos=2, tokenizer=fitted))
-    references = np.array([[3, 4, 5], [4, 0, 0], [5, 3, 0]])
     outputs = np.array([[3, 5, 0, 0], [4, 0, 0, 0], [5, 3, 3, 4]])
-    result = task.summary({"prediction": outputs, "reference": references}, None)
+    examples = Examples({}, text=["on ten to", "ten", "to on"])
+    result = task.summary({"prediction": outputs}, examples)
     np.testing.assert_allclose(result["wer"], 3 / 6)  # one word missing, two too many; six in the references
     pairs = [("on ten to", "on to"), ("ten", "ten"), ("to on", "to on on ten")]
     wrong = sum(edits(a[:6], b[:6]) + edits(a[6:], b[6:]) for a, b in pairs[1:]) + edits(*pairs[0])
     np.testing.assert_allclose(result["cer"], wrong / sum(len(a) for a, _ in pairs))
     np.testing.assert_allclose(result["sequence_accuracy"], 1 / 3)
+    assert task.texts == ("text",)
+
+
+def test_words_that_the_vocabulary_lacks_are_errors():
+    fitted = tokenizer({"<pad>": 0, "<bos>": 1, "<eos>": 2, "on": 3, "<unk>": 4})
+    task = Transcription(vocabulary=Vocabulary(5, pad=0, bos=1, eos=2, unk=4, tokenizer=fitted))
+    assert task.summary({"prediction": np.array([[3, 4]])}, Examples({}, text=["on seven"]))["wer"] == 0.5
 
 
 def test_an_end_token_among_the_frames_is_left_out():
-    arrays = {"prediction": np.array([[3, 2, 4, 0]]), "reference": np.array([[3, 4]])}
-    assert TASK.summary(arrays, None)["wer"] == 0
+    arrays = {"prediction": np.array([[3, 2, 4, 0]])}
+    assert TASK.summary(arrays, Examples({"text": np.array([[1, 3, 4, 2]])}))["wer"] == 0
     assert TASK.row({}, {"prediction": arrays["prediction"][0]}, Info("made up", {}, {}))["prediction"] == "3 4"
 
 
 def test_nothing_written_and_nothing_said():
-    result = TASK.summary({"prediction": np.zeros((2, 4), int), "reference": np.array([[3, 4], [0, 0]])}, None)
+    examples = Examples({"text": np.array([[1, 3, 4, 2], [1, 2, 0, 0]])})
+    result = TASK.summary({"prediction": np.zeros((2, 4), int)}, examples)
     assert result["wer"] == 1 and result["sequence_accuracy"] == 0.5
 
 
