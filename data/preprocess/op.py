@@ -60,6 +60,11 @@ class Op:
         return None
 
     @property
+    def rate(self) -> int:
+        """Samples per second of the sounds that the op reads; 0 for any."""
+        return 0
+
+    @property
     def content(self) -> str:
         """A hash of the files that the op reads besides the examples, which then determine the results, too."""
         return ""

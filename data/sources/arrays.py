@@ -78,7 +78,7 @@ class Npy(Npz):
 
 
 def _unreadable(path: Path, what: str, error: Exception) -> UserError:
-    if "allow_pickle" in str(error) or "Python objects" in str(error):
+    if str(error).startswith("Object arrays"):
         return UserError(f"{path} holds an array of Python objects: save it with a type such as float32 or '<U20'")
     return UserError(f"{path} is not {what} of plain arrays")
 

@@ -37,7 +37,7 @@ class Columns:
 def _values(items: Values, read: Callable[[Any], Any] | None, indices: Indices) -> Values:
     if isinstance(items, np.ndarray) and read is None:
         return items[indices]
-    chosen = [items[index] for index in indices]
+    chosen = [items[int(index)] for index in indices]
     return chosen if read is None else [read(item) for item in chosen]
 
 
@@ -102,7 +102,7 @@ def as_splits(entries: Iterable[Path]) -> dict[str, Path]:
         other = splits.setdefault(SPLITS[name], entry)
         if other != entry:
             raise UserError(f"{other} and {entry} are both the split {SPLITS[name]!r}: rename or remove one")
-    return splits if "train" in splits else {}
+    return {split: splits[split] for split in SPLITS if split in splits} if "train" in splits else {}
 
 
 def split_folders(root: Path) -> dict[str, Path]:

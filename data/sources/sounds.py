@@ -1,6 +1,6 @@
 """WAV files as arrays.
 
-n: samples
+n: samples, m: samples at another rate
 """
 
 import math
@@ -43,7 +43,7 @@ def read_wav(path: str | Path) -> tuple[Audio, int]:
     return audio if audio.ndim == 1 else audio.mean(axis=1), rate
 
 
-def resample(audio: Audio, rate: int, new: int) -> Audio:
+def resample(audio: Audio, rate: int, new: int) -> Float32[np.ndarray, "m"]:
     """Returns a signal at another number of samples per second, by a polyphase filter that removes what aliases."""
     if rate == new or not len(audio):
         return audio

@@ -89,7 +89,7 @@ class _Pieces(Sequence):
         offsets: the start of every part, and the end of the last, in bytes.
     """
 
-    offsets: Int64[np.ndarray, "b+1"]
+    offsets: Int64[np.ndarray, "_"]
 
     def __init__(self, path: Path, encoding: str):
         self.path = path
@@ -147,7 +147,7 @@ class _Lines(_Pieces):
         super().__init__(path, encoding)
         content = np.fromfile(path, np.uint8)
         ends = np.flatnonzero(content == ord("\n")) + 1
-        is_open = len(content) > (ends[-1] if len(ends) else self.start)  # the last line lacks its end
+        is_open = len(content) > int(max([self.start, *ends[-1:]]))  # the last line lacks its end
         self.offsets = np.concatenate([[self.start], ends, [len(content)] * is_open]).astype(np.int64)
 
     def __getitem__(self, index: int) -> str:

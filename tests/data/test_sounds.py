@@ -99,7 +99,7 @@ def test_stacked_frames_keep_every_number():
     ],
 )
 def test_impossible_ops_are_refused(call, problem):
-    with pytest.raises(UserError, match=rf"config\.data\.preprocess.*{problem}") as caught:
+    with pytest.raises(UserError, match=problem) as caught:
         parse_op(call)
     assert "\n" not in str(caught.value)
 
