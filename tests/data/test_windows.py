@@ -108,7 +108,10 @@ def test_beginnings_of_a_long_text_are_spread_evenly(monkeypatch):
 
 
 def test_only_training_begins_anywhere():
-    op, rows = Windows("text", 4, offsets="random"), processed((RUNNING,), {"text": "text"}, train=Rows(text=["abcdefg"]))
+    op, rows = (
+        Windows("text", 4, offsets="random"),
+        processed((RUNNING,), {"text": "text"}, train=Rows(text=["abcdefg"])),
+    )
     split = rows[0]["train"]
     split.columns["tokens"] = split.columns["text"]
     assert len(op.arrange(split, [], is_training=True)) == 3
