@@ -217,7 +217,7 @@ def numbers(chunk: Chunk) -> dict[str, list[np.ndarray] | np.ndarray]:
     return found
 
 
-def _as_array(key: str, values: Sequence) -> np.ndarray:
+def _as_array(key: str, values: Sequence | np.ndarray) -> np.ndarray:
     array = np.asarray(values)
     if array.dtype.kind not in "biu" and all(isinstance(value, int) for value in values):  # NumPy makes them floats
         raise _too_large(key, max(values, key=abs))

@@ -32,7 +32,7 @@ def _read(train: Split, key: str, part: Int64[np.ndarray, "n"]) -> np.ndarray:
         return train.columns[key][part]
     if isinstance(train, StreamSplit):
         found = numbers(train.examples.chunk(part, (key,)))
-        return stack({key: found[key]}, {})[key]
+        return stack(key, found[key])
     return train.batch(part)[key]
 
 

@@ -10,11 +10,11 @@ from core.errors import UserError, nearest
 from core.info import Info, Key
 from data.preprocess.op import Chunk
 from data.preprocess.pipeline import Pipeline
-from data.preprocess.values import as_image
+from data.preprocess.values import as_image, narrow
 from data.sources.images import read_image
 from data.sources.named import kinds
 from data.sources.sounds import read_sound
-from data.splits import numbers, stack
+from data.splits import join, numbers, pad, stack
 from tasks.task import Task
 
 READABLE = ("image", "text", "wave", "number")  # roles of keys that files and lines can give
@@ -62,8 +62,14 @@ def batch(info: Info, chunk: Chunk) -> dict[str, np.ndarray]:
     for key, record in info.keys.items():
         if record.role == "image" and key in columns:
             columns[key] = [_fitted_image(image, record, info.name) for image in columns[key]]
-    ragged = [key for key, record in info.keys.items() if record.ragged and key in columns]
-    return stack(columns, {key: max(map(len, columns[key])) for key in ragged})
+    found: dict[str, np.ndarray] = {}
+    for key, values in columns.items():
+        if key in info.keys and info.keys[key].ragged:
+            sizes = np.array(list(map(len, values)), np.int32)
+            found |= pad(key, join(key, values), sizes, max(sizes.max(), 1))
+        else:
+            found[key] = narrow(stack(key, values))
+    return found
 
 
 def _fitted_image(image: np.ndarray, record: Key, name: str) -> np.ndarray:

@@ -71,7 +71,7 @@ class Features(Op):
                     f"{known}"
                 )
 
-    def _fit_column(self, name: str, values: Sequence) -> dict[str, Any] | None:
+    def _fit_column(self, name: str, values: Sequence | np.ndarray) -> dict[str, Any] | None:
         """Returns mean and deviation of numbers, or the sorted values of texts, with None for missing; None if they do
         not vary."""
         if any(isinstance(value, str) for value in values):
@@ -93,7 +93,7 @@ class Features(Op):
         )
 
 
-def _encoded(facts: Mapping[str, Any], values: Sequence) -> list[Float32[np.ndarray, "n _"]]:
+def _encoded(facts: Mapping[str, Any], values: Sequence | np.ndarray) -> list[Float32[np.ndarray, "n _"]]:
     if "values" in facts:
         index = {text: number for number, text in enumerate(facts["values"])}
         numbers = np.array([index.get(text, -1) for text in _texts(values)])
@@ -104,7 +104,7 @@ def _encoded(facts: Mapping[str, Any], values: Sequence) -> list[Float32[np.ndar
     return [part[:, None].astype(np.float32) for part in (standardised, *indicators)]
 
 
-def _numbers(name: str, values: Sequence) -> Float64[np.ndarray, " n"]:
+def _numbers(name: str, values: Sequence | np.ndarray) -> Float64[np.ndarray, " n"]:
     """Returns numbers with NaN for missing and infinite ones. Raises UserError for a text."""
     if text := next((value for value in values if isinstance(value, str)), ""):
         raise UserError(f"column {name!r} holds numbers in training, but here {text!r}")
@@ -112,6 +112,6 @@ def _numbers(name: str, values: Sequence) -> Float64[np.ndarray, " n"]:
     return np.where(np.isinf(numbers), np.nan, numbers)
 
 
-def _texts(values: Sequence) -> list[str | None]:
+def _texts(values: Sequence | np.ndarray) -> list[str | None]:
     """Returns categories as texts, None where missing; numbers are the names of categories, too."""
     return [None if value is None or value != value else str(value) for value in values]

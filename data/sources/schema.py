@@ -199,7 +199,7 @@ def _is_string(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def check_finite(columns: Mapping[str, Sequence], file: Any) -> None:
+def check_finite(columns: Mapping[str, Sequence | np.ndarray], file: Any) -> None:
     """Raises UserError for lists of numbers with missing or infinite ones."""
     for name, values in columns.items():
         for row, value in enumerate(values if isinstance(values, list) else (), 1):
