@@ -67,8 +67,10 @@ def _target_ops(config: ConfigDict, source: Source) -> list[str]:
     """Returns the op that turns the configured column, or a table's column `label` or `target`, into the answer."""
     if config.target:
         return [f"answer({config.target!r}, {config.target_type!r})"]
-    kinds = {"label": "class", "target": "number"}
-    return [f"answer({name!r}, {kinds[name]!r})" for name in kinds if source.is_table and name in source.keys][:1]
+    if source.is_table and "label" in source.keys:
+        return ["answer('label', 'class')"]
+    has_target = source.is_table and source.keys.get("target", Key(role="text")).role != "text"
+    return ["answer('target', 'number')"] * has_target
 
 
 def _made(

@@ -1,6 +1,7 @@
 """Splits: examples by random access, one batch at a time, in memory, in files, or read and converted on access.
 
-b: batch, n: examples of a split, t: positions of all examples, p: positions of a batch's examples, l: padded length
+b: batch, n: examples of a split, t: positions of all examples, l: padded length
+p: positions of several examples
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -62,11 +63,10 @@ class Ragged:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def joined(self, indices: Int[np.ndarray, "b"]) -> Shaped[np.ndarray, "p ..."]:
-        """Returns the arrays at `indices`, one after the other."""
-        starts, sizes = self.offsets[:-1][indices], self.lengths[indices]
-        ends = np.cumsum(sizes)
-        return self.values[np.repeat(starts - ends + sizes, sizes) + np.arange(ends[-1])]
+    def at(self, indices: Int[np.ndarray, "b"]) -> list[Shaped[np.ndarray, "_ ..."]]:
+        """Returns the arrays at `indices`."""
+        starts, stops = self.offsets[:-1][indices].tolist(), self.offsets[1:][indices].tolist()
+        return [self.values[start:stop] for start, stop in zip(starts, stops, strict=True)]
 
 
 Column = np.ndarray | Ragged
@@ -101,10 +101,10 @@ class ArraySplit:
             if isinstance(values, Ragged):
                 base = companion_of(key, self.lengths) or key
                 length = (padded or {}).get(base, self.longest[base])
-                found = pad(key, values.joined(indices), values.lengths[indices], length)
+                found = pad(key, values.at(indices), length, like=values.values)
                 batch |= found if base == key else {key: found[key]}
             else:
-                batch[key] = narrow(np.asarray(values[indices]))
+                batch[key] = narrow(values.take(indices, axis=0))  # faster than values[indices]
         return batch
 
     @property
@@ -143,8 +143,7 @@ class StreamSplit:
             if key in self.blank:
                 base = companion_of(key, self.blank) or key
                 length = (padded or {}).get(base, len(self.blank[base]))
-                sizes = np.array(list(map(len, values)), np.int32)
-                found = pad(key, join(key, values, like=self.blank[key]), sizes, length)
+                found = pad(key, values, length, like=self.blank[key])
                 batch |= found if base == key else {key: found[key]}
             else:
                 batch[key] = narrow(stack(key, values))
@@ -236,26 +235,33 @@ def _check_range(key: str, values: np.ndarray) -> None:
                 raise _too_large(key, int(value))
 
 
-def pad(key: str, joined: Shaped[np.ndarray, "p ..."], sizes: Int[np.ndarray, "b"], length: int) -> Batch:
-    """Returns arrays of these sizes, joined, as one padded array [b, length, ...], with its mask and lengths."""
+def pad(key: str, values: Sequence[np.ndarray], length: int, like: Shaped[np.ndarray, "_ ..."]) -> Batch:
+    """Returns arrays as one padded array [b, length, ...] with its mask and lengths. `like` has their type and further
+    axes, which an empty array may lack.
+
+    A copy for each row is faster than one gather, except for very short rows.
+
+    Raises UserError if further axes differ.
+    """
+    sizes = np.fromiter(map(len, values), np.int32, len(values))
     if sizes.max(initial=0) > length:
         raise ValueError(f"{key!r} has {sizes.max()} positions, more than the padded length {length}")
-    real = np.arange(length) < sizes[:, None]
-    values = np.zeros((*real.shape, *joined.shape[1:]), narrow(joined[:0]).dtype)
-    values[real] = joined
-    return {key: values, f"{key}_mask": real.astype(np.float32), f"{key}_lengths": sizes}
+    padded = np.zeros((len(values), length, *like.shape[1:]), narrow(like[:0]).dtype)
+    for row, value in zip(padded, values, strict=True):
+        if value.size:
+            check_shapes(key, {value.shape[1:], like.shape[1:]})
+            row[: len(value)] = value
+    mask = (np.arange(length) < sizes[:, None]).astype(np.float32)
+    return {key: padded, f"{key}_mask": mask, f"{key}_lengths": sizes}
 
 
-def join(
-    key: str, values: Sequence[np.ndarray], like: Shaped[np.ndarray, "l ..."] | None = None
-) -> Shaped[np.ndarray, "p ..."]:
-    """Returns arrays joined along their first axis. `like` has the type and further axes if all of them are empty.
-
-    Raises UserError if their further axes differ.
-    """
+def join(key: str, values: Sequence[np.ndarray]) -> Shaped[np.ndarray, "p ..."]:
+    """Returns arrays joined along their first axis. Raises UserError if their further axes differ."""
+    if isinstance(values, np.ndarray):
+        return values.reshape(-1, *values.shape[2:])
     real = [value for value in values if value.size]  # an empty list lacks its type and further axes
     if not real:
-        return like[:0] if like is not None else values[0]
+        return values[0]
     check_shapes(key, {value.shape[1:] for value in real})
     return np.concatenate(real)
 

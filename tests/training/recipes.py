@@ -56,7 +56,7 @@ def small(recipe: ModuleType, name: str) -> ConfigDict:
             config.model[key] = value
     if "widths" in config.model:
         config.model.widths = (12,) * len(config.model.widths)
-    for op, sizes in {"windows": {"size": 10, "evaluation": 20}, "forecast": {"window": 10}}.items():
+    for op, sizes in {"windows": {"size": 10, "evaluation": 20}, "forecast": {"window": 10, "horizon": 24}}.items():
         if any(text.startswith(f"{op}(") for text in config.data.preprocess):
             config = override(config, {f"data.preprocess.{op}.{key}": size for key, size in sizes.items()})[0]
     if config.task.name == "generation.Generation":
@@ -74,8 +74,8 @@ def record(config: ConfigDict, seen: set[str], prefix: str = "") -> ConfigDict:
                 seen.add(prefix + key)
             return value
 
-        def to_dict(self):
-            return super().to_dict() if prefix else config.to_dict()
+        def to_dict(self, *args):
+            return super().to_dict(*args) if prefix else config.to_dict(*args)
 
     result = Recorded()
     for key in config:

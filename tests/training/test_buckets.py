@@ -8,7 +8,7 @@ import pytest
 
 import data
 from core.info import Info, Key
-from data.dataset import ArraySplit
+from data.splits import ArraySplit, Ragged
 from tasks.sequence import TokenClassification
 from training import run as run_lib
 from training.config import default
@@ -29,10 +29,9 @@ def make_split(seed, count, most):
     mask = np.arange(WIDTH) < lengths[:, None]
     tokens = (random.integers(1, 7, (count, WIDTH)) * mask).astype(np.int32)
     labels = (np.cumsum(tokens, axis=1) % 5 * mask).astype(np.int32)
-    arrays = {"number": np.arange(count, dtype=np.int32)}
-    for key, values in (("tokens", tokens), ("labels", labels)):
-        arrays |= {key: values, f"{key}_mask": mask.astype(np.float32), f"{key}_lengths": lengths}
-    return ArraySplit(arrays)
+    offsets = np.cumsum([0, *lengths])
+    ragged = {key: Ragged(values[mask], offsets) for key, values in (("tokens", tokens), ("labels", labels))}
+    return ArraySplit({"number": np.arange(count, dtype=np.int32), **ragged}, dict.fromkeys(ragged, WIDTH))
 
 
 def load(config, data_dir):
@@ -149,3 +148,17 @@ def test_evaluation_is_the_same_as_without_buckets(recipe, strategy, monkeypatch
         assert metrics[name] == pytest.approx(plain_metrics[name], abs=1e-6, rel=1e-6)
     for name in arrays:
         np.testing.assert_allclose(arrays[name], plain_arrays[name], rtol=1e-5, atol=1e-6)
+
+
+def test_batches_of_tokens_set_sizes_and_steps(recipe):
+    recipe.train.batch_size, recipe.train.batch_tokens, recipe.train.accumulate = 0, 400, 1
+    recipe.eval.every, recipe.train.steps, recipe.checkpoint.every = 0, 12, 5
+    run = build_run(recipe, None)
+    sizes = run.batch_size(run.train_split)
+    assert len(set(sizes)) > 1 and all(size % jax.device_count() == 0 for size in sizes)
+    assert run.batch_size(run.train_split, "eval") == sizes
+    assert run.examples_per_step == pytest.approx(
+        150 / sum(len(part) / size for part, size in zip(run.train_split.members, sizes, strict=True))
+    )
+    recipe.train.steps, recipe.train.epochs = 0, 2.0
+    assert build_run(recipe, None).steps == round(2 * 150 / run.examples_per_step)

@@ -188,3 +188,11 @@ def test_fractions_give_the_steps_of_the_measured_runs():
             config = recipes.get(recipe, name)
             keys = (config.optimizer.warmup_steps, config.eval.every, config.checkpoint.every)
             assert tuple(steps_of(value, MEASURED[label][0]) for value in keys) == MEASURED[label][1:], label
+
+
+def test_batches_of_examples_and_of_tokens_replace_each_other():
+    config, note = override(default(), {"train.batch_tokens": 4096})
+    assert (config.train.batch_size, config.train.batch_tokens) == (0, 4096)
+    assert note == "train.batch_tokens=4096 replaces train.batch_size=128"
+    config, _ = override(config, {"train.batch_size": 32})
+    assert (config.train.batch_size, config.train.batch_tokens) == (32, 0)
