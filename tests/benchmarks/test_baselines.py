@@ -13,8 +13,10 @@ from threadpoolctl import threadpool_limits
 from benchmarks.baselines import CS, NGrams, baselines, running_text
 from core.errors import UserError
 from core.info import Info, Key
+from core.vocabulary import Vocabulary
 from data.dataset import ArraySplit, StreamSplit
-from data.preprocess import text, tokenizers
+from data.preprocess.tokenize import encode
+from data.preprocess.tokenizers import Words, mark
 from data.preprocess.windows import ForecastSplit, language_windows
 from tests.training import commands
 
@@ -282,8 +284,9 @@ def test_the_command(tmp_path):
 
 
 def test_commonest_tag_of_a_word():
-    fitted = text.fit(tokenizers.words(), {"words": ["a b c d"]})["words"]
-    (ids,) = text.encode(fitted, ["a b c d"])  # <bos> and <eos> around
+    fitted = Words()(["a b c d"])
+    mark(fitted)
+    (ids,) = encode(fitted, ["a b c d"])  # <bos> and <eos> around
 
     def part(words, tags):
         tokens = np.concatenate([ids[:1], ids[words], ids[-1:]])
@@ -294,7 +297,7 @@ def test_commonest_tag_of_a_word():
     splits = {"train": part([1, 1, 1, 2, 2, 3], [0, 0, 1, 1, 1, 1]), "test": part([1, 2, 3, 4], [0, 1, 0, 1])}
     keys = {key: Key(values.shape[1:], values.dtype.name) for key, values in splits["train"].arrays.items()}
     keys["tags"] = dataclasses.replace(keys["tags"], role="tags", classes=("x", "y"))
-    keys["words"] = dataclasses.replace(keys["words"], role="tokens", vocabulary=tokenizers.vocabulary(fitted))
+    keys["words"] = dataclasses.replace(keys["words"], role="tokens", vocabulary=Vocabulary.of(fitted))
     info = Info("made", {"train": 1, "test": 1}, keys)
     values = {row.baseline: row.value for row in baselines(splits, info)}
     assert values == {"commonest class": 0.5, "commonest class of the word": 0.75}

@@ -7,7 +7,7 @@ from core.errors import UserError
 from tests.data.rows import Rows, all_of, new, processed
 
 QUESTIONS = ["who ran home ?", "where did she go ?", "nobody ?"]
-CONTEXTS = ["Yesterday the  Dog ran home.", "She – Zoë – went to Café Ü🙂, at 5 o'clock", "Some words"]
+CONTEXTS = ["Yesterday the  Dog ran home.", "She — Zoë — went to Café Ü🙂, at 5 o'clock", "Some words"]
 ANSWERS = [["the  Dog", "Dog"], ["Café Ü🙂"], []]
 STARTS = [[CONTEXTS[0].index("the"), 15], [CONTEXTS[1].index("Café")], []]
 ROLES = {"question": "text", "context": "text", "answers/text": "text", "answers/answer_start": ""}

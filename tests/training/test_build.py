@@ -10,9 +10,10 @@ from ml_collections import ConfigDict
 from arch import resnet
 from core.errors import UserError
 from core.info import Info, Key
+from core.vocabulary import Vocabulary
 from data.augment.op import Op
 from data.augment.transform import Transform
-from data.preprocess import text, tokenizers
+from data.preprocess.tokenizers import Characters
 from training import config as config_lib
 from training.build import build_model, build_task, check_keys, construct
 
@@ -71,8 +72,7 @@ def test_what_the_config_sets_wins_over_what_is_derived():
 def info():
     """Of a set with two texts: 6 tokens in the source, 7 in the target."""
     texts = {"source": ["ab"], "target": ["abc"]}
-    fitted = text.fit(tokenizers.characters(), texts)
-    keys = {key: Key((5,), "int32", vocabulary=tokenizers.vocabulary(value)) for key, value in fitted.items()}
+    keys = {key: Key((5,), "int32", vocabulary=Vocabulary.of(Characters()(value))) for key, value in texts.items()}
     keys |= {"label": Key((), "int32", classes=("yes", "no")), "source_lengths": Key((), "int32")}
     return Info("pairs", {"train": 1}, keys)
 
