@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from core.errors import UserError, nearest
-from data.preprocess.op import Chunk
+from data.preprocess.op import Chunk, Indices
 
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
 
-Column = tuple[Sequence, Callable[[Any], Any] | None]
+Values = Sequence | np.ndarray
+Column = tuple[Values, Callable[[Any], Any] | None]
 
 
 class Columns:
@@ -28,16 +29,21 @@ class Columns:
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()))[0])
 
-    def chunk(self, indices: Sequence[int], keys: Collection[str] | None = None) -> Chunk:
+    def chunk(self, indices: Indices, keys: Collection[str] | None = None) -> Chunk:
         wanted = {key: column for key, column in self.columns.items() if keys is None or key in keys}
         return {key: _values(items, read, indices) for key, (items, read) in wanted.items()}
 
 
-def _values(items: Sequence, read: Callable[[Any], Any] | None, indices: Sequence[int]) -> Sequence:
+def _values(items: Values, read: Callable[[Any], Any] | None, indices: Indices) -> Values:
     if isinstance(items, np.ndarray) and read is None:
         return items[indices]
     chosen = [items[index] for index in indices]
     return chosen if read is None else [read(item) for item in chosen]
+
+
+def reason(error: Exception) -> str:
+    """Returns the first line of an error's message, or its type."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def existing(path: str | Path) -> Path:

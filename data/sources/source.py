@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from core.errors import UserError, nearest
 from core.info import Key
-from data.preprocess.op import FOLDER, Chunk, Examples, place
+from data.preprocess.op import FOLDER, Chunk, Examples, Indices, place
 
 
 class Source:
@@ -79,7 +79,7 @@ class FileSource(Source):
 
     def fingerprint(self) -> str:
         names = [str(file.relative_to(self.folder)) for file in self.files]  # a folder may be a class or a split
-        return f"{content_hash(self.files)} {hashlib.sha256(repr(names).encode()).hexdigest()}"
+        return f"{hashlib.sha256(repr(names).encode()).hexdigest()} {content_hash(self.files)}"
 
 
 class Selected:
@@ -100,7 +100,7 @@ class Selected:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def chunk(self, indices: Sequence[int], keys: Collection[str] | None = None) -> Chunk:
+    def chunk(self, indices: Indices, keys: Collection[str] | None = None) -> Chunk:
         parts, chosen = self.parts[indices], self.indices[indices]
         found = [(np.flatnonzero(parts == part), self.rows[self.names[part]]) for part in np.unique(parts)]
         read = [(places, rows.chunk(chosen[places], keys)) for places, rows in found]
@@ -113,7 +113,7 @@ class Selected:
         return place(self.rows[self.names[self.parts[index]]], int(self.indices[index]))
 
 
-def _merged(parts: list[tuple[np.ndarray, Sequence]], size: int) -> Sequence:
+def _merged(parts: list[tuple[np.ndarray, Sequence | np.ndarray]], size: int) -> Sequence | np.ndarray:
     if len(parts) == 1:
         return parts[0][1]
     merged: list[Any] = [None] * size

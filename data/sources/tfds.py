@@ -15,7 +15,7 @@ from core.errors import UserError, nearest
 from core.info import Key
 from core.vocabulary import Vocabulary
 from data.builders import BUILDERS
-from data.preprocess.op import Chunk, Examples
+from data.preprocess.op import Chunk, Examples, Indices
 from data.preprocess.values import as_image, as_label_map, decoded, flatten
 from data.sources.source import Source, content_hash, resolve
 
@@ -83,7 +83,7 @@ class _Examples:
     def __len__(self) -> int:
         return len(self.records)
 
-    def chunk(self, indices: Sequence[int], keys: Collection[str] | None = None) -> Chunk:
+    def chunk(self, indices: Indices, keys: Collection[str] | None = None) -> Chunk:
         wanted = None if keys is None else {key for key, name in self.names.items() if name in keys}
         examples = [dict(flatten(example)) for example in self.records.read([int(i) for i in indices], wanted)]
         present = {key for example in examples for key in example}
