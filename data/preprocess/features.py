@@ -10,6 +10,7 @@ from jaxtyping import Float32, Float64
 from core.errors import UserError, nearest
 from core.info import Key
 from data.preprocess.op import Chunk, Examples, Keys, Op, check_keys, column
+from data.splits import text_key
 
 # n: rows, f: features
 
@@ -36,7 +37,12 @@ class Features(Op):
     drop: tuple[str, ...] = ()
 
     def fit(self, splits: Mapping[str, Examples], keys: Keys) -> Any:
-        columns = {key: record for key, record in keys.items() if record.role in ROLES and not record.dtype}
+        originals = {text_key(key) for key, record in keys.items() if record.role == "tokens"}
+        columns = {
+            key: record
+            for key, record in keys.items()
+            if record.role in ROLES and not record.dtype and key not in originals
+        }
         check_keys("features", (*self.keep, *self.drop), columns)
         used = [key for key in columns if key not in self.drop and (not self.keep or key in self.keep)]
         state = [self._fit_column(key, list(column(splits["train"], key))) for key in used]
