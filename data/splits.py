@@ -247,7 +247,7 @@ def pad(key: str, joined: Shaped[np.ndarray, "p ..."], sizes: Int[np.ndarray, "b
 
 
 def join(
-    key: str, values: Sequence[np.ndarray], like: Shaped[np.ndarray, "l ..."] | None = None
+    key: str, values: Sequence[np.ndarray] | np.ndarray, like: Shaped[np.ndarray, "l ..."] | None = None
 ) -> Shaped[np.ndarray, "p ..."]:
     """Returns arrays joined along their first axis. `like` has the type and further axes if all of them are empty.
 
