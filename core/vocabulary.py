@@ -75,14 +75,18 @@ class Vocabulary:
         The pieces joined are `text`, but for spaces that depend on what follows, as at quotation marks.
         """
         decoder = DecodeStream()
+        is_first = True
         for position, index in enumerate(map(int, ids)):
-            if index == self.eos and position:
+            if index == self.eos and (position or self.bos != self.eos):
                 return
             if index in self.special:
                 continue
             if not self.tokenizer:
-                yield f" {index}" if position else str(index)
-            elif piece := decoder.step(load_tokenizer(self.tokenizer), index):
+                piece = str(index) if is_first else f" {index}"
+            else:
+                piece = decoder.step(load_tokenizer(self.tokenizer), index)
+            if piece:
+                is_first = False
                 yield piece
 
     def token(self, index: SupportsIndex) -> str:

@@ -44,8 +44,8 @@ class Pipeline:
 
     @property
     def rate(self) -> int | None:
-        """Samples per second that the ops expect of a sound; None if no op reads sounds."""
-        return next((op.rate for op in self.ops if op.rate), None)
+        """Samples per second of the sounds that the ops were fitted on; None if no op reads sounds."""
+        return next((state["rate"] for state in self.states if isinstance(state, dict) and "rate" in state), None)
 
     def __call__(self, chunk: Chunk) -> Chunk:
         """Returns the changed examples, new inputs that were read together."""

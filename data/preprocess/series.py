@@ -79,7 +79,7 @@ class Forecast(Op):
         """Returns `series`, standardised: [t, c] of every series, or [c] of every row of a table."""
         if self.columns and all(key in chunk for key in self.columns):
             values = np.stack([np.asarray(chunk[key], np.float64) for key in self.columns], axis=1)
-            return {"series": _standardised(values, state)}
+            return {"series": list(_standardised(values, state))}
         if not self.columns and "series" in chunk:
             return {"series": [_standardised(series, state) for series in chunk["series"]]}
         return chunk

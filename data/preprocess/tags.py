@@ -109,7 +109,10 @@ def as_list(value: Any) -> list:
         raise UserError("data.preprocess: tokenize_words: words or tags are missing in an example")
     if isinstance(value, str):
         return value.split()
-    return [int(value)] if isinstance(value, float) else list(value)
+    if isinstance(value, list):
+        return value
+    values = np.atleast_1d(value)
+    return values.astype(np.int64).tolist() if values.dtype.kind == "f" else values.tolist()
 
 
 def _distinct(columns: Iterator[Iterator[Any]]) -> list[str] | list[int]:

@@ -146,7 +146,13 @@ class Wordpiece(Recipe):
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=self.lowercase)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         tokenizer.decoder = decoders.WordPiece()
-        options = {"vocab_size": self.size, "special_tokens": list(BERT_SPECIALS)}
+        texts, inner = list(texts), set()
+        for text in texts:
+            words = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
+            inner.update(*(word[1:] for word, _ in words))
+        # Without ids for these the trainer numbers them in an order that differs from process to process.
+        known = [*BERT_SPECIALS, *(f"##{letter}" for letter in sorted(inner))]
+        options = {"vocab_size": self.size, "special_tokens": known}
         return _trained(tokenizer, trainers.WordPieceTrainer(show_progress=False, **options), texts)
 
 
@@ -173,8 +179,29 @@ class Unigram(Recipe):
         no_special = pre_tokenizers.Split("<", "isolated")  # no piece can be the name of a special token
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), no_special])
         tokenizer.decoder = decoders.Metaspace()
-        options = {"vocab_size": self.size, "special_tokens": [*SPECIALS, "<mask>"], "unk_token": "<unk>"}
-        return _trained(tokenizer, trainers.UnigramTrainer(show_progress=False, **options), texts)
+        specials = [*SPECIALS, "<mask>"]
+        options = {"vocab_size": self.size, "special_tokens": specials, "unk_token": "<unk>"}
+        trained = _trained(tokenizer, trainers.UnigramTrainer(show_progress=False, **options), texts)
+        return self._reproducible(trained, len(specials))
+
+    def _reproducible(self, tokenizer: Tokenizer, specials: int) -> Tokenizer:
+        """Returns the tokenizer with the pieces in alphabetic order.
+
+        The trainer's order differs from process to process, and with it the scores of rare characters, which are the
+        lowest score plus a multiple of 0.0001.
+        """
+        state = json.loads(tokenizer.to_str())
+        pieces = state["model"]["vocab"]
+        lowest = min(score for _, score in pieces)
+
+        def score_of(piece: str, score: float) -> float:
+            steps = (score - lowest) / 1e-4
+            return round(lowest if len(piece) == 1 and abs(steps - round(steps)) < 1e-6 else score, 6)
+
+        state["model"]["vocab"] = pieces[:specials] + sorted(
+            [piece, score_of(piece, x)] for piece, x in pieces[specials:]
+        )
+        return Tokenizer.from_str(json.dumps(state))
 
 
 @dataclasses.dataclass(frozen=True)

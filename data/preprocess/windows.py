@@ -51,6 +51,10 @@ class Windows(Op):
             raise ValueError(f"size must be at least 1, and evaluation at least 0, not {self.size}, {self.evaluation}")
 
     @property
+    def continues(self) -> bool:
+        return self.offsets == "fixed"
+
+    @property
     def touched(self) -> frozenset[str]:
         return frozenset({self.key, text_key(self.key), "tokens"})
 

@@ -32,7 +32,7 @@ def processed(ops: Sequence[str], roles: Mapping[str, str], folder=None, **split
     keys = {key: Key(role=role) for key, role in roles.items()}
     fitted, examples, keys = pipeline.fit(tuple(ops), splits, keys)
     info = Info("made up", {}, keys, {"preprocess": fitted.to_json()})
-    return dataset._assembled(info, *dataset._collected(info, examples, folder))
+    return dataset._collected(info, fitted, examples, folder)
 
 
 def new(info: Info, **columns: Sequence) -> Chunk:

@@ -1,98 +1,100 @@
-"""Texts with a class for every word: at the first token of the word, of one's own table and of TFDS sets."""
+"""Words with one tag each: at the first token of each word."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import tensorflow_datasets as tfds
 
 import data
 from core.errors import UserError
-from data.preprocess import tags, text, tokenizers
+from core.info import Key
 from data.sources import tfds as official
 from tests.data.infos import class_names
+from tests.data.rows import Rows, all_of, new, processed
 
 WORDS = ["he isn't here .", "no", "U.S. dogs run", "he runs"]
 TAGS = ["PRON VERB ADV PUNCT", "INTJ", "NAME NOUN VERB", "PRON VERB"]
+ROLES = {"sentence": "text", "tags": "text"}
 
 
-@pytest.fixture
-def table(config, tmp_path):
-    """Returns a maker of the config of a table of sentences, each with its tags."""
-
-    def make(sentences=WORDS, classes=TAGS, **others):
-        pd.DataFrame({"sentence": sentences, "tags": classes}).to_csv(tmp_path / "tagged.csv", index=False)
-        keys = {"text": ("sentence",), "tokenizer": "words()", "tags": "tags"}
-        return config(f"csv:{tmp_path}/tagged.csv", **{"train": "train", "test": "train[:2]", **keys, **others})
-
-    return make
+def table(sentences=WORDS, tags=TAGS, tokenizer="words()"):
+    """Returns a set of sentences, each with its tags."""
+    ops = (f"tokenize_words('sentence', 'tags', {tokenizer})",)
+    rows = Rows(sentence=sentences, tags=tags)
+    return processed(ops, ROLES, train=rows, test=Rows(sentence=sentences[:2], tags=tags[:2]))
 
 
-def test_a_tag_stands_at_the_first_token_of_its_word(table):
-    splits, info = data.load(table())
-    assert class_names(info) == ("ADV", "INTJ", "NAME", "NOUN", "PRON", "PUNCT", "VERB")
-    arrays = splits["train"].arrays
-    seen = set()
-    for i in range(len(WORDS)):
-        known = arrays["tags_mask"][i] > 0
-        words = info.keys["sentence"].vocabulary.text(arrays["sentence"][i])
-        row = next(
-            n for n, sentence in enumerate(WORDS) if sentence.replace(" .", ".") == words.replace("U. S.", "U.S.")
-        )
-        assert [class_names(info)[tag] for tag in arrays["tags"][i][known]] == TAGS[row].split()
-        first = [word[0] if word == "U.S." else word for word in WORDS[row].split()]
-        assert [info.keys["sentence"].vocabulary.text([token]) for token in arrays["sentence"][i][known]] == [
-            word[0] if word.startswith("U.") else word for word in first
-        ]
-        assert arrays["tags_lengths"][i] == arrays["sentence_lengths"][i] > known.sum()
-        seen.add(row)
-    assert seen == set(range(len(WORDS)))
-
-
-def test_a_label_beside_the_tags_is_a_column_like_others(table, tmp_path):
-    made = table()
-    path = tmp_path / "tagged.csv"
-    pd.read_csv(path).assign(label=[9, 8, 9, 7]).to_csv(path, index=False)
-    splits, info = data.load(made)
-    assert set(class_names(info)) == set(" ".join(TAGS).split())
-    assert sorted(splits["train"].arrays["label"]) == [7, 8, 9, 9]
-
-
-def test_words_are_cut_into_tokens_one_by_one():
-    recipe = tokenizers.bpe(size=262)
-    fitted = text.fit(recipe, {"x": tags.words(["ababab ab", "ba abab"])})["x"]
-    ids, at = tags.encode(fitted, ["abab q ab"], [np.array([5, 6, 7], np.int32)], "t")
-    tokens = [fitted.id_to_token(token) for token in ids[0]]
-    assert "".join(tokens[1:-1]) == "ababqab" and len(tokens) == len(at[0])
-    starts = np.flatnonzero(at[0] != tags.UNTAGGED)
-    assert at[0][starts].tolist() == [5, 6, 7]
-    assert ["".join(tokens[start:]).removesuffix("<eos>") for start in starts] == ["ababqab", "qab", "ab"]
-
-
-def test_a_text_that_is_cut_loses_its_last_tags(table):
-    splits, info = data.load(table(max_length=4))
-    arrays = splits["train"].arrays
-    known = [
-        [class_names(info)[tag] for tag in row[mask > 0]]
-        for row, mask in zip(arrays["tags"], arrays["tags_mask"], strict=True)
+def names(info, arrays, key="tags"):
+    """Returns the tags of every text."""
+    classes = info.keys[key].classes
+    return [
+        [classes[tag] for tag in row[mask > 0]] for row, mask in zip(arrays[key], arrays[f"{key}_mask"], strict=True)
     ]
-    assert sorted(known) == sorted([["PRON", "VERB"], ["INTJ"], ["NAME"], ["PRON", "VERB"]])
+
+
+def test_a_tag_stands_at_the_first_token_of_its_word():
+    splits, info = table()
+    assert class_names(info) == ("ADV", "INTJ", "NAME", "NOUN", "PRON", "PUNCT", "VERB")
+    arrays, vocabulary = all_of(splits["train"]), info.keys["sentence"].vocabulary
+    assert names(info, arrays) == [tags.split() for tags in TAGS]
+    for i, sentence in enumerate(WORDS):
+        known = arrays["tags_mask"][i] > 0
+        first = [vocabulary.text([token]) for token in arrays["sentence"][i][known]]
+        assert first == ["U" if word == "U.S." else word for word in sentence.split()]
+        assert arrays["sentence_lengths"][i] > known.sum()
+        assert arrays["sentence"][i][0] == vocabulary.bos
+    assert splits["train"].text("sentence", np.arange(4)) == WORDS
+    assert info.keys["tags"].role == "tags"
+
+
+def test_words_are_tokenised_one_by_one():
+    splits, info = table(["ababab ab", "ba abab", "abab q ab"], ["X Y", "Y Z", "X Y Z"], "bpe(262)")
+    arrays, vocabulary = all_of(splits["train"]), info.keys["sentence"].vocabulary
+    assert names(info, arrays) == [["X", "Y"], ["Y", "Z"], ["X", "Y", "Z"]]
+    starts = np.flatnonzero(arrays["tags_mask"][2])
+    rest = [vocabulary.text(arrays["sentence"][2][start:]) for start in starts]
+    assert rest == ["ababqab", "qab", "ab"]
+
+
+def test_new_texts_have_the_starts_of_all_words():
+    _, info = table(tokenizer="bpe(262)")
+    chunk = new(info, sentence=["he runs here today and tomorrow " * 50, "", "xyz"])
+    for ids, starts, count in zip(chunk["sentence"], chunk["sentence_starts"], (300, 0, 1), strict=True):
+        assert starts.shape == ids.shape and starts.dtype == bool and starts.sum() == count
+        assert not starts[0] and not starts[-1]
+    assert "tags" not in chunk
+
+
+@pytest.mark.parametrize(
+    ("tags", "classes", "expected"),
+    [
+        ([[1, 0], [2, -1, 0], []], (), [["1", "0"], ["2", "0"], []]),
+        ([[7, 3], [9, 3, 3], []], (), [["7", "3"], ["9", "3", "3"], []]),
+        ([[1, 0], [2, -1, 0], []], ("verb", "pronoun", "noun"), [["pronoun", "verb"], ["noun", "verb"], []]),
+        ([["P", "V"], ["N", "-", "V"], []], (), [["P", "V"], ["N", "-", "V"], []]),
+        ([np.array([1, 0]), np.array([2, -1, 0]), np.zeros(0, int)], (), [["1", "0"], ["2", "0"], []]),
+    ],
+)
+def test_lists_of_words_and_classes(tags, classes, expected):
+    from data.preprocess import pipeline
+
+    keys = {"words": Key(role="text"), "x": Key(role="tags", classes=classes)}
+    rows = {"train": Rows(words=[["he", "runs"], ["dogs", "--", "run"], []], x=tags)}
+    _, examples, keys = pipeline.fit(("tokenize_words('words', 'x', words())",), rows, keys)
+    chunk = examples["train"].chunk(range(3))
+    found = [[keys["x"].classes[t] for t in row[m > 0]] for row, m in zip(chunk["x"], chunk["x_mask"], strict=True)]
+    assert found == expected
 
 
 class Tagged(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Lists of words with classes by number, some without, and with classes by name."""
+    """Lists of words, with classes by name."""
 
     name = "tagged"
     VERSION = tfds.core.Version("1.0.0")
-    ROWS = [
-        {"words": ["he", "runs"], "upos": [1, 0], "named": ["P", "V"], "fine": [7, 3]},
-        {"words": ["dogs", "--", "run"], "upos": [2, -1, 0], "named": ["N", "-", "V"], "fine": [9, 3, 3]},
-        {"words": [], "upos": [], "named": [], "fine": []},
-    ]
+    ROWS = [{"words": ["dogs", "--", "run"], "upos": [2, -1, 0]}, {"words": [], "upos": []}]
 
     def _info(self):
         classes = tfds.features.ClassLabel(names=["verb", "pronoun", "noun"])
-        kinds = {"words": tfds.features.Text(), "upos": classes, "named": tfds.features.Text(), "fine": np.int32}
-        features = {key: tfds.features.Sequence(kind) for key, kind in kinds.items()}
+        features = {"words": tfds.features.Sequence(tfds.features.Text()), "upos": tfds.features.Sequence(classes)}
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, dl_manager):
@@ -102,35 +104,25 @@ class Tagged(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         raise NotImplementedError
 
 
-@pytest.mark.parametrize(
-    ("key", "classes", "expected"),
-    [
-        ("upos", ("verb", "pronoun", "noun"), [[], ["noun", "verb"], ["pronoun", "verb"]]),
-        ("named", ("-", "N", "P", "V"), [[], ["N", "-", "V"], ["P", "V"]]),
-        ("fine", ("3", "7", "9"), [[], ["7", "3"], ["9", "3", "3"]]),
-    ],
-)
-def test_lists_of_words_and_classes(config, tmp_path, monkeypatch, key, classes, expected):
+def test_an_official_set(config, tmp_path, monkeypatch):
     monkeypatch.setitem(official.BUILDERS, "tagged", Tagged)
-    of = config("tagged", train="train", test="", text=("words",), tokenizer="words()", tags=key)
-    splits, info = data.load(of, str(tmp_path))
-    assert class_names(info) == classes
-    arrays = splits["train"].arrays
-    rows = zip(arrays[key], arrays[f"{key}_mask"], strict=True)
-    assert sorted([classes[tag] for tag in row[mask > 0]] for row, mask in rows) == sorted(expected)
+    of = config("tagged", preprocess=("tokenize_words('words', 'upos', words())",))
+    for _ in range(2):  # the second time from the cache
+        splits, info = data.load(of, str(tmp_path))
+        assert class_names(info) == ("verb", "pronoun", "noun")
+        assert sorted(names(info, all_of(splits["train"]), "upos")) == [[], ["noun", "verb"]]
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("sentences", "tags", "call", "message"),
     [
-        ({"tags": "tag"}, ["tag", "did you mean 'tags'"]),
-        ({"sentences": ["a b", "c"], "classes": ["X", "Y"]}, ["'tags' has 1 tags for the 2 words 'a b'"]),
-        ({"target": "tags"}, ["data.tags 'tags'", "data.target"]),
-        ({"text": (), "tokenizer": ""}, ["data.tags 'tags'", "data.text"]),
+        (WORDS, TAGS, "'sentence', 'tag'", "'tag' does not exist: did you mean 'tags'"),
+        (["a b", "c"], ["X", "Y"], "'sentence', 'tags'", "'tags' has 1 tags for the 2 words 'a b'"),
+        (["a b", "c"], ["X Y", None], "'sentence', 'tags'", "words or tags are missing in an example"),
     ],
 )
-def test_slips(table, change, words):
-    with pytest.raises(UserError) as caught:
-        data.load(table(**change))
-    assert "\n" not in str(caught.value)
-    assert all(word in str(caught.value) for word in words), caught.value
+def test_slips(sentences, tags, call, message):
+    rows = Rows(sentence=sentences, tags=tags)
+    with pytest.raises(UserError, match=message) as caught:
+        processed((f"tokenize_words({call}, words())",), ROLES, train=rows)
+    assert "\n" not in str(caught.value) and str(caught.value).startswith("data.preprocess: tokenize_words")
