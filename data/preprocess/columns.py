@@ -17,33 +17,33 @@ class Rename(Op):
     Raises UserError for a key that does not exist, or a new name that another key has.
     """
 
-    names: Mapping[str, str]
+    new_names: Mapping[str, str]
 
     def __init__(self, **names: str):
         if not names or not all(isinstance(name, str) for name in names.values()):
             raise ValueError("write NEW='OLD' for each key")
         if len(set(names.values())) < len(names):
             raise ValueError("a key has two new names")
-        object.__setattr__(self, "names", {old: new for new, old in names.items()})
+        object.__setattr__(self, "new_names", {old: new for new, old in names.items()})
 
     @property
     def touched(self) -> frozenset[str]:
-        return frozenset({*self.names, *self.names.values()})
+        return frozenset({*self.new_names, *self.new_names.values()})
 
     def fit(self, splits: Mapping[str, Examples], keys: Keys) -> None:
-        check_keys("rename", list(self.names), keys)
-        for new in self.names.values():
-            if new in keys and new not in self.names:
+        check_keys("rename", list(self.new_names), keys)
+        for new in self.new_names.values():
+            if new in keys and new not in self.new_names:
                 raise UserError(f"data.preprocess: rename: there is another key {new!r}: rename or drop it, too")
 
     def __call__(self, chunk: Chunk, state: Any) -> Chunk:
-        return {self.names.get(key, key): values for key, values in chunk.items()}
+        return {self.new_names.get(key, key): values for key, values in chunk.items()}
 
     def describe(self, keys: Keys, state: Any) -> Keys:
         renamed = {}
         for key, record in keys.items():
-            new = self.names.get(key, key)
-            is_number = key in self.names and record.role == "number"
+            new = self.new_names.get(key, key)
+            is_number = key in self.new_names and record.role == "number"
             renamed[new] = dataclasses.replace(record, role=ROLES.get(new, "number")) if is_number else record
         return renamed
 
@@ -52,12 +52,12 @@ class Rename(Op):
 class _Selection(Op):
     """Keeps some of the keys that no earlier op processed. The state is the list of those to remove."""
 
-    keys: tuple[str, ...]
+    names: tuple[str, ...]
 
     def __init__(self, *keys: str):
         if not keys or not all(isinstance(key, str) for key in keys):
             raise ValueError("name at least one key, as 'age'")
-        object.__setattr__(self, "keys", keys)
+        object.__setattr__(self, "names", keys)
 
     @property
     def touched(self) -> frozenset[str]:
@@ -77,13 +77,13 @@ class Keep(_Selection):
     """
 
     def fit(self, splits: Mapping[str, Examples], keys: Keys) -> list[str]:
-        check_keys("keep", self.keys, keys)
-        return [key for key, record in keys.items() if key not in self.keys and key != FOLDER and not record.dtype]
+        check_keys("keep", self.names, keys)
+        return [key for key, record in keys.items() if key not in self.names and key != FOLDER and not record.dtype]
 
 
 class Drop(_Selection):
     """Removes keys: `drop("id", "name")`. Raises UserError for a key that does not exist."""
 
     def fit(self, splits: Mapping[str, Examples], keys: Keys) -> list[str]:
-        check_keys("drop", self.keys, keys)
-        return list(self.keys)
+        check_keys("drop", self.names, keys)
+        return list(self.names)

@@ -10,6 +10,7 @@ from jaxtyping import Float32, Float64
 from core.errors import UserError, nearest
 from core.info import Key
 from data.preprocess.op import Chunk, Examples, Keys, Op, check_keys, column
+from data.splits import text_key
 
 # n: rows, f: features
 
@@ -36,7 +37,12 @@ class Features(Op):
     drop: tuple[str, ...] = ()
 
     def fit(self, splits: Mapping[str, Examples], keys: Keys) -> Any:
-        columns = {key: record for key, record in keys.items() if record.role in ROLES and not record.dtype}
+        originals = {text_key(key) for key, record in keys.items() if record.role == "tokens"}
+        columns = {
+            key: record
+            for key, record in keys.items()
+            if record.role in ROLES and not record.dtype and key not in originals
+        }
         check_keys("features", (*self.keep, *self.drop), columns)
         used = [key for key in columns if key not in self.drop and (not self.keep or key in self.keep)]
         state = [self._fit_column(key, list(column(splits["train"], key))) for key in used]
@@ -71,7 +77,7 @@ class Features(Op):
                     f"{known}"
                 )
 
-    def _fit_column(self, name: str, values: Sequence) -> dict[str, Any] | None:
+    def _fit_column(self, name: str, values: Sequence | np.ndarray) -> dict[str, Any] | None:
         """Returns mean and deviation of numbers, or the sorted values of texts, with None for missing; None if they do
         not vary."""
         if any(isinstance(value, str) for value in values):
@@ -93,7 +99,7 @@ class Features(Op):
         )
 
 
-def _encoded(facts: Mapping[str, Any], values: Sequence) -> list[Float32[np.ndarray, "n _"]]:
+def _encoded(facts: Mapping[str, Any], values: Sequence | np.ndarray) -> list[Float32[np.ndarray, "n _"]]:
     if "values" in facts:
         index = {text: number for number, text in enumerate(facts["values"])}
         numbers = np.array([index.get(text, -1) for text in _texts(values)])
@@ -104,7 +110,7 @@ def _encoded(facts: Mapping[str, Any], values: Sequence) -> list[Float32[np.ndar
     return [part[:, None].astype(np.float32) for part in (standardised, *indicators)]
 
 
-def _numbers(name: str, values: Sequence) -> Float64[np.ndarray, " n"]:
+def _numbers(name: str, values: Sequence | np.ndarray) -> Float64[np.ndarray, " n"]:
     """Returns numbers with NaN for missing and infinite ones. Raises UserError for a text."""
     if text := next((value for value in values if isinstance(value, str)), ""):
         raise UserError(f"column {name!r} holds numbers in training, but here {text!r}")
@@ -112,6 +118,6 @@ def _numbers(name: str, values: Sequence) -> Float64[np.ndarray, " n"]:
     return np.where(np.isinf(numbers), np.nan, numbers)
 
 
-def _texts(values: Sequence) -> list[str | None]:
+def _texts(values: Sequence | np.ndarray) -> list[str | None]:
     """Returns categories as texts, None where missing; numbers are the names of categories, too."""
     return [None if value is None or value != value else str(value) for value in values]

@@ -55,8 +55,9 @@ def decide(column: pa.ChunkedArray, is_untyped: bool, decimal: str = ".", allows
         marks = _marks(values, counts, np.isnan(_numbers(values, decimal)), allows_marks)
         if marks is not None:
             return {"kind": "number", "marks": marks}
-    for shape in _date_formats(values):
-        marks = _marks(values, counts, np.isnan(_dates(values, shape)), allows_marks)
+    read = {shape: np.isnan(_dates(values, shape)) for shape in _date_formats(values)}
+    for shape, is_word in sorted(read.items(), key=lambda item: item[1].sum()):  # stable: the order of `_date_formats`
+        marks = _marks(values, counts, is_word, allows_marks)
         if marks is not None:
             return {"kind": "date", "format": shape, "marks": marks}
     return {"kind": "text"}
@@ -199,7 +200,7 @@ def _is_string(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def check_finite(columns: Mapping[str, Sequence], file: Any) -> None:
+def check_finite(columns: Mapping[str, Sequence | np.ndarray], file: Any) -> None:
     """Raises UserError for lists of numbers with missing or infinite ones."""
     for name, values in columns.items():
         for row, value in enumerate(values if isinstance(values, list) else (), 1):

@@ -13,7 +13,6 @@ import pyarrow.csv
 import pyarrow.parquet
 from ml_collections import ConfigDict
 
-from core import names
 from core.errors import UserError, nearest
 from core.info import Key
 from data.preprocess.values import flatten, written
@@ -47,6 +46,7 @@ class _Table(FileSource):
     `state`, for texts in columns of numbers.
     """
 
+    is_table = True
     is_untyped: ClassVar[bool] = False  # whether all fields are strings
 
     def __init__(self, path: str, config: ConfigDict, state: Any = None):
@@ -211,8 +211,3 @@ def _object(file: Path, number: int, line: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f'{file}: line {number} is not an object, such as {{"text": "a film", "label": "good"}}')
     return value
-
-
-def suffixes() -> dict[str, type[FileSource]]:
-    """Returns the lower-case suffix of a table's file -> the class that reads it."""
-    return {f".{kind}": cls for kind, cls in names.subclasses("data.sources", _Table).items()}

@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.utils.class_weight import compute_class_weight
 
+from core.errors import UserError
 from core.info import Info, Key
 from tasks.classification import Classification
 
@@ -43,6 +45,36 @@ def test_mixed_examples_have_two_labels():
     others = np.array([0.2, 0.25, 0.1])
     expected = -(weight * np.log(CHOSEN) + (1 - weight) * np.log(others)).sum()
     np.testing.assert_allclose(loss(Classification(), LOGITS, batch), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("weights", ["balanced", (1.0, 2.0, 5.0)])
+def test_class_weights_make_a_weighted_mean_of_the_loss_alone(weights):
+    labels = np.repeat([0, 1, 2], [6, 3, 1])
+    key = Key((), "int32", classes=("a", "b", "c"), statistics={"counts": np.bincount(labels).tolist()})
+    task = Classification(class_weights=weights).bind(Info("made up", {}, {"label": key}))
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels) if weights == "balanced" else weights
+    np.testing.assert_allclose(task.class_weights, expected)
+    batch = BATCH | {"mask": np.array([1, 1, 0], np.float32), "label": np.array([0, 1, 99], np.int32)}
+    mean = loss(task, LOGITS, batch) / task.weights(batch)["loss"]
+    by_hand = -(expected[0] * np.log(0.7) + expected[1] * np.log(0.25)) / (expected[0] + expected[1])
+    np.testing.assert_allclose(mean, by_hand, rtol=1e-6)
+    weighted, plain = task.score(LOGITS, BATCH), Classification().score(LOGITS, BATCH)
+    assert weighted.metrics == plain.metrics
+    np.testing.assert_array_equal(weighted.arrays["loss"], plain.arrays["loss"])
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("balance", "task.class_weights 'balance': did you mean 'balanced'"),
+        ((1.0, 2.0), "has 2 numbers, but there are 3 classes"),
+        ("balanced", "needs one class per example, unlike 'label'"),
+    ],
+)
+def test_class_weights_that_do_not_fit(weights, message):
+    info = Info("made up", {}, {"label": Key((4,), "int32", classes=("a", "b", "c"))})
+    with pytest.raises(UserError, match=message):
+        Classification(class_weights=weights).bind(info)
 
 
 def test_macro_f1_and_roc_auc_by_hand():

@@ -35,3 +35,16 @@ def test_units_come_from_the_data_set_unless_they_are_given():
     assert (Regression(mean=0.0).bind(INFO).mean, Regression(mean=0.0).bind(INFO).std) == (0.0, 4.0)
     plain = Info("made up", {}, {"target": Key((), "float32")})
     assert (Regression().bind(plain).mean, Regression().bind(plain).std) == (0.0, 1.0)
+
+
+def test_an_offset_is_added_on_the_host_in_64_bits():
+    statistics = {"mean": 1.7e9, "std": 4.0, "offset": 1.7e9}
+    info = Info("made up", {}, {"target": Key((), "float32", "target", statistics=statistics)})
+    task = Regression().bind(info)
+    batch = BATCH | {"target": BATCH["target"] - 10}
+    shifted, plain = task.score(OUTPUTS, batch), Regression().bind(INFO).score(OUTPUTS, BATCH)
+    np.testing.assert_allclose(shifted.losses["loss"], plain.losses["loss"])
+    np.testing.assert_allclose(shifted.metrics["mae"], plain.metrics["mae"])
+    prediction = {key: np.asarray(values)[0] for key, values in task.predict(OUTPUTS).items()}
+    assert task.row({}, prediction, info) == {"prediction": 1.7e9 + 2}
+    assert Regression(mean=1.7e9 - 4).bind(info).predict(OUTPUTS)["prediction"][1] == -4
