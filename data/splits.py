@@ -255,7 +255,7 @@ def pad(key: str, values: Sequence[np.ndarray], length: int, like: Shaped[np.nda
     return {key: padded, f"{key}_mask": mask, f"{key}_lengths": sizes}
 
 
-def join(key: str, values: Sequence[np.ndarray]) -> Shaped[np.ndarray, "p ..."]:
+def join(key: str, values: Sequence[np.ndarray] | np.ndarray) -> Shaped[np.ndarray, "p ..."]:
     """Returns arrays joined along their first axis. Raises UserError if their further axes differ."""
     if isinstance(values, np.ndarray):
         return values.reshape(-1, *values.shape[2:])

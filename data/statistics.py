@@ -31,8 +31,7 @@ def _read(train: Split, key: str, part: Int64[np.ndarray, "n"]) -> np.ndarray:
     if isinstance(train, ArraySplit) and isinstance(train.columns[key], np.ndarray):
         return train.columns[key][part]
     if isinstance(train, StreamSplit):
-        found = numbers(train.examples.chunk(part, (key,)))
-        return stack(key, found[key])
+        return stack(key, numbers(train.examples.chunk(part, (key,)))[key])
     return train.batch(part)[key]
 
 

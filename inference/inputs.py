@@ -14,7 +14,7 @@ from data.preprocess.values import as_image, narrow
 from data.sources.images import read_image
 from data.sources.named import kinds
 from data.sources.sounds import read_sound
-from data.splits import join, numbers, pad, stack
+from data.splits import numbers, pad, stack
 from tasks.task import Task
 
 READABLE = ("image", "text", "wave", "number")  # roles of keys that files and lines can give
@@ -65,8 +65,8 @@ def batch(info: Info, chunk: Chunk) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     for key, values in columns.items():
         if key in info.keys and info.keys[key].ragged:
-            sizes = np.array(list(map(len, values)), np.int32)
-            found |= pad(key, join(key, values), sizes, max(sizes.max(), 1))
+            longest = max(values, key=np.size)
+            found |= pad(key, values, max(1, *map(len, values)), like=longest)
         else:
             found[key] = narrow(stack(key, values))
     return found

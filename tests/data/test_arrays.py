@@ -91,5 +91,5 @@ def test_broken_files_are_named(kind, config, tmp_path):
 def test_an_answer_with_an_axis_too_many_is_refused(config, tmp_path, key):
     path = tmp_path / "a.npz"
     np.savez(path, image=np.zeros((4, 5, 5), np.uint8), **{key: np.zeros((4, 1), np.int64)})
-    with pytest.raises(UserError, match=rf"'{key}' has the shape \(\d, 1\)"):
+    with pytest.raises(UserError, match=rf"'{key}' has the shape \(n, 1\)"):
         data.load(config(f"npz:{path}"))

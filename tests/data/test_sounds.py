@@ -5,13 +5,17 @@ import pytest
 from scipy.io import wavfile
 from scipy.signal import ShortTimeFFT, get_window
 
+import data
 from core.errors import UserError
 from core.info import Key
 from data.preprocess.pipeline import fit, parse_op
 from data.preprocess.sounds import LogMel, log_mel, mel_filters, stack_frames
 from data.sources.files import Columns
 from data.sources.sounds import read_wav, resample
+from data.sources.tfds import Official
+from tests.data import fake
 from tests.data.drawn import play
+from tests.data.infos import shapes
 
 
 def sound(size, rate=8_000, dtype=np.int16):
@@ -114,8 +118,26 @@ def test_the_op_turns_audio_into_frames():
     np.testing.assert_array_equal(chunk["frames"][0], LogMel(bands=20).frames(waves[1], 8_000))
     assert described["frames"] == Key(role="frames", ragged=True) and "audio" not in described
     assert fitted({"text": ["new"]}) == {"text": ["new"]}
-    with pytest.raises(UserError, match="data.preprocess: log_mel: 'audio' does not exist"):
+    with pytest.raises(UserError, match=r"data.preprocess: log_mel: 'audio' does not exist"):
         fit(("log_mel()",), {"train": examples}, {"text": Key(role="text")})
+
+
+def test_frames_of_a_set_are_padded(config, tmp_path):
+    fake.prepare_recipes(str(tmp_path), ("joined_digits/random",))
+    call = "log_mel(rate=8000, bands=20, stack=2)"
+    splits, info = data.load(config("joined_digits/random", test="test", preprocess=(call,)), str(tmp_path))
+    assert "audio" not in info.keys
+    longest = 0
+    for name, split in splits.items():
+        examples = Official("joined_digits/random", str(tmp_path)).examples(name)
+        arrays = split.arrays
+        for i, audio in enumerate(examples.chunk(np.arange(len(examples)), ("audio",))["audio"]):
+            frames = LogMel(bands=20, stack=2).frames(audio, 8_000)
+            length, longest = arrays["frames_lengths"][i], max(longest, len(frames))
+            assert length == len(frames) == arrays["frames_mask"][i].sum()
+            np.testing.assert_array_equal(arrays["frames"][i, :length], frames)
+            assert not arrays["frames"][i, length:].any()
+    assert shapes(info)["frames"] == ((longest, 40), "float32")
 
 
 def test_paths_become_sounds_of_one_rate(tmp_path):
