@@ -25,7 +25,7 @@ _TOP_P = flags.DEFINE_float("top_p", 1.0, "Sample from the most probable tokens 
 
 
 def main(argv):
-    from inference import predict  # after the flags, so that a typo in them is reported at once
+    from inference import inputs, predict  # after the flags, so that a typo in them is reported at once
 
     if not _WORKDIR.value:
         raise cli.UserError("--workdir is missing: name the folder of a trained run, such as runs/digits")
@@ -35,7 +35,7 @@ def main(argv):
         choice = {"temperature": _TEMPERATURE.value, "top_k": _TOP_K.value, "top_p": _TOP_P.value}
         print(predict.complete(_WORKDIR.value, _PROMPT.value, _LENGTH.value, _SEED.value, **choice))
         return
-    lines = [] if argv[1:] or sys.stdin.isatty() else [line.removesuffix("\n") for line in sys.stdin]
+    lines = [] if argv[1:] or sys.stdin.isatty() else inputs.text_lines(sys.stdin)
     if not argv[1:] and not lines:
         raise cli.UserError("nothing to predict: name files (images, a table, sounds), give lines of text, or --prompt")
     if _OUTPUT.value:

@@ -1,7 +1,9 @@
 """New inputs of a trained run, from files and lines of text, as a batch: read and preprocessed as in training."""
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -10,15 +12,17 @@ from core.errors import UserError, nearest
 from core.info import Info, Key
 from data.preprocess.op import Chunk
 from data.preprocess.pipeline import Pipeline
-from data.preprocess.values import as_image, narrow
+from data.preprocess.values import as_image
 from data.sources.images import read_image
 from data.sources.named import kinds
-from data.sources.sounds import read_sound
-from data.splits import numbers, pad, stack
+from data.sources.sounds import SOUND_SUFFIXES, read_sound
+from data.splits import ArraySplit
+from data.store import Writer
 from tasks.task import Task
 
 READABLE = ("image", "text", "wave", "number")  # roles of keys that files and lines can give
-SOUNDS = (".wav",)
+COLUMNS = ("text", "number")  # roles that are also kinds of columns, see `data.sources.schema`
+STARTS = "_starts"  # ending of the key that tells the first token of every word, see `tokenize_words`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,79 +33,138 @@ class Inputs:
     batch: dict[str, np.ndarray]
 
 
+def text_lines(stream: Iterable[str]) -> list[str]:
+    """Returns lines without their ends, and without U+FEFF, the byte order mark, at the start."""
+    lines = [line.removesuffix("\n") for line in stream]
+    return [line.removeprefix("\ufeff") for line in lines[:1]] + lines[1:]
+
+
 def encode(config: ConfigDict, info: Info, task: Task, files: list[str], lines: list[str]) -> Inputs:
     """Returns files (images, tables, sounds) or lines of text, encoded as in training.
 
     Raises UserError for inputs that cannot be read, or are of another kind than the run reads.
     """
-    key, raw = task.conditions[0], info.state["raw"]
-    reads = f"this run reads {key!r} of {info.name}"
-    fitted = Pipeline.from_json(info.state["preprocess"])
-    arranges = bool(fitted.ops) and fitted.ops[-1].arranges
-    if arranges and info.keys[key].vocabulary:
-        raise UserError(f"this run is a language model of {info.name}: give --prompt, and no files or lines")
-    if arranges or raw.get(key, "text") not in READABLE:
-        raise UserError(f"{reads}, which cannot be given: only images, tables, sounds, text")
-    is_text = raw.get(key) == "text"
-    if not files and not is_text:
-        raise UserError(f"{reads}: give files")
-    for text in files:
-        _check_file(text)
-    read = [_lines(key, lines)] if lines else [_file(config, info, fitted, text, reads, is_text) for text in files]
-    if len({frozenset(chunk) for _, chunk in read}) > 1:
-        raise UserError("give either images or tables, not both")
-    names = [name for part, _ in read for name in part]
-    chunk = {name: [value for _, part in read for value in part[name]] for name in read[0][1]}
+    reader = _Reader(config, info, task)
+    if lines and not files:
+        parts = [reader.lines(lines)]
+    elif files:
+        for text in files:
+            _check_file(text)
+        parts = [reader.file(text) for text in files]
+    else:
+        raise reader.refusal("nothing")
+    shared = set.intersection(*(set(chunk) for _, chunk in parts))
+    writer = Writer(keeps_strings=False)
+    for _, chunk in parts:
+        writer.add({key: values for key, values in chunk.items() if key in shared})
+    names = [name for part, _ in parts for name in part]
     added = {"mask": np.ones(len(names), np.float32), "index": np.arange(len(names), dtype=np.int32)}
-    return Inputs(names, batch(info, fitted(chunk)) | added)
+    return Inputs(names, _batch(writer, info) | added)
 
 
-def batch(info: Info, chunk: Chunk) -> dict[str, np.ndarray]:
-    """Returns preprocessed examples as a batch; ragged keys are padded to the longest of these."""
-    columns = numbers(chunk)
-    for key, record in info.keys.items():
-        if record.role == "image" and key in columns:
-            columns[key] = [_fitted_image(image, record, info.name) for image in columns[key]]
-    found: dict[str, np.ndarray] = {}
-    for key, values in columns.items():
-        if key in info.keys and info.keys[key].ragged:
-            longest = max(values, key=np.size)
-            found |= pad(key, values, max(1, *map(len, values)), like=longest)
-        else:
-            found[key] = narrow(stack(key, values))
-    return found
+def text_key(fitted: Pipeline, info: Info, key: str) -> str:
+    """Returns the text of the data set from which the ops make `key` without any other key; "" if there is none."""
+    texts = [name for name, role in info.state["raw"].items() if role == "text"]
+    for name in sorted(texts, key=lambda name: name != key):
+        try:
+            if key in fitted({name: ["a"]}):
+                return name
+        except UserError:  # an op needs another key
+            continue
+    return ""
+
+
+class _Reader:
+    """Reads files and lines into the keys that the model reads.
+
+    Raises UserError for a run whose inputs cannot be given.
+    """
+
+    def __init__(self, config: ConfigDict, info: Info, task: Task):
+        self.config, self.info, self.key = config, info, task.conditions[0]
+        self.raw: Mapping[str, str] = info.state["raw"]
+        self.fitted = Pipeline.from_json(info.state["preprocess"])
+        arranges = bool(self.fitted.ops) and self.fitted.ops[-1].arranges
+        if arranges and info.keys[self.key].vocabulary:
+            raise UserError(f"this run is a language model of {info.name}: give --prompt, and no files or lines")
+        self.reads = f"this run reads {self.key!r} of {info.name}"
+        if arranges or self.raw.get(self.key, "text") not in READABLE:
+            raise UserError(f"{self.reads}, which cannot be given: only images, tables, sounds, text")
+        self.text = text_key(self.fitted, info, self.key)
+        self.tables = {f".{kind}": cls for kind, cls in kinds().items() if cls.is_table}
+        source = info.state["source"] or {}
+        self.rate = self.fitted.rate or source.get("rate")
+        answers = {config.data.target, getattr(task, "target", "")}
+        columns = {key: source.get(key) or _facts(role) for key, role in self.raw.items() if key not in answers}
+        is_table = {"image", "wave"}.isdisjoint(self.raw.values())
+        self.columns = {key: facts for key, facts in columns.items() if facts and is_table}
+
+    def lines(self, lines: list[str]) -> tuple[list[str], Chunk]:
+        """Returns the names and values of lines of text."""
+        return list(lines), self._processed({self.text: list(lines)} if self.text else {}, "lines")
+
+    def file(self, text: str) -> tuple[list[str], Chunk]:
+        """Returns the names and values of the inputs in a file: the rows of a table, one image, or one sound."""
+        path, suffix = Path(text), Path(text).suffix.lower()
+        wave, image = self._raw_key("wave"), self._raw_key("image")
+        if suffix in self.tables and self.columns:
+            table = self.tables[suffix](text, self.config.data, self.columns)
+            rows = table.examples("+".join(table.splits), ordered=True)
+            names = [f"{text}:{row}" for row in range(1, len(rows) + 1)]
+            return names, self._processed(rows.chunk(np.arange(len(rows))), text)
+        if wave and suffix in SOUND_SUFFIXES:
+            return [text], self._processed({wave: [read_sound(path, self.rate)]}, text)
+        if image and suffix not in self.tables:
+            record = next(record for record in self.info.keys.values() if record.role == "image")
+            pixels = read_image(path, record.shape[-1], record.dtype)
+            return [text], self._processed({image: [pixels]}, text)
+        raise self.refusal(text)
+
+    def refusal(self, given: str) -> UserError:
+        """Returns the error for inputs of another kind, which names what the run reads."""
+        wanted = {
+            "lines of text on standard input": self.text,
+            "image files": self._raw_key("image"),
+            ", ".join(SOUND_SUFFIXES): self._raw_key("wave"),
+            ", ".join(self.tables): self.columns,
+        }
+        fitting = " or ".join(name for name, fits in wanted.items() if fits)
+        return UserError(f"{self.reads}: give {fitting}, not {given}")
+
+    def _raw_key(self, role: str) -> str:
+        """Returns the key of this role before preprocessing, the model's own rather than another; "" without one."""
+        keys = [key for key, found in self.raw.items() if found == role]
+        return min(keys, key=lambda key: key != self.key, default="")
+
+    def _processed(self, chunk: Chunk, given: str) -> Chunk:
+        """Returns the examples after the ops, without keys that the set lacks."""
+        chunk = self.fitted(chunk) if chunk else {}
+        if self.key not in chunk:
+            raise self.refusal(given)
+        found = {key: values for key, values in chunk.items() if key.removesuffix(STARTS) in self.info.keys}
+        for key, record in self.info.keys.items():
+            if record.role == "image" and key in found:
+                found[key] = [_fitted_image(image, record, self.info.name) for image in found[key]]
+        return found
+
+
+def _facts(role: str) -> dict[str, Any]:
+    """Returns how a column of this role is read where the set itself is no table; {} if no table can give it."""
+    return {"kind": role, "marks": []} if role in COLUMNS else {}
+
+
+def _batch(writer: Writer, info: Info) -> dict[str, np.ndarray]:
+    """Returns the examples as arrays; ragged keys are padded to the longest of these."""
+    ragged = {key for key in writer.lengths if info.keys[key.removesuffix(STARTS)].ragged}
+    longest = {key: max(1, *writer.lengths[key]) for key in ragged}  # models may refuse an empty axis
+    return ArraySplit(writer.columns(ragged), longest).arrays
 
 
 def _fitted_image(image: np.ndarray, record: Key, name: str) -> np.ndarray:
-    """Returns an image in the size and type of the set's images."""
+    """Returns an image in the size of the set's images."""
     if image.shape[-1] != record.shape[-1]:
         raise UserError(f"an image has {image.shape[-1]} channels, {name} has {record.shape[-1]}")
-    image = as_image(image, record.shape[:2])
-    return image.astype(np.float32) / 255 if record.dtype == "float32" and image.dtype == np.uint8 else image
-
-
-def _lines(key: str, lines: list[str]) -> tuple[list[str], Chunk]:
-    return list(lines), {key: list(lines)}
-
-
-def _file(
-    config: ConfigDict, info: Info, fitted: Pipeline, text: str, reads: str, is_text: bool
-) -> tuple[list[str], Chunk]:
-    """Returns the names and values of the inputs in a file: the rows of a table, one image, or one sound."""
-    path, raw = Path(text), info.state["raw"]
-    suffix = path.suffix.lower()
-    tables = {f".{kind}": cls for kind, cls in kinds().items() if cls.is_table}
-    by_role: dict[str, str] = {role: key for key, role in raw.items()}
-    if suffix in tables:
-        table = tables[suffix](text, config.data, info.state["source"])
-        rows = table.examples("+".join(table.splits), ordered=True)
-        return [f"{text}:{row}" for row in range(1, len(rows) + 1)], rows.chunk(np.arange(len(rows)))
-    if "wave" in by_role and suffix in SOUNDS:
-        return [text], {by_role["wave"]: [read_sound(path, fitted.rate)]}
-    if "image" in by_role:
-        return [text], {by_role["image"]: [read_image(path, info.keys[by_role["image"]].shape[-1])]}
-    wanted = "lines of text on standard input" if is_text else " or ".join([*tables, *SOUNDS * ("wave" in by_role)])
-    raise UserError(f"{reads}: give {wanted}, not {text}")
+    return as_image(image, record.shape[:2])
 
 
 def _check_file(text: str) -> None:

@@ -19,7 +19,7 @@ from core.errors import UserError
 from core.info import Info
 from data.augment.transform import Transform
 from data.preprocess.pipeline import Pipeline
-from inference.inputs import Inputs, encode
+from inference.inputs import Inputs, encode, text_key
 from reporting import attention as attention_figures
 from tasks.task import Task
 from training import build
@@ -121,15 +121,15 @@ def complete(
     Raises UserError for a run of another kind of model, an empty prompt, or a text beyond the model's context.
     """
     run = load(workdir)
-    vocabulary = run.info.keys[run.task.inputs[0]].vocabulary
+    reads = run.task.inputs[0]
+    vocabulary = run.info.keys[reads].vocabulary
     fitted = Pipeline.from_json(run.info.state["preprocess"])
     is_running = bool(fitted.ops) and fitted.ops[-1].arranges and bool(vocabulary)
     if not (is_running and isinstance(run.model, Decoder)):
         raise UserError(f"--prompt: {run.config.model.name} of --workdir {workdir} is not a language model")
     if not prompt:
         raise UserError("--prompt is empty: begin with at least one character")
-    key = next(key for key, role in run.info.state["raw"].items() if role == "text")
-    ids = np.asarray(fitted({key: [prompt]})[key][0], np.int32)
+    ids = np.asarray(fitted({text_key(fitted, run.info, reads): [prompt]})[reads][0], np.int32)
     conditions = [jnp.asarray(ids[None]), jnp.array([len(ids)], jnp.int32)]
     options = {"length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     specials = vocabulary.special  # never occur in a running text

@@ -53,12 +53,12 @@ class Trainer:
         if restored := self.checkpoints.restore(template, self.display.say, self._check):
             state, meta = restored
             for member in self.members:
-                member.begin(meta["step"], meta["members"][str(member.index)], self.display)
+                member.begin(self.run.info, meta["step"], meta["members"][str(member.index)], self.display)
             self.display.say(f"continuing from step {meta['step']}")
             return parallel.place(state), meta["step"]
         states = self.run.create_states(self.display.say)
         for member in self.members:
-            member.begin()
+            member.begin(self.run.info)
         return parallel.place(parallel.stack(*states)), 0
 
     def _check(self, meta: dict) -> None:

@@ -8,6 +8,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from core.errors import UserError
+from core.info import Info
 from training import optimizer as optimizer_lib
 from training.checkpoint import Checkpoints, read_meta
 from training.display import Display
@@ -47,12 +48,12 @@ class Member:
         kept = {name: getattr(self, name) for name in ("pending", "best", "ended", "diverged")}
         return {"rows": len(self.workdir.rows), **kept}
 
-    def begin(self, step: int = 0, meta: Mapping | None = None, display: Display | None = None) -> None:
+    def begin(self, info: Info, step: int = 0, meta: Mapping | None = None, display: Display | None = None) -> None:
         """Starts the workdir, or continues it after `step` with the `meta` of a checkpoint."""
         if meta is not None:
             self.pending, self.ended, self.diverged = meta["pending"], meta["ended"], meta["diverged"]
             self.best = self._existing_best(meta["best"], display)
-        self.workdir.begin(self.config, step, meta["rows"] if meta else 0)
+        self.workdir.begin(self.config, info, step, meta["rows"] if meta else 0)
         self.status("diverged" if self.diverged else "training", step, self.diverged)
 
     def _existing_best(self, best: dict, display: Display) -> dict:

@@ -1,5 +1,5 @@
-"""The folder of a run: config.json, metrics.jsonl, results.json, checkpoints/, best/, report.html, and the files of
-`config.log.writers`.
+"""The folder of a run: config.json, info.json, metrics.jsonl, results.json, checkpoints/, best/, report.html, and the
+files of `config.log.writers`.
 """
 
 import json
@@ -13,6 +13,7 @@ import jax
 from ml_collections import ConfigDict
 
 from core.errors import UserError
+from core.info import Info
 from training import config as config_lib
 from training import environment, writers
 
@@ -59,7 +60,7 @@ class Workdir:
         except ValueError as error:
             raise UserError(f"--workdir {self.path}: config.json is damaged ({error})") from error
 
-    def begin(self, config: ConfigDict, step: int, rows: int) -> None:
+    def begin(self, config: ConfigDict, info: Info, step: int, rows: int) -> None:
         """Starts or continues writing after `step`, keeping the first `rows` lines of metrics.jsonl."""
         metrics = self.path / "metrics.jsonl"
         kept = metrics.read_text().splitlines()[:rows] if metrics.exists() else []
@@ -69,6 +70,7 @@ class Workdir:
             return
         self.path.mkdir(parents=True, exist_ok=True)
         write_whole(self.path / "config.json", config_lib.to_json(config))
+        write_whole(self.path / "info.json", json.dumps(info.to_json()))
         write_whole(metrics, "".join(line + "\n" for line in kept))
         self._metrics = metrics.open("a")
         self._writers = writers.create(config.log.writers)

@@ -69,9 +69,9 @@ def read(column: pa.ChunkedArray, facts: Facts, decimal: str = ".") -> np.ndarra
 
     Raises `Misread` for the first field that is neither a number or date nor missing.
     """
-    if facts["kind"] == "list":
+    if facts["kind"] == "list" and _is_list(column.type):
         return _lists(column)
-    if facts["kind"] == "text":
+    if facts["kind"] in ("list", "text"):  # a list in another format of file: words separated by spaces
         values = column.to_pylist()
         return values if _is_string(column.type) else [None if value is None else written(value) for value in values]
     if pa.types.is_null(column.type):

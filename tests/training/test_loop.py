@@ -134,6 +134,7 @@ def test_what_a_run_leaves(data_dir, tmp_path):
     names = {path.name for path in workdir.iterdir()}
     assert {
         "config.json",
+        "info.json",
         "metrics.jsonl",
         "tensorboard",
         "checkpoints",

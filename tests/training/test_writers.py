@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from core.errors import UserError
+from core.info import Info
 from training import config as config_lib
 from training import writers
 from training.workdir import Workdir
@@ -18,7 +19,7 @@ def begun(path, names, step=0, rows=0):
     config = config_lib.default()
     config.log.writers = names
     workdir = Workdir(str(path))
-    workdir.begin(config, step, rows)
+    workdir.begin(config, Info("made up", {}, {}), step, rows)
     return workdir
 
 
@@ -26,7 +27,7 @@ def test_metrics_go_to_metrics_jsonl_alone_without_writers(tmp_path):
     workdir = begun(tmp_path / "run", ())
     workdir.log(1, "train", {"loss": 2.0})
     workdir.close()
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "metrics.jsonl"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "info.json", "metrics.jsonl"}
     (row,) = map(json.loads, (tmp_path / "run/metrics.jsonl").read_text().splitlines())
     assert row["seconds"] >= 0 and {"step": 1, "split": "train", "loss": 2.0}.items() <= row.items()
 
