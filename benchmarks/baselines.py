@@ -25,7 +25,8 @@ from core import cli
 from core.errors import UserError
 from core.info import Info
 from core.vocabulary import Vocabulary
-from data.splits import Batch, Split
+from data.preprocess.windows import WindowSplit
+from data.splits import ArraySplit, Batch, Split
 from training.config import validate
 from training.overrides import assignments, override, recipe
 
@@ -221,14 +222,13 @@ class NGrams:
         return result
 
 
-def running_text(windows: Batch) -> Int[np.ndarray, "n"]:
-    """Inverse of `data.preprocess.windows.language_windows`."""
-    real = windows["labels_mask"] > 0
-    return np.concatenate([windows["tokens"][real], windows["labels"][real][-1:]]).astype(np.int64)
+def running_text(windows: WindowSplit) -> Int[np.ndarray, "n"]:
+    """Returns the text that the windows are cut from, each token once."""
+    return windows.tokens(np.arange(windows.tokens.size))[0].astype(np.int64)
 
 
-def _language(splits: Splits, info: Info) -> Iterator[Row]:
-    texts = {name: running_text(part) for name, part in _arrays(splits).items()}
+def _language(splits: Mapping[str, WindowSplit], info: Info) -> Iterator[Row]:
+    texts = {name: running_text(part) for name, part in splits.items()}
     size = info.keys["tokens"].num_classes or 1 + max(int(text.max()) for text in texts.values())
     model = NGrams(texts["train"], max(ORDERS), size)
 

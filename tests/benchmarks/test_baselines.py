@@ -14,10 +14,12 @@ from benchmarks.baselines import CS, NGrams, baselines, running_text
 from core.errors import UserError
 from core.info import Info, Key
 from core.vocabulary import Vocabulary
-from data.dataset import ArraySplit, StreamSplit
+from data.preprocess.series import ForecastSplit
 from data.preprocess.tokenize import encode
 from data.preprocess.tokenizers import Words, mark
-from data.preprocess.windows import ForecastSplit, language_windows
+from data.preprocess.windows import RunningText, WindowSplit
+from data.sources.files import Columns
+from data.splits import ArraySplit, StreamSplit
 from tests.training import commands
 
 pytestmark = pytest.mark.slow
@@ -181,7 +183,10 @@ def test_running_text():
         split: np.random.default_rng(i).permuted(np.tile(np.arange(4, 8), (100, 1)), axis=1).ravel().astype(np.int32)
         for i, split in enumerate(("train", "validation", "test"))
     }
-    windows = {split: language_windows(text, 7) for split, text in texts.items()}
+    windows = {split: WindowSplit(RunningText(text[None], ()), 7) for split, text in texts.items()}
+    every = WindowSplit(RunningText(texts["train"].reshape(-1, 50), (9, 9)), 7, every=True)  # overlapping windows
+    with_separators = np.insert(texts["train"], np.repeat(np.arange(50, 400, 50), 2), 9)
+    assert running_text(every).tolist() == with_separators.tolist()
     for split, part in windows.items():
         assert running_text(part).tolist() == texts[split].tolist()
     values, names = results(**windows)
@@ -259,7 +264,7 @@ def test_what_no_baseline_fits():
         results(train=part, test=part)
     with pytest.raises(UserError, match=r"data.splits.test is empty"):
         results(train=table(10, 0))
-    streamed = StreamSplit([0, 1], lambda row: {"label": np.asarray(row)})
+    streamed = StreamSplit(Columns({"label": (np.arange(2), None)}))
     with pytest.raises(UserError, match="'train' is streamed"):
         results(train=streamed, test=streamed)
 
