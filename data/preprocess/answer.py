@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from core.errors import UserError
+from core.errors import UserError, nearest
 from core.info import Key
-from data.preprocess.op import Chunk, Examples, Keys, Op, check_keys, column, place
+from data.preprocess.op import Chunk, Examples, Keys, Op, column, place
 from data.preprocess.values import NUMBER, written
 
 MAX_CLASSES = 1000  # more values are measurements, names or ids
@@ -41,7 +41,8 @@ class Answer(Op):
         return frozenset({self.key, self.name})
 
     def fit(self, splits: Mapping[str, Examples], keys: Keys) -> Any:
-        check_keys("data.target", [self.key], keys)
+        if self.key not in keys:
+            raise UserError(f"data.target: {self.key!r} does not exist: {nearest(self.key, keys)}")
         if self.name != self.key and self.name in keys:
             raise UserError(f"data.target: {self.key!r} becomes {self.name!r}, but there is such a column: rename it")
         values = {split: self._values(split, examples) for split, examples in splits.items()}

@@ -1,13 +1,14 @@
 """Examples in memory, and splits made of them by the ops of a recipe."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from core.info import Info, Key
 from data import dataset
 from data.preprocess import pipeline
-from data.preprocess.op import Chunk
+from data.preprocess.op import Chunk, Examples
 
 
 class Rows:
@@ -38,6 +39,12 @@ def processed(ops: Sequence[str], roles: Mapping[str, str], folder=None, **split
 def new(info: Info, **columns: Sequence) -> Chunk:
     """Returns new inputs after the fitted ops."""
     return pipeline.Pipeline.from_json(info.state["preprocess"])({key: list(x) for key, x in columns.items()})
+
+
+def listed(examples: Examples) -> list[dict[str, Any]]:
+    """Returns the examples of a source one by one, each as key -> value."""
+    chunk = examples.chunk(np.arange(len(examples)))
+    return [dict(zip(chunk, values, strict=True)) for values in zip(*chunk.values(), strict=True)]
 
 
 def all_of(split) -> dict[str, np.ndarray]:

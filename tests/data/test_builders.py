@@ -5,11 +5,12 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from data.preprocess.encode import encode
 
 import data
 from data.builders import BUILDERS
 from data.builders.raw import FromFiles
+from data.preprocess.pipeline import Pipeline
+from data.sources.tables import Csv
 from data.sources.tfds import Official
 from tests.data.infos import class_names, shapes
 
@@ -42,7 +43,7 @@ def test_digits(config, data_dir):
     ],
 )
 def test_tables(config, data_dir, name, sizes, width, classes):
-    splits, info = data.load(config(name, test="test"), data_dir)
+    splits, info = data.load(config(name, test="test", preprocess=("features()",)), data_dir)
     assert (info.sizes["train"], info.sizes["test"]) == sizes
     assert shapes(info)["features"] == ((width,), "float32")
     assert class_names(info) == classes
@@ -55,12 +56,16 @@ def test_tables(config, data_dir, name, sizes, width, classes):
         np.testing.assert_allclose(info.keys["target"].statistics["mean"], train["target"].mean(), rtol=1e-6)
 
 
-def test_columns_are_named_so_that_new_rows_can_be_given(config, data_dir):
-    _, info = data.load(config("breast_cancer"), data_dir)
-    names = [column["name"] for column in info.state["table"]]
-    assert "mean radius" in names
-    row = pd.DataFrame([{column["name"]: column["mean"] for column in info.state["table"]}])
-    np.testing.assert_allclose(encode(info, row)["features"], np.zeros((1, 30)), atol=1e-6)
+def test_columns_are_named_so_that_new_rows_can_be_given(config, data_dir, tmp_path):
+    settings = config("breast_cancer", preprocess=("features()",))
+    _, info = data.load(settings, data_dir)
+    fitted = Pipeline.from_json(info.state["preprocess"])
+    means = {column["name"]: column["mean"] for column in fitted.states[-1]["columns"]}
+    assert "mean radius" in means
+    pd.DataFrame([means]).to_csv(tmp_path / "new.csv", index=False)
+    rows = Csv(str(tmp_path / "new.csv"), settings, {name: info.state["source"][name] for name in means})
+    new = fitted(rows.examples("train").chunk([0]))
+    np.testing.assert_allclose(new["features"], np.zeros((1, 30)), atol=1e-6)
 
 
 def test_prepared_without_tensorflow_and_documented(data_dir):

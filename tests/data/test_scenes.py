@@ -9,6 +9,7 @@ import pytest
 from data.builders import scenes
 from data.builders.scenes import COLOURS, SHAPES, SIZES, UNSEEN, Thing, captions, draw, draw_things
 from data.sources.tfds import Official
+from tests.data.rows import listed
 
 pytestmark = pytest.mark.slow
 
@@ -21,11 +22,11 @@ def small(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scenes, "SPLITS", {"train": 60, "validation": 20, "test": 30})
         source = Official("scenes", str(tmp_path_factory.mktemp("scenes")))
-        return {split: list(source.examples(split)) for split in ("train", "validation", "test")}
+        return {split: listed(source.examples(split)) for split in ("train", "validation", "test")}
 
 
 def kinds(example):
-    return {(colour, shape) for _, colour, shape in THING.findall(example["references"].decode())}
+    return {(colour, shape) for _, colour, shape in THING.findall(example["references"])}
 
 
 def test_only_the_test_has_the_unseen_pairs(small):
@@ -46,8 +47,8 @@ def test_every_colour_and_shape_is_in_training():
 
 def test_examples_hold_one_of_three_references(small):
     for example in itertools.chain(*small.values()):
-        references = example["references"].decode().split("\n")
-        assert len(set(references)) == 3 and example["text"].decode() in references
+        references = example["references"].split("\n")
+        assert len(set(references)) == 3 and example["text"] in references
         named = [sorted(THING.findall(reference)) for reference in references]
         assert named[0] == named[1] == named[2] and 1 <= len(named[0]) <= 3
         assert example["image"].shape == (48, 48, 3) and example["image"].dtype == np.uint8
