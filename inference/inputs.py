@@ -126,7 +126,7 @@ class _Reader:
             "lines of text on standard input": self.text,
             "image files": self._raw_key("image"),
             ", ".join(SOUND_SUFFIXES): self._raw_key("wave"),
-            ", ".join(self.tables): self.columns,
+            ", ".join(sorted(self.tables)): self.columns,
         }
         fitting = " or ".join(name for name, fits in wanted.items() if fits)
         return UserError(f"{self.reads}: give {fitting}, not {given}")

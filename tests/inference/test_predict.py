@@ -74,6 +74,7 @@ def test_a_table_of_ones_own_from_training_to_prediction(tmp_path):
     config.train.epochs, config.train.batch_size = 40.0, 16
     results = train(config, str(tmp_path / "run"), None).results
     assert results["test"]["r2"] > 0.7
+    (tmp_path / "houses.csv").unlink()
     known = frame.dropna(subset=["size"]).head(20)
     known.drop(columns="price").to_csv(tmp_path / "new.csv", index=False)
     rows = predict(str(tmp_path / "run"), [str(tmp_path / "new.csv")]).rows
