@@ -47,7 +47,8 @@ class Official(Source):
         self.leaves = dict(flatten(_tree(self.builder.info.features)))
         self.is_table = all(leaf.shape == () for leaf in self.leaves.values())
         vocabularies = (self.builder.info.metadata or {}).get("vocabularies", {})
-        shapes = {key: info.shape for key, info in flatten(self.builder.info.features.get_tensor_info())}
+        self.tensors = dict(flatten(self.builder.info.features.get_tensor_info()))
+        shapes = {key: info.shape for key, info in self.tensors.items()}
         self.keys = {
             self._name(key): describe(key, leaf, shapes.get(key, ()), vocabularies.get(key))
             for key, leaf in self.leaves.items()
@@ -63,7 +64,13 @@ class Official(Source):
         resolve(spec, self.splits)
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
         records = Records(self.builder.as_data_source(split=spec, deserialize_method=raw), self.builder.info.features)
-        return _Examples(records, {key: self._name(key) for key in self.leaves}, self.keys, self.is_table)
+        names = {key: self._name(key) for key in self.leaves}
+        lists = {
+            names[key]: np.zeros((0, *info.shape[1:]), info.np_dtype)
+            for key, info in self.tensors.items()
+            if isinstance(self.leaves.get(key), tfds.features.Sequence) and None not in info.shape[1:]
+        }
+        return _Examples(records, names, self.keys, lists, self.is_table)
 
     def fingerprint(self) -> str:
         folder = Path(self.builder.data_dir)
@@ -75,10 +82,22 @@ def _kind(record: Key) -> str:
 
 
 class _Examples:
-    """Records as columns. Images are [h, w, c]; class labels of a table are names, None where missing."""
+    """Records as columns. Images are [h, w, c]; class labels of a table are names, None where missing.
 
-    def __init__(self, records: "Records", names: dict[str, str], keys: Mapping[str, Key], is_table: bool):
-        self.records, self.names, self.keys, self.is_table = records, names, keys, is_table
+    Args:
+        names: name in the records -> key.
+        lists: key whose values TFDS decodes as lists -> an empty array of their type and further axes.
+    """
+
+    def __init__(
+        self,
+        records: "Records",
+        names: dict[str, str],
+        keys: Mapping[str, Key],
+        lists: Mapping[str, np.ndarray],
+        is_table: bool,
+    ):
+        self.records, self.names, self.keys, self.lists, self.is_table = records, names, keys, lists, is_table
 
     def __len__(self) -> int:
         return len(self.records)
@@ -103,6 +122,9 @@ class _Examples:
             return as_label_map(np.asarray(value))
         if self.is_table and record.classes:
             return record.classes[value] if value >= 0 else None
+        if name in self.lists and record.role != "text":
+            empty = self.lists[name]
+            return np.array(value, empty.dtype).reshape(len(value), *empty.shape[1:])
         return decoded(value)
 
 

@@ -7,22 +7,22 @@ import pickle
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 import tensorflow_datasets as tfds
-from data.preprocess.encode import encode
 from PIL import Image
 
 import data
 from core.errors import UserError
 from core.info import Info
-from data import dataset
 from data.batches import train_batches
-from data.dataset import ArraySplit, StreamSplit
 from data.sources import tfds as official
 from data.sources.source import resolve, sizes_as_splits
+from data.splits import ArraySplit, StreamSplit
+from inference.inputs import encode
+from tasks.classification import Classification
 from tests.data import fake
 from tests.data.infos import class_names, shapes
+from training.config import default
 
 SPLITS = sizes_as_splits({"train": 100, "test": 10})
 
@@ -86,7 +86,7 @@ def test_official_images_in_memory_and_streamed_are_the_same(config, mnist_dir):
 
 
 def test_official_images_are_resized_on_the_host(config, mnist_dir):
-    _, info = data.load(config("mnist", image_size=(14, 10)), mnist_dir)
+    _, info = data.load(config("mnist", preprocess=("resize(14, 10)",)), mnist_dir)
     assert shapes(info)["image"] == ((14, 10, 1), "uint8")
 
 
@@ -142,10 +142,13 @@ def test_boxes_are_padded_to_one_length_in_all_splits(config, tmp_path, monkeypa
     assert sorted(splits["test"].arrays["objects/label"].sum(1)) == [1, 4]
     assert (info.keys["objects/label"].role, info.keys["objects/label"].classes) == ("label", ("cat", "dog"))
     assert [info.keys[f"objects/bbox{end}"].role for end in ("", "_mask", "_lengths")] == ["boxes", "mask", "lengths"]
-    streamed, _ = data.load(config("boxes", train="train[:1]", memory_gb=0.0), str(tmp_path))
-    with pytest.raises(UserError, match="only in memory"):
-        data.load(config("boxes", memory_gb=0.0), str(tmp_path))
-    assert len(streamed["train"]) == 1
+    assert splits["test"].text("name", np.arange(2)) == ["x", "x"]
+    streamed, streamed_info = data.load(config("boxes", test="test", memory_gb=0.0), str(tmp_path))
+    assert isinstance(streamed["test"], StreamSplit) and streamed_info.keys == info.keys
+    batch = streamed["test"].batch(np.arange(2))
+    assert batch.keys() == splits["test"].arrays.keys()
+    for key, values in splits["test"].arrays.items():
+        np.testing.assert_array_equal(batch[key], values)
 
 
 class _Single(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -201,14 +204,30 @@ def test_records_are_decoded_as_tfds_does(cls, tmp_path, monkeypatch):
     monkeypatch.setitem(official.BUILDERS, cls.name, cls)
     source = official.Official(cls.name, str(tmp_path))
     theirs = list(source.builder.as_data_source(split="train[1:]"))
-    ours = pickle.loads(pickle.dumps(source.examples("train[1:]")))  # as it reaches a worker
+    ours = pickle.loads(pickle.dumps(source.examples("train[1:]"))).records  # as it reaches a worker
     assert len(ours) == len(theirs) == 5
-    for examples in (list(ours), ours.__getitems__([0, 1, 2, 3, 4]), [ours[np.int64(i)] for i in range(5)]):
+    for examples in (ours.read(range(5)), [ours.read([i])[0] for i in range(5)]):
         for one, other in zip(examples, theirs, strict=True):
             assert list(one) == list(other)
             for key in one:
                 assert type(one[key]) is type(other[key]), key
                 np.testing.assert_array_equal(one[key], other[key], strict=isinstance(one[key], np.ndarray))
+
+
+@pytest.mark.parametrize("cls", [_Single, _Nested])
+def test_columns_hold_the_decoded_records(cls, tmp_path, monkeypatch):
+    monkeypatch.setitem(official.BUILDERS, cls.name, cls)
+    source = official.Official(cls.name, str(tmp_path))
+    theirs = list(source.builder.as_data_source(split="train"))
+    chunk = source.examples("train").chunk(np.array([4, 0]))
+    assert chunk.keys() == theirs[0].keys() == source.keys.keys()
+    assert chunk["name"] == [theirs[i]["name"].decode() for i in (4, 0)]
+    for key in chunk.keys() - {"name"}:
+        for value, i in zip(chunk[key], (4, 0), strict=True):
+            np.testing.assert_array_equal(value, theirs[i][key])
+    roles = {"image": "image", "label": "label", "name": "text", "byte": "number", "packed": ""}
+    assert {key: source.keys[key].role for key in roles} == roles and source.keys["label"].classes == ("cat", "dog")
+    assert [key for key, record in source.keys.items() if record.ragged] == ["list"] * bool(cls.MORE)
 
 
 def test_single_values_do_not_pass_through_tfds_decoding_of_nested_ones(tmp_path, monkeypatch):
@@ -218,7 +237,8 @@ def test_single_values_do_not_pass_through_tfds_decoding_of_nested_ones(tmp_path
     monkeypatch.setitem(official.BUILDERS, "single", _Single)
     examples = official.Official("single", str(tmp_path)).examples("train")
     monkeypatch.setattr(tfds.features.FeaturesDict, "deserialize_example_np", refuse)
-    assert examples[0].keys() == _Single.FEATURES.keys()
+    assert examples.chunk([0]).keys() == _Single.FEATURES.keys()
+    assert examples.chunk([0], ("label", "name")).keys() == {"label", "name"}  # others are not decoded
 
 
 def test_labels_without_names_are_numbered(config, tmp_path):
@@ -227,29 +247,33 @@ def test_labels_without_names_are_numbered(config, tmp_path):
 
 
 def test_info_survives_json(config, data_dir):
-    for name in ("digits", "iris", "diabetes"):
-        _, info = data.load(config(name, test="test"), data_dir)
+    for name, ops in (("digits", ()), ("iris", ("features()",)), ("diabetes", ())):
+        _, info = data.load(config(name, test="test", preprocess=ops), data_dir)
         assert Info.from_json(json.loads(json.dumps(info.to_json()))) == info
 
 
 def test_new_images_are_encoded(config, data_dir, tmp_path):
-    _, info = data.load(config("digits"), data_dir)
-    Image.new("RGB", (30, 20), (255, 255, 255)).save(tmp_path / "a.png")
-    for value in (str(tmp_path / "a.png"), np.full((16, 16), 255, np.uint8), np.full((8, 8, 1), 255, np.uint8)):
-        image = encode(info, value)["image"]
-        assert image.shape == (1, 8, 8, 1) and image.dtype == np.uint8
-        assert (image == 255).all()
-    for value, message in [
-        (np.zeros((8, 8, 3), np.uint8), "3 channels, digits has 1"),
-        (str(tmp_path / "b.png"), "does not exist"),
+    settings, task = default(), Classification(inputs=("image",))
+    settings.data = config("digits")
+    _, info = data.load(settings.data, data_dir)
+    pixels = {"a": np.full((20, 30, 3), 255, np.uint8), "b": np.full((8, 8), 255, np.uint8)}
+    for name, values in pixels.items():
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+    batch = encode(settings, info, task, [str(tmp_path / f"{name}.png") for name in pixels], []).batch
+    assert batch["image"].shape == (2, 8, 8, 1) and batch["image"].dtype == np.uint8
+    assert (batch["image"] == 255).all()
+    (tmp_path / "x.csv").write_text("x\n1\n")
+    for path, message in [
+        (str(tmp_path / "c.png"), "does not exist"),
         (__file__, "is not an image"),
-        (pd.DataFrame({"x": [1]}), "digits is not a table"),
+        (str(tmp_path / "x.csv"), "reads 'image' of digits: give image files, not .*x.csv"),
     ]:
         with pytest.raises(UserError, match=message):
-            encode(info, value)
-    _, info = data.load(config("iris"), data_dir)
-    with pytest.raises(UserError, match="iris has no images but features, label"):
-        encode(info, np.zeros((8, 8, 1), np.uint8))
+            encode(settings, info, task, [path], [])
+    settings.data = config("iris", preprocess=("features()",))
+    _, info = data.load(settings.data, data_dir)
+    with pytest.raises(UserError, match=r"of iris: give .*\.csv.*, not .*a\.png"):
+        encode(settings, info, task, [str(tmp_path / "a.png")], [])
 
 
 @pytest.mark.parametrize(
@@ -294,15 +318,8 @@ def test_other_refusals(config, data_dir):
         data.load(config("digits", validation="valid"), data_dir)
     with pytest.raises(UserError, match=r"data.splits.train is not set"):
         data.load(config("digits", train=""), data_dir)
-    with pytest.raises(UserError, match=r"data.image_size must be \(height, width\) or \(\), not \(8,\)"):
-        data.load(config("digits", image_size=(8,)), data_dir)
-    with pytest.raises(UserError, match=r"data.target='label', but digits is not a table"):
-        data.load(config("digits", target="label"), data_dir)
-
-
-def test_examples_of_text_alone_are_refused():
-    with pytest.raises(UserError, match=r"only text: name its keys in data\.text"):
-        dataset._decoded_bytes({"train": [{"text": "a"}]}, dataset.Convert())
+    with pytest.raises(UserError, match=r"^data.target: 'labl' does not exist: did you mean 'label'"):
+        data.load(config("digits", target="labl"), data_dir)
 
 
 @pytest.mark.skipif("DATA_DIR" not in os.environ, reason="needs official sets, prepared under $DATA_DIR")
@@ -311,6 +328,7 @@ def test_official_sets(config):
     assert info.sizes == {"train": 5000, "test": 1000}
     assert shapes(info) == {"image": ((32, 32, 3), "uint8"), "label": ((), "int32")}
     wine = config("wine_quality/white", target="quality", target_type="number", test="train[80%:]")
+    wine.preprocess = ("features()",)
     _, info = data.load(wine, os.environ["DATA_DIR"])
     assert shapes(info) == {"features": ((11,), "float32"), "target": ((), "float32")}
-    assert "alcohol" in [column["name"] for column in info.state["table"]]
+    assert "alcohol" in info.state["source"]

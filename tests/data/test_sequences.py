@@ -232,7 +232,7 @@ class LSTM(nn.Module):
 def test_an_lstm_learns_to_add(config, data_dir):
     """The mean squared error falls far below the 1/6 of a constant answer."""
     splits, info = data.load(config("adding/20"), data_dir)
-    task = Regression(inputs=("inputs",), **info.keys["target"].statistics)
+    task = Regression(inputs=("inputs",)).bind(info)
     model, optimizer = LSTM(), optax.adam(5e-3)
     state = state_lib.create(model, optimizer, (jnp.zeros((1, 20, 2)),), jax.random.key(0))
     step = jax.jit(functools.partial(train_step, model=model, task=task, optimizer=optimizer), donate_argnums=0)
