@@ -31,7 +31,8 @@ def kind(recipe: ModuleType, name: str) -> tuple:
     return recipe.__name__, config.model.name, config.task.name, len(config.task.get("inputs", ()))
 
 
-ALL = [(recipe, name) for recipe, name in EVERY if get(recipe, name).data.name]  # the others need a file of one's own
+# the others need a file of one's own: their name is empty, or KIND:PATH
+ALL = [one for one in EVERY if get(*one).data.name and ":" not in get(*one).data.name]
 TRAINED = list({kind(*one): one for one in reversed(ALL)}.values())[::-1]  # the first of each kind
 
 
