@@ -240,9 +240,18 @@ def difference(old: ConfigDict, new: ConfigDict) -> list[str]:
     ]
 
 
+def check_version(config: ConfigDict, where: str) -> None:
+    """Raises UserError, which names the folder `where`, if a run's stored config has not exactly the present keys."""
+    keys = {key for key, _ in leaves(config) if key.partition(".")[0] not in OPEN_GROUPS}
+    if keys != {key for key, _ in leaves(default()) if key.partition(".")[0] not in OPEN_GROUPS}:
+        raise UserError(f"{where} was written by an older version: train again, in another folder")
+
+
 def check_same(old: ConfigDict | dict, new: ConfigDict, where: str) -> None:
-    """Raises UserError, which names the folder `where`, if a config differs from that with which a run was started."""
+    """Raises UserError, which names the folder `where`, if a config differs from that with which a run was started, or
+    if that was written by an older version."""
     old = old if isinstance(old, ConfigDict) else from_json(json.dumps(old))
+    check_version(old, where)
     if changes := difference(old, new):
         raise UserError(
             f"{where} was started with another config ({'; '.join(changes)}): use that config, or another folder"

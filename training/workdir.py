@@ -52,13 +52,18 @@ class Workdir:
             config_lib.check_same(self.config(), config, f"--workdir {self.path}")
 
     def config(self) -> ConfigDict:
-        """Returns the config with which the run was started. Raises UserError if the folder is not a run's."""
+        """Returns the config with which the run was started.
+
+        Raises UserError if the folder is not a run's, or was written by an older version.
+        """
         try:
-            return config_lib.from_json((self.path / "config.json").read_text())
+            config = config_lib.from_json((self.path / "config.json").read_text())
         except OSError as error:
             raise UserError(f"--workdir {self.path} is not the folder of a run: it has no config.json") from error
         except ValueError as error:
             raise UserError(f"--workdir {self.path}: config.json is damaged ({error})") from error
+        config_lib.check_version(config, f"--workdir {self.path}")
+        return config
 
     def begin(self, config: ConfigDict, info: Info, step: int, rows: int) -> None:
         """Starts or continues writing after `step`, keeping the first `rows` lines of metrics.jsonl."""

@@ -154,12 +154,13 @@ def saved(workdir: Path) -> bool:
 def finished(files: CellFiles, config: ConfigDict) -> Outcome | None:
     """Returns the outcome of the run of `config` in a cell's workdir, None if it has not finished.
 
-    Raises UserError if the workdir has another config.
+    Raises UserError if the workdir has another config, or was written by an older version.
     """
     try:
         old = config_lib.from_json((files.workdir / "config.json").read_text())
     except (OSError, ValueError):  # not started, or a file that the trainer itself reports
         return None
+    config_lib.check_version(old, str(files.workdir))
     if changes := config_lib.difference(old, config):
         raise UserError(
             f"{files.workdir} was run with another config ({'; '.join(changes)}): remove it, or set another --outdir"

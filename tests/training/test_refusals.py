@@ -1,5 +1,6 @@
 """Whatever does not fit is refused before any compilation: one line on stderr, exit code 2, nothing written."""
 
+import json
 from pathlib import Path
 
 import jax
@@ -149,3 +150,17 @@ def test_a_run_killed_as_it_began_may_begin_again(tmp_path):
     (tmp_path / "run" / "checkpoints" / "thesis.tex").write_text("")
     with pytest.raises(UserError, match=r"no config\.json"):
         Workdir(str(tmp_path / "run")).check(small.get_config())
+
+
+@pytest.mark.parametrize("group, key, value", [("data", "text", ["source"]), ("data", "preprocess", None)])
+@pytest.mark.parametrize("arguments", [[], ["--eval_only"], ["--config=tests/training/small.py"]])
+def test_a_run_of_an_older_version(group, key, value, arguments, tmp_path):
+    stored = small.get_config().to_dict()
+    if value is None:
+        del stored[group][key]
+    else:
+        stored[group][key] = value
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    code, _, err = commands.run(f"--workdir={tmp_path}", *arguments)
+    assert code == 2 and err.count("\n") == 1 and f"{tmp_path} was written by an older version: train again" in err
+    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
