@@ -17,9 +17,10 @@ def spread(size: int, count: int) -> Int64[np.ndarray, "n"]:
 
 
 def of(key: str, role: str, train: Split) -> dict[str, Any]:
-    """Returns {"mean", "std"} of images, per channel, and of targets; {"counts"} of labels; {} for other roles."""
+    """Returns {"mean", "std"} of images, per channel, and of targets; {"counts"} of labels; {} for other roles
+    and keys whose lengths vary."""
     function = {"image": _of_images, "target": _of_numbers, "label": _of_labels}.get(role)
-    if not function:
+    if not function or key in train.lengths:
         return {}
     indices = np.arange(len(train)) if isinstance(train, ArraySplit) else spread(len(train), SAMPLE)
     parts = (indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK))
@@ -28,7 +29,7 @@ def of(key: str, role: str, train: Split) -> dict[str, Any]:
 
 def _read(train: Split, key: str, part: Int64[np.ndarray, "n"]) -> np.ndarray:
     """Returns the values of one key; others are not read where the split can do without."""
-    if isinstance(train, ArraySplit) and isinstance(train.columns[key], np.ndarray):
+    if isinstance(train, ArraySplit):
         return train.columns[key][part]
     if isinstance(train, StreamSplit):
         return stack(key, numbers(train.examples.chunk(part, (key,)))[key])
