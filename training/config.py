@@ -241,9 +241,9 @@ def difference(old: ConfigDict, new: ConfigDict) -> list[str]:
 
 
 def check_version(config: ConfigDict, where: str) -> None:
-    """Raises UserError, which names the folder `where`, if a run's stored config has not exactly the present keys."""
-    keys = {key for key, _ in leaves(config) if key.partition(".")[0] not in OPEN_GROUPS}
-    if keys != {key for key, _ in leaves(default()) if key.partition(".")[0] not in OPEN_GROUPS}:
+    """Raises UserError, which names the folder `where`, if a run's stored config has keys that no longer exist."""
+    known = {key for key, _ in leaves(default())}
+    if any(key not in known and key.partition(".")[0] not in OPEN_GROUPS for key, _ in leaves(config)):
         raise UserError(f"{where} was written by an older version: train again, in another folder")
 
 
