@@ -55,12 +55,12 @@ class Transform:
         return self._run(rng, batch, lambda op: op.when == "train")
 
     def _run(self, rng: Rng | None, batch: Batch, wanted: Callable[[Op], bool]) -> Batch:
-        batch = dict(batch)
+        batch = {key: jnp.asarray(values) for key, values in batch.items()}
         for key in batch.keys() & set(self.pixels):
             scale = 255 if batch[key].dtype == jnp.uint8 else 1
             batch[key] = jnp.asarray(batch[key], jnp.float32) / scale
         rng = jax.random.key(0) if rng is None else rng
         for position, op in enumerate(self.ops):
             if wanted(op):
-                batch = op(example_keys(rng, position, jnp.asarray(batch["index"])), batch)
+                batch = op(example_keys(rng, position, batch["index"]), batch)
         return batch

@@ -91,6 +91,7 @@ def test_batch_must_divide_among_hosts():
         next(eval_batches(_split(9), batch_size=10, process_count=4))
 
 
+@pytest.mark.slow
 def test_workers_give_what_this_process_gives():
     split = StreamSplit(Rows({"image": [np.full((64, 64), i, np.uint8) for i in range(20)], "label": list(range(20))}))
     run = {"seed": 4, "batch_size": 6, "start": 3, "stop": 8}

@@ -68,6 +68,7 @@ def test_columns_are_named_so_that_new_rows_can_be_given(config, data_dir, tmp_p
     np.testing.assert_allclose(new["features"], np.zeros((1, 30)), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_prepared_without_tensorflow_and_documented(data_dir):
     for name, builder in BUILDERS.items():
         assert "Source:" in builder.__doc__ and "icence" in builder.__doc__.replace("BSD-3-Clause", "licence")

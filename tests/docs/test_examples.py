@@ -45,6 +45,7 @@ def short(config, **changes):
     return override(config, few | changes)[0]
 
 
+@pytest.mark.slow
 def test_a_block_a_network_and_a_recipe(add, tmp_path, compile_fast):
     block, network, recipe = code("add-a-block.md")
     add(arch, "mine", f"{block}\n\n{network}")

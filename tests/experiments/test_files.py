@@ -31,6 +31,7 @@ def test_there_are_experiments():
 
 
 @pytest.mark.parametrize(("path", "scale"), SCALES, ids=lambda value: getattr(value, "stem", value))
+@pytest.mark.slow
 def test_an_experiment(path, scale, data_dir, monkeypatch):
     monkeypatch.setattr(Parallel, "check_batch_size", lambda *_: None)  # a cell has one device, tests have eight
     whole, _ = load(f"{path}:{scale}")

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from core.info import Info, Key
 from core.names import available
+from data.augment.transform import Transform
 from reporting import figures, page, report
 from reporting.drawing import Figure
 from tasks.classification import Classification
@@ -37,7 +38,8 @@ def finished(tmp_path):
     split = SimpleNamespace(batch=lambda indices: {"image": images[indices]})
     info = Info("<animals>", {}, {"image": Key((8, 8, 1), "uint8", "image")})
     task = Classification(classes=("cat", "dog & <fox>", "owl"))
-    run = SimpleNamespace(config=ConfigDict(config), info=info, task=task, splits={"test": split})
+    parts = {"info": info, "task": task, "transform": Transform(), "splits": {"test": split}}
+    run = SimpleNamespace(config=ConfigDict(config), **parts)
     arrays = {"label": labels, "prediction": np.array([0, 2, 2, 1]), "loss": np.array([1.0, np.nan, 3.0, 4.0])}
     results = {"test": {"accuracy": 0.75, "loss": float("nan")}, "validation": {"accuracy": 0.8}}
     workdir = SimpleNamespace(path=tmp_path, rows=HISTORY)

@@ -98,6 +98,7 @@ RECIPES = {
 }
 
 
+@pytest.mark.slow
 def test_every_key_of_every_config_is_read(data_dir, tmp_path, monkeypatch):
     everywhere = set()
     for name, recipe in RECIPES.items():
@@ -118,6 +119,7 @@ def test_every_key_of_every_config_is_read(data_dir, tmp_path, monkeypatch):
             patch.setattr(one.members[0].workdir, "log", lambda *_: None)
             one.train()
         seen |= {"parallel.hosts", "parallel.cpu_devices", "log.writers"}  # read by training.main and Workdir.begin
+        seen |= {"train.batch_tokens"}  # read where train.batch_size is 0, see test_batches and test_buckets
         plain = dict(leaves(default()))
         unread = {key for key, value in leaves(config) if value != plain.get(key)} - seen
         assert not unread, f"{name} sets what nothing reads"
@@ -174,6 +176,7 @@ def test_a_checkpoint_is_saved_after_the_best_one_that_it_refers_to(data_dir, tm
     assert calls[-2:] == ["wait", ("newest", 24)]
 
 
+@pytest.mark.slow
 def test_a_best_checkpoint_that_is_lost(data_dir, tmp_path, capsys):
     one = trainer(short(), data_dir, tmp_path / "run")
     one.train()
@@ -217,6 +220,7 @@ def test_numbers_that_are_not_finite_are_null_in_files():
     assert again["step"] == 3 and math.isnan(again["loss"]) and math.isnan(again["norms"][1])
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_the_run_and_stays_ended(data_dir, tmp_path):
     config = short(steps=400, patience=2)
     config.eval.every, config.optimizer.learning_rate = 4, 0.0  # nothing ever gets better

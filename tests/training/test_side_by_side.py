@@ -81,6 +81,7 @@ def one_by_one(run: Run, seeds=SEEDS):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.slow
 def test_together_as_one_by_one(accumulate, data_dir, tmp_path):
     """With dropout, mixing, batch statistics and an average of the weights."""
     run = built(each(short(accumulate=accumulate)), data_dir)
@@ -125,6 +126,7 @@ def test_each_seed_leaves_what_it_leaves_alone(data_dir, tmp_path):
     assert len(set(ends)) > 1  # they stop after different steps
 
 
+@pytest.mark.slow
 def test_batches_of_different_buckets_are_padded(recipes_dir, tmp_path):
     config = recipes.small(text, "clinc_oos")
     config.model.dropout, config.checkpoint.best, config.optimizer.name = 0.0, "", "sgd"

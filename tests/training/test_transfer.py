@@ -48,6 +48,7 @@ def equal(a, b):
     return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_another(source, data_dir, tmp_path):
     config = short()
     config.init_from, config.optimizer.frozen = str(source), ("Dense_0/.*",)
@@ -122,6 +123,7 @@ def test_a_damaged_best_checkpoint_is_replaced_by_the_newest(source, data_dir, t
     assert (step, label) == (24, "checkpoints/24") and equal(restored.params, state["params"])
 
 
+@pytest.mark.slow
 def test_what_is_no_checkpoint(source, tmp_path, data_dir):
     with pytest.raises(UserError, match="init_from"):
         find_checkpoint(str(tmp_path), print)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pytest
 
 import data
 from configs import text
@@ -13,6 +14,7 @@ from training.config import default
 from training.main import train
 
 
+@pytest.mark.slow
 def test_another_run_takes_the_tokenizer(tmp_path):
     sentences = [f"{name} runs here {i}" for i in range(20) for name in ("anna", "bob")]
     pd.DataFrame({"text": sentences, "label": ["a", "b"] * 20}).to_csv(tmp_path / "a.csv", index=False)
