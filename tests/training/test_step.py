@@ -74,7 +74,9 @@ def run(model, batches, strategy=None, accumulate=1):
 
 
 @pytest.mark.parametrize("layout", [(None, 4), ("pmap", 1), ("pmap", 4), ("fsdp", 1), ("fsdp", 4)], ids=str)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "batchnorm")) for name in MODELS]
+)
 def test_layouts_agree(name, layout, batches, on_one_device):
     expected, actual = on_one_device[name], run(MODELS[name], batches, *layout)
     moved = state_lib.create(MODELS[name], OPTIMIZER, (jnp.zeros((1, 8, 8, 1)),), jax.random.key(0)).params
