@@ -19,7 +19,7 @@ FRAME, HOP, BANDS = 200, 80, 40  # samples of a window and a step at 8 kHz
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What a contender reads.
+    """The input that our pipeline and its peers read.
 
     Attributes:
         name: "memory", "png", "jpeg", "wav" or "text".

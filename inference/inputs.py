@@ -63,7 +63,7 @@ def encode(config: ConfigDict, info: Info, task: Task, files: list[str], lines: 
 
 
 def text_key(fitted: Pipeline, info: Info, key: str) -> str:
-    """Returns the text of the data set from which the ops make `key` without any other key; "" if there is none."""
+    """Returns the text key from which alone the ops make `key`; "" if no text key suffices."""
     texts = [name for name, role in info.state["raw"].items() if role == "text"]
     for name in sorted(texts, key=lambda name: name != key):
         try:
@@ -149,7 +149,7 @@ class _Reader:
 
 
 def _facts(role: str) -> dict[str, Any]:
-    """Returns how a column of this role is read where the set itself is no table; {} if no table can give it."""
+    """Returns the schema of a column with this role, for a set that is not a table; {} if a column cannot hold it."""
     return {"kind": role, "marks": []} if role in COLUMNS else {}
 
 

@@ -1,4 +1,4 @@
-"""Official sets by name, the split syntax, and what is known of a set."""
+"""TFDS sets by name, the split syntax, and the description of a set."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What every preprocess op promises; the ops are found in their folder."""
+"""The contract of preprocess ops, tested for every op in the folder."""
 
 import dataclasses
 import importlib

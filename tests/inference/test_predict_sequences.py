@@ -134,9 +134,7 @@ def test_lines_are_translated_in_order(trained, recipes_dir, tmp_path):
 
 
 def test_lines_come_from_standard_input(trained):
-    """Of several kinds of line breaks only the common one ends a line; an empty line is a text. A byte order mark
-    at the start is not.
-    """
+    """Only "\\n" ends a line; an empty line is a text. A byte order mark at the start is removed."""
     workdir, texts = trained(translation, "bahdanau").workdir, "a man.\n\ntwo\u2028dog.\n"
     process = commands.start(f"--workdir={workdir}", script="predict.py", stdin=True)
     out, err = process.communicate(f"\ufeff{texts}", timeout=300)

@@ -1,4 +1,4 @@
-"""What a model writes by itself against BLEU worked out by hand, and against the text of the data set."""
+"""Scores of generated text: BLEU computed by hand, and references that are the text of the data set."""
 
 import math
 
