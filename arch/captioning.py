@@ -13,9 +13,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
 from arch.convnet import ConvNet
-from arch.layers.attention import Additive
 from arch.layers.decoder import Cache
 from arch.layers.recurrent import LSTM
+from arch.layers.recurrent_attention import Additive
 from arch.layers.recurrent_decoder import Bridge, RecurrentDecoder
 
 # Shapes: batch; height, width, channels; h, w, c of the feature map; length of the text; classes of its vocabulary.

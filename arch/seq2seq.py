@@ -14,9 +14,9 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
-from arch.layers.attention import Additive, General
 from arch.layers.decoder import Cache
 from arch.layers.recurrent import GRU, LSTM
+from arch.layers.recurrent_attention import Additive, General
 from arch.layers.recurrent_decoder import Bridge, RecurrentDecoder
 from arch.layers.recurrent_stack import Recurrent, reverse
 from arch.layers.recurrent_variants import VariantGRU

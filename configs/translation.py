@@ -13,8 +13,8 @@ from training.config import default
 from training.overrides import variant
 
 VARIANTS = {
-    "bahdanau": {"model.attention": "layers.attention.Additive", "model.query": "previous"},
-    "luong": {"model.attention": "layers.attention.General", "model.query": "current"},
+    "bahdanau": {"model.attention": "layers.recurrent_attention.Additive", "model.query": "previous"},
+    "luong": {"model.attention": "layers.recurrent_attention.General", "model.query": "current"},
     "fixed": {"model.attention": None},
 }
 

@@ -1,107 +1,180 @@
-"""Attention of recurrent decoders: a score of each position of a memory for a query, and the weighted mean of values.
+"""Multi-head attention, to the same tokens or to a memory: one implementation for training, prefill and decoding."""
 
-A score is a module with two parts: `keys`, computed from the values once per sequence, and `scores` for all queries. In
-a config it is named with its fields: `attention="layers.attention.Additive(units=1000)"`.
-"""
+from collections.abc import Callable
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jax import Array
+from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
-# Shapes: b batch, t queries, s positions of the memory; widths: q of a query, c of a value, k of a key.
+from arch.layers.mixer import Cached, Context, KeyValues
+from arch.layers.norm import Norm
+from arch.layers.positions import Positions
+
+# b: batch, t: tokens of the input, s: tokens that can be seen, m: positions of the memory, d: width of the model;
+# n: heads of keys and values, r: queries per key (n r heads), h and v: widths of a key and of a value
+
+Mask = Bool[Array, "#b #n t s"] | Bool[Array, "b 1 1 s"]
 
 
-class Attention(nn.Module):
-    """Base class of scores, with the softmax over the real positions and the weighted mean of the values.
+class _Heads(nn.Module):
+    """The parts that self-attention and cross-attention share (Vaswani et al. 2017, arXiv 1706.03762, section 3.2).
 
     Attributes:
-        query_width: q; the decoder sets it.
+        heads: n r.
+        kv_heads: n, heads of keys and values, each for several queries (Ainslie et al. 2023, arXiv 2305.13245); None:
+            as many as `heads`; 1: multi-query attention.
+        key_width, value_width: h and v; None: d / heads.
+        bias, out_bias: whether the projections to queries, keys and values, and that of the result, have a bias.
+        qk_norm: norm of each head's queries and keys (Dehghani et al. 2023, arXiv 2302.05442, section 2).
+        dropout: rate of the attention weights.
+        kernel_init, out_init: of the projections to queries, keys and values, and of that of the result.
+        implementation: "einsum"; "xla" or "cudnn" of `jax.nn.dot_product_attention`; "auto" is cudnn where it works (a
+            GPU, 16-bit numbers, no dropout, no bias and no captured weights), and einsum otherwise.
     """
 
-    query_width: int
+    heads: int
+    kv_heads: int | None = None
+    key_width: int | None = None
+    value_width: int | None = None
+    bias: bool = True
+    out_bias: bool = True
+    qk_norm: Norm | None = None
+    dropout: float = 0.0
+    kernel_init: Initializer = nn.initializers.xavier_uniform()
+    out_init: Initializer = nn.initializers.xavier_uniform()
+    implementation: Literal["auto", "einsum", "xla", "cudnn"] = "auto"
     dtype: DTypeLike | None = None
 
-    def keys(self, values: Float[Array, "b s c"]) -> Float[Array, "b s k"]:
-        """Returns the keys, from which `scores` are computed."""
-        raise NotImplementedError
+    def widths(self, d: int) -> tuple[int, int, int]:
+        """Returns n, h and v. Raises ValueError if the numbers of heads do not fit."""
+        kv_heads, is_split = self.kv_heads or self.heads, None in (self.key_width, self.value_width)
+        if self.heads % kv_heads or (is_split and d % self.heads):
+            raise ValueError(f"{self.heads} heads must divide the width {d}, and be a multiple of {kv_heads} kv_heads")
+        return kv_heads, self.key_width or d // self.heads, self.value_width or d // self.heads
 
-    def scores(self, queries: Float[Array, "b t q"], keys: Float[Array, "b s k"]) -> Float[Array, "b t s"]:
-        raise NotImplementedError
+    def project(self, x: Array, name: str, heads: int, width: int, train: bool) -> Float[Array, "b heads t width"]:
+        """Returns queries, keys or values."""
+        dense = nn.Dense(heads * width, self.bias, self.dtype, kernel_init=self.kernel_init, name=name)
+        y = rearrange(dense(x), "b t (heads width) -> b heads t width", heads=heads)
+        if self.qk_norm and name != "value":
+            y = self.qk_norm(train=train, dtype=self.dtype, name=f"{name}_norm")(y)
+        return y
 
-    def __call__(
+    def attend(
         self,
-        queries: Float[Array, "b t q"],
-        keys: Float[Array, "b s k"],
-        values: Float[Array, "b s c"],
-        mask: Bool[Array, "b s"],
-    ) -> tuple[Float[Array, "b t c"], Float[Array, "b t s"]]:
-        """Returns each query's context and its weights (float32), which are 0 where `mask` is false (padding)."""
-        scores = self.scores(queries, keys).astype(jnp.float32)
-        # Finite, so that a memory without real positions gets weights 0, not NaN.
-        weights = jax.nn.softmax(jnp.where(mask[:, None], scores, -1e30)) * mask[:, None]
-        return jnp.einsum("bts,bsc->btc", weights.astype(values.dtype), values), weights
+        queries: Float[Array, "b heads t h"],
+        pairs: KeyValues,
+        mask: Mask | None,
+        bias: Float[Array, "#b heads t s"] | None,
+        d: int,
+        train: bool,
+    ) -> Float[Array, "b t d"]:
+        """Returns softmax(q k / sqrt(h) + bias) v, projected to d; sows the weights [b, t, heads, s] as "attention"."""
+        if self._fused(queries, bias, train):
+            q, k, v = (jnp.swapaxes(x, 1, 2) for x in (queries, pairs.keys, pairs.values))
+            kind = "cudnn" if self.implementation == "auto" else self.implementation
+            result = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation=kind)
+            result = rearrange(result, "b t heads v -> b t (heads v)")
+        else:
+            result = self._einsum(queries, pairs, mask, bias, train)
+        return nn.Dense(d, self.out_bias, self.dtype, kernel_init=self.out_init, name="out")(result)
+
+    def _fused(self, queries: Array, bias: Array | None, train: bool) -> bool:
+        if self.implementation != "auto":
+            return self.implementation != "einsum"
+        plain = bias is None and not (train and self.dropout) and not self.is_mutable_collection("intermediates")
+        return plain and jax.default_backend() == "gpu" and queries.dtype.itemsize == 2 and queries.shape[2] > 1
+
+    def _einsum(self, queries, pairs, mask, bias, train) -> Float[Array, "b t values"]:
+        n = pairs.keys.shape[1]
+        q = rearrange(queries * queries.shape[-1] ** -0.5, "b (n r) t h -> b n r t h", n=n)
+        scores = jnp.einsum("bnrth,bnsh->bnrts", q, pairs.keys, preferred_element_type=jnp.float32)
+        if bias is not None:
+            scores += rearrange(bias, "b (n r) t s -> b n r t s", n=n)
+        if mask is not None:
+            scores = jnp.where(mask[:, :, None], scores, jnp.finfo(scores.dtype).min)
+        weights = nn.softmax(scores)
+        self.sow("intermediates", "attention", rearrange(weights, "b n r t s -> b t (n r) s"))
+        weights = nn.Dropout(self.dropout, deterministic=not train)(weights.astype(queries.dtype))
+        return rearrange(jnp.einsum("bnrts,bnsv->bnrtv", weights, pairs.values), "b n r t v -> b t (n r v)")
 
 
-class Additive(Attention):
-    """`v^T tanh(W query + U value + bias)` (Bahdanau et al. 2014, arXiv 1409.0473, A.1.2).
-
-    Also "concat" of Luong et al. (2015, arXiv 1508.04025, eq. 8), whose matrix is W and U side by side.
+class SelfAttention(_Heads):
+    """Attention of tokens to tokens of the same sequence, with a cache of keys and values.
 
     Attributes:
-        units: width of the hidden layer; None: as wide as the query.
+        causal: a token sees itself and earlier ones.
+        window: the number of latest tokens that a causal token sees, itself included, or the largest distance
+            otherwise (local bands: Child et al. 2019, arXiv 1904.10509); None: all.
+        positions: rotations of queries and keys, or a bias of the scores.
     """
 
-    units: int | None = None
+    causal: bool = False
+    window: int | None = None
+    positions: Callable[..., Positions] = Positions
 
-    def setup(self):
-        units = self.units or self.query_width
-        self.key = nn.Dense(units, dtype=self.dtype)
-        self.query = nn.Dense(units, use_bias=False, dtype=self.dtype)
-        self.vector = self.param("vector", nn.initializers.normal(units**-0.5), (units,))
+    @nn.compact
+    def __call__(self, x: Float[Array, "b t d"], context: Context, cache: KeyValues | None = None) -> Cached:
+        n, h, v = self.widths(x.shape[-1])
+        positions = self.positions(dtype=self.dtype, name="positions")
+        queries = positions.rotate(self.project(x, "query", self.heads, h, context.train), context.positions)
+        keys = positions.rotate(self.project(x, "key", n, h, context.train), context.positions)
+        pairs, seen = KeyValues(keys, self.project(x, "value", n, v, context.train)), context.positions
+        if cache is not None:
+            pairs = cache = _appended(cache, pairs, context.positions)
+            seen = jnp.arange(cache.keys.shape[2])[None]
+        elif context.capacity is not None:
+            cache = KeyValues(*(_enlarged(new, context.capacity) for new in pairs))
+        mask = self._mask(context, seen)
+        bias = positions.bias(context.positions, seen, self.heads)
+        return self.attend(queries, pairs, mask, bias, x.shape[-1], context.train), cache
 
-    def keys(self, values):
-        return self.key(values)
-
-    def scores(self, queries, keys):
-        return additive_scores(self.query(queries), keys, self.vector)
-
-
-@jax.checkpoint  # [b, t, s, k] for all steps of a decoder costs more memory than recomputing it costs time
-def additive_scores(
-    queries: Float[Array, "b t k"], keys: Float[Array, "b s k"], vector: Float[Array, " k"]
-) -> Float[Array, "b t s"]:
-    """Returns `v^T tanh(query + key)` for all pairs."""
-    hidden = jnp.tanh(queries[:, :, None] + keys[:, None])
-    return hidden @ vector.astype(hidden.dtype)
-
-
-class General(Attention):
-    """`query^T W value` (Luong et al. 2015, eq. 8)."""
-
-    def setup(self):
-        self.key = nn.Dense(self.query_width, use_bias=False, dtype=self.dtype)
-
-    def keys(self, values):
-        return self.key(values)
-
-    def scores(self, queries, keys):
-        return jnp.einsum("btk,bsk->bts", queries, keys)
+    def _mask(self, context: Context, seen: Int[Array, "#b s"]) -> Mask | None:
+        """Returns the pairs of query and key that may meet; a cache has keys only up to the query's position."""
+        distance = context.positions[:, None, :, None] - seen[:, None, None, :]
+        allowed = []
+        if self.causal:
+            allowed.append(distance >= 0)
+        if self.window is not None:
+            allowed.append(jnp.abs(distance) < self.window)
+        if context.segments is not None:
+            allowed.append(context.segments[:, None, :, None] == context.segments[:, None, None, :])
+        if context.mask is not None:
+            allowed.append(context.mask[:, None, None, :])
+        result = None
+        for part in allowed:
+            result = part if result is None else result & part
+        return result
 
 
-class Dot(Attention):
-    """`query^T value` (Luong et al. 2015, eq. 8); both have the same width.
+def _enlarged(new: Float[Array, "b n t h"], capacity: int) -> Float[Array, "b n s h"]:
+    return jnp.pad(new, ((0, 0), (0, 0), (0, capacity - new.shape[2]), (0, 0)))
 
-    Raises:
-        ValueError: the widths differ, for example with a bidirectional encoder.
-    """
 
-    def keys(self, values):
-        if values.shape[-1] != self.query_width:
-            raise ValueError(f"Dot: values are {values.shape[-1]} wide and queries {self.query_width}: use General")
-        return values
+def _appended(cache: KeyValues, new: KeyValues, positions: Int[Array, "#b t"]) -> KeyValues:
+    """Returns the cache with new keys and values at `positions` of each row."""
+    rows = jnp.arange(len(new.keys))[:, None]
+    pairs = zip(cache, new, strict=True)
+    return KeyValues(*(old.at[rows, :, positions].set(jnp.swapaxes(x, 1, 2)) for old, x in pairs))
 
-    def scores(self, queries, keys):
-        return jnp.einsum("btk,bsk->bts", queries, keys)
+
+class CrossAttention(_Heads):
+    """Attention of tokens to `context.memory`, whose keys and values are the cache."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b t d"], context: Context, cache: KeyValues | None = None) -> Cached:
+        n, h, v = self.widths(x.shape[-1])
+        queries = self.project(x, "query", self.heads, h, context.train)
+        pairs = cache
+        if pairs is None:
+            keys = self.project(context.memory, "key", n, h, context.train)
+            pairs = KeyValues(keys, self.project(context.memory, "value", n, v, context.train))
+            cache = None if context.capacity is None else pairs
+        mask = None if context.memory_mask is None else context.memory_mask[:, None, None]
+        return self.attend(queries, pairs, mask, None, x.shape[-1], context.train), cache

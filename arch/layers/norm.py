@@ -51,9 +51,14 @@ def batch_norm(*, train: bool, momentum: float = 0.9, epsilon: float = 1e-5, **c
     return nn.BatchNorm(not train, axis_name=_axes.get() or None, momentum=momentum, epsilon=epsilon, **common)
 
 
-def layer_norm(*, train: bool, epsilon: float = 1e-6, **common: Unpack[Common]) -> nn.Module:
+def layer_norm(*, train: bool, epsilon: float = 1e-6, bias: bool = True, **common: Unpack[Common]) -> nn.Module:
     """Layer normalisation (Ba et al. 2016, arXiv 1607.06450) over the channels of each position."""
-    return nn.LayerNorm(epsilon=epsilon, **common)
+    return nn.LayerNorm(epsilon=epsilon, use_bias=bias, use_fast_variance=False, **common)
+
+
+def rms_norm(*, train: bool, epsilon: float = 1e-6, **common: Unpack[Common]) -> nn.Module:
+    """Division by the root mean square of the channels (Zhang & Sennrich 2019, arXiv 1910.07467)."""
+    return nn.RMSNorm(epsilon=epsilon, **common)
 
 
 def group_norm(*, train: bool, groups: int = 32, epsilon: float = 1e-5, **common: Unpack[Common]) -> nn.Module:

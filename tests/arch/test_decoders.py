@@ -1,16 +1,14 @@
 """Properties of every architecture that generates (`arch.layers.decoder`); the suite finds them by itself."""
 
 import functools
-from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtyping import Array, Float, Int
 
-from arch.layers.decoder import Cache, Decoder, check_context
+from arch.layers.decoder import Decoder
 from core.errors import UserError
 from tests.arch.architectures import SIZES, Tiny, architectures, make_inputs, required
 from training.decoding import beam_search, greedy
@@ -19,45 +17,7 @@ BATCH, LENGTH = SIZES["batch"], SIZES["length"]
 LENGTHS = jnp.array([LENGTH, 5, 1, 8])
 
 
-class SelfAttention(nn.Module):
-    """A language model with a cache of keys and values of a fixed size, and a position per row."""
-
-    num_classes: int = 11
-    vocab_size: int = 11
-    context: int = LENGTH + 4
-
-    VARIANTS: ClassVar[dict[str, dict]] = {"test": {"vocab_size": 11}}
-
-    def setup(self):
-        self.embedding, self.positions = nn.Embed(self.vocab_size, 8), nn.Embed(self.context, 8)
-        self.queries, self.pairs, self.head = nn.Dense(8), nn.Dense(16), nn.Dense(self.num_classes)
-
-    def __call__(self, inputs: Int[Array, "batch length"], *, train: bool) -> Float[Array, "batch length classes"]:
-        return self.decode(inputs, self.empty(*inputs.shape))[0]
-
-    def empty(self, batch, capacity):
-        return Cache(state={"pairs": jnp.zeros((batch, capacity, 16)), "position": jnp.zeros(batch, jnp.int32)})
-
-    def start(self, inputs: Int[Array, "batch length"], lengths: Int[Array, " batch"], *, length: int):
-        check_context(self.context, length, prompt=inputs.shape[1])
-        _, cache = self.decode(inputs, self.empty(len(inputs), inputs.shape[1] + length - 1))
-        last = jnp.take_along_axis(inputs, lengths[:, None] - 1, 1)[:, 0]
-        return last, cache.replace(state=cache.state | {"position": lengths - 1})
-
-    def decode(self, tokens, cache):
-        pairs, first = cache.state["pairs"], cache.state["position"]
-        places = first[:, None] + jnp.arange(tokens.shape[1])
-        x = self.embedding(tokens) + self.positions(places)
-        pairs = pairs.at[jnp.arange(len(tokens))[:, None], places].set(self.pairs(x))
-        keys, values = jnp.split(pairs, 2, -1)
-        scores = jnp.einsum("btd,bsd->bts", self.queries(x), keys)
-        weights = jax.nn.softmax(jnp.where(jnp.arange(pairs.shape[1]) <= places[..., None], scores, -1e9))
-        state = {"pairs": pairs, "position": first + tokens.shape[1]}
-        return self.head(x + weights @ values), cache.replace(state=state)
-
-
 DECODERS = {name: cls for name, cls in architectures().items() if hasattr(cls, "start") and hasattr(cls, "decode")}
-DECODERS["SelfAttention"] = SelfAttention  # until an architecture has a context and positions in its state
 
 
 class Case:

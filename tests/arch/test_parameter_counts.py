@@ -9,8 +9,8 @@ import pytest
 from arch.captioning import ShowAttendTell
 from arch.convnet import ConvNet
 from arch.ctc import CTCEncoder
-from arch.layers.attention import Dot
 from arch.layers.recurrent import GRU, LSTM, Elman
+from arch.layers.recurrent_attention import Dot
 from arch.layers.recurrent_variants import VariantLSTM
 from arch.mlp import MLP, TabularResNet
 from arch.rnn import RecurrentClassifier, RecurrentForecaster, RecurrentNetwork

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arch.layers.attention import Additive, Dot, General
 from arch.layers.recurrent import GRU, LSTM
+from arch.layers.recurrent_attention import Additive, Dot, General
 from arch.layers.recurrent_stack import Recurrent
 from arch.layers.recurrent_variants import VariantLSTM
 from arch.seq2seq import Seq2Seq

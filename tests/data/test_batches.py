@@ -100,6 +100,7 @@ def test_workers_give_what_this_process_gives():
     _assert_equal(eval_batches(split, batch_size=6), eval_batches(split, batch_size=6, workers=1))
 
 
+@pytest.mark.slow
 def test_workers_stop_when_the_consumer_stops():
     split = StreamSplit(Rows({"image": [np.zeros((4, 4, 1), np.uint8)] * 20}))
     batches = train_batches(split, seed=0, batch_size=4, start=0, stop=10**9, workers=1)

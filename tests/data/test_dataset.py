@@ -216,6 +216,7 @@ def test_continuous_order_needs_examples_that_continue_each_other(config, make_s
     assert splits["train"].batch(np.arange(4))["number"].tolist() == [3, 3, 4, 4]
 
 
+@pytest.mark.slow
 def test_workers_stream_text_in_buckets_and_resume(config, texts):
     texts()
     streamed = load(config, "lengths", memory_gb=0.0)[0]["train"]

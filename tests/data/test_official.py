@@ -67,6 +67,7 @@ def test_bad_splits(spec, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_official_images_in_memory_and_streamed_are_the_same(config, mnist_dir):
     splits, info = data.load(config("mnist", test="test"), mnist_dir)
     assert info.sizes == {"train": 60, "test": 20}

@@ -134,6 +134,7 @@ def test_a_faster_process_wins(cache):
     assert len(list(cache.iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_concurrent_processes_make_one_whole_entry(cache):
     code = """
 import numpy as np, sys

@@ -87,6 +87,7 @@ def test_mistakes_are_named(tmp_path):
         compare.write([a, b], tmp_path / "nowhere/compare.html")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

@@ -142,6 +142,7 @@ def test_text_classification_reads_text_and_lengths():
     np.testing.assert_allclose(loss(task, padded, longer), loss(task, outputs, batch), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positions", [0, 3])
 @pytest.mark.parametrize("examples", [0, 2])
 def test_padding_changes_nothing(positions, examples):
@@ -165,6 +166,7 @@ def test_padding_changes_nothing(positions, examples):
     )
 
 
+@pytest.mark.slow
 def test_sums_add_up_over_microbatches():
     logits, batch = random_batch()
     batch["mask"][-3:] = 0

@@ -60,6 +60,7 @@ def test_loss_is_that_of_all_paths():
     np.testing.assert_allclose(metrics["unalignable"], (0, 6))
 
 
+@pytest.mark.slow
 def test_gradient_is_that_of_all_paths():
     outputs, batch = make([[3, 3]], [4])
     actual = jax.grad(lambda x: TASK.score(outputs | {"logits": x}, batch).losses["loss"])(outputs["logits"])[0]
@@ -82,6 +83,7 @@ def test_loss_equals_that_of_pytorch():
     np.testing.assert_allclose(TASK.score(outputs, batch).arrays["loss"], theirs.numpy(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_text_without_an_alignment_counts_apart():
     texts = [[3, 4], [3, 3], [3, 4, 5], [5]]
     outputs, batch = make(texts, [2, 2, 2, 0])  # all but the first need more frames than there are
@@ -102,6 +104,7 @@ def test_a_long_recording_that_is_all_wrong():
     np.testing.assert_allclose(TASK.score(outputs | {"logits": sure}, batch).losses["loss"], 3e5, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_padding_counts_nothing():
     outputs, batch = make(TEXTS, FRAMES)
     task = TASK

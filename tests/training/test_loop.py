@@ -47,6 +47,7 @@ def trainer(config, data_dir, workdir):
     return Trainer(build_run(config, data_dir), [Workdir(str(workdir))], workdir, Display(quiet=True))
 
 
+@pytest.mark.slow
 def test_step_and_evaluation_compile_once_each(data_dir, tmp_path, monkeypatch):
     traces = {"train_step": 0, "eval_step": 0}
 
@@ -157,6 +158,7 @@ def test_what_a_run_leaves(data_dir, tmp_path):
     assert "python train.py --config=small.py" in page and "Confusion matrix" in page and "augmented batch" in page
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_saved_after_the_best_one_that_it_refers_to(data_dir, tmp_path, monkeypatch):
     one = trainer(short(), data_dir, tmp_path / "run")
     best, calls = one.members[0].best_checkpoint, []

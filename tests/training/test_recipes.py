@@ -10,7 +10,7 @@ import optax
 import pandas as pd
 import pytest
 
-from arch.layers.attention import General
+from arch.layers.recurrent_attention import General
 from arch.seq2seq import Seq2Seq
 from configs import music, text
 from data.augment.transform import Transform

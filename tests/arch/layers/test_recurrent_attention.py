@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from arch.layers.attention import Additive, Dot, General
+from arch.layers.recurrent_attention import Additive, Dot, General
 
 KEY = jax.random.key(0)
 QUERIES = jax.random.normal(KEY, (2, 3, 5))

@@ -1,0 +1,46 @@
+"""The contract of a block's sublayers: attention, feed-forward layers, convolutions, recurrences, gates.
+
+A sublayer is a module with the field `dtype`, called as `sublayer(x, context, cache) -> (y, cache)`. It returns y of
+the shape of x. A sublayer that looks at single tokens ignores `context` and returns the cache None.
+"""
+
+from typing import NamedTuple
+
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+# b: batch, t: tokens, m: positions of the memory, c: their width, d: width of the model; `#` marks axes of size 1
+
+
+class Context(struct.PyTreeNode):
+    """The facts about a batch that sublayers read besides their input. All blocks share them.
+
+    Attributes:
+        positions: of each token in its sequence, from 0.
+        train: whether dropout is on.
+        mask: real tokens; None: all are. A causal sublayer does not need it where padding comes last.
+        segments: number of each token's text; tokens of different texts do not see each other. None: one text per row.
+        memory: what cross-attention reads, with the mask of its real positions.
+        capacity: number of tokens for which a sublayer makes a cache; None: it makes none. With a `cache` it extends
+            that.
+        lengths: number of tokens of each row that the new cache contains; None: all. Later ones are not remembered.
+    """
+
+    positions: Int[Array, "#b t"]
+    train: bool = struct.field(pytree_node=False, default=False)
+    mask: Bool[Array, "b t"] | None = None
+    segments: Int[Array, "b t"] | None = None
+    memory: Float[Array, "b m c"] | None = None
+    memory_mask: Bool[Array, "b m"] | None = None
+    capacity: int | None = struct.field(pytree_node=False, default=None)
+    lengths: Int[Array, " b"] | None = None
+
+
+class KeyValues(NamedTuple):
+    """Keys and values of the positions seen so far; position i of a row is at index i."""
+
+    keys: Float[Array, "b n s h"]
+    values: Float[Array, "b n s v"]
+
+
+Cached = tuple[Float[Array, "b t d"], PyTree]  # the result of a sublayer: y and the cache

@@ -1,0 +1,65 @@
+"""Sublayers that mix tokens without attention, as the first sublayer of a block: `mixer="layers.mixers.Convolution()"`.
+
+They are causal and have caches, so that every decoder takes them.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float
+
+from arch.layers.mixer import Cached, Context
+from arch.layers.recurrence import State
+from arch.layers.recurrent import GRU
+from arch.layers.recurrent_stack import Recurrent
+
+# b: batch, t: tokens, k: width of the window, d: width of the model
+
+
+class Recurrence(nn.Module):
+    """One recurrent layer over the tokens and a projection of its outputs.
+
+    Attributes:
+        cell: of `layers.recurrent` or `layers.recurrent_variants`.
+        width: units; None: as wide as the model.
+    """
+
+    cell: Callable[..., nn.Module] = GRU
+    width: int | None = None
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b t d"], context: Context, cache: list[State] | None = None) -> Cached:
+        layer = Recurrent(self.cell, (self.width or x.shape[-1],), dtype=self.dtype, name="recurrent")
+        y, states = layer(x, cache, context.lengths, train=context.train)
+        states = states if cache is not None or context.capacity is not None else None
+        return nn.Dense(x.shape[-1], dtype=self.dtype, name="out")(y), states
+
+
+class Convolution(nn.Module):
+    """A causal convolution over the last `size` tokens of each channel, gated by the token itself.
+
+    As in the short convolutions of H3 (Fu et al. 2022, arXiv 2212.14052, section 3.1) and Mamba (Gu & Dao 2023, arXiv
+    2312.00752, figure 3).
+    """
+
+    size: int = 4
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b t d"], context: Context, cache: Float[Array, "b k d"] | None = None
+    ) -> Cached:
+        d, before = x.shape[-1], self.size - 1
+        values, gate = jnp.split(nn.Dense(2 * d, dtype=self.dtype, name="in")(x), 2, -1)
+        kernel = self.param("kernel", nn.initializers.variance_scaling(1.0, "fan_in", "normal"), (self.size, d))
+        earlier = jnp.zeros((len(x), before, d), values.dtype) if cache is None else cache
+        seen = jnp.concatenate([earlier, values], 1)
+        y = sum(seen[:, i : i + x.shape[1]] * kernel[i].astype(seen.dtype) for i in range(self.size))
+        if cache is not None or context.capacity is not None:
+            count = jnp.full(len(x), x.shape[1]) if context.lengths is None else context.lengths
+            cache = jnp.take_along_axis(seen, (count[:, None] + jnp.arange(before))[..., None], axis=1)
+        return nn.Dense(d, dtype=self.dtype, name="out")(y * nn.silu(gate)), cache
