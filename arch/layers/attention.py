@@ -51,6 +51,7 @@ class _Heads(nn.Module):
     implementation: Literal["auto", "einsum", "xla", "cudnn"] = "auto"
     dtype: DTypeLike | None = None
 
+    @nn.nowrap
     def widths(self, d: int) -> tuple[int, int, int]:
         """Returns n, h and v. Raises ValueError if the numbers of heads do not fit."""
         kv_heads, is_split = self.kv_heads or self.heads, None in (self.key_width, self.value_width)
@@ -85,6 +86,7 @@ class _Heads(nn.Module):
             result = self._einsum(queries, pairs, mask, bias, train)
         return nn.Dense(d, self.out_bias, self.dtype, kernel_init=self.out_init, name="out")(result)
 
+    @nn.nowrap
     def _fused(self, queries: Array, bias: Array | None, train: bool) -> bool:
         if self.implementation != "auto":
             return self.implementation != "einsum"
@@ -135,6 +137,7 @@ class SelfAttention(_Heads):
         bias = positions.bias(context.positions, seen, self.heads)
         return self.attend(queries, pairs, mask, bias, x.shape[-1], context.train), cache
 
+    @nn.nowrap
     def _mask(self, context: Context, seen: Int[Array, "#b s"]) -> Mask | None:
         """Returns the pairs of query and key that may meet; a cache has keys only up to the query's position."""
         distance = context.positions[:, None, :, None] - seen[:, None, None, :]
