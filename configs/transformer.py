@@ -1,7 +1,7 @@
 """German to English with a Transformer (Vaswani et al. 2017, arXiv 1706.03762), Multi30k:
     python train.py --config=configs/transformer.py --workdir=runs/transformer --data_dir=DIR
 
-A small network for a small set (4 layers, 128 wide, as in Wu et al. 2021, arXiv 2105.14462, appendix), on byte pairs that
+A small network for a small set (4 layers, 128 wide, as in Wu et al. 2021, arXiv 2105.14462), on byte pairs that
 both languages share, with batches of 4,096 tokens and the paper's schedule. Another pair:
 --config.data.name=multi30k/en-fr; your own texts: --config.data.name=parallel:DIR. Translate with
     python predict.py --workdir=runs/transformer --attention=attention.png < LINES
