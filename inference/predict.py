@@ -177,6 +177,7 @@ def draw_attention(path: str, predictions: Predictions) -> None:
         raise UserError(f"--attention: {run.config.model.name} does not attend to its input")
     words = [run.task.vocabulary.token(index) for index in outputs["prediction"][0, : outputs["lengths"][0]]]
     weights, key = attention[-1][0, : len(words)], run.task.conditions[0]
+    weights = weights.mean(1) if weights.ndim == 3 else weights  # over heads
     if vocabulary := run.info.keys[key].vocabulary:
         source = [vocabulary.token(index) for index in batch[key][0, : batch[f"{key}_lengths"][0]]]
         attention_figures.over_words(path, source, words, weights[:, : len(source)])

@@ -1,7 +1,7 @@
 """Multi-head attention, to the same tokens or to a memory: one implementation for training, prefill and decoding."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -51,6 +51,8 @@ class _Heads(nn.Module):
     implementation: Literal["auto", "einsum", "xla", "cudnn"] = "auto"
     dtype: DTypeLike | None = None
 
+    SOWN: ClassVar[str] = "attention"
+
     @nn.nowrap
     def widths(self, d: int) -> tuple[int, int, int]:
         """Returns n, h and v. Raises ValueError if the numbers of heads do not fit."""
@@ -76,7 +78,7 @@ class _Heads(nn.Module):
         d: int,
         train: bool,
     ) -> Float[Array, "b t d"]:
-        """Returns softmax(q k / sqrt(h) + bias) v, projected to d; sows the weights [b, t, heads, s] as "attention"."""
+        """Returns softmax(q k / sqrt(h) + bias) v, projected to d; sows the weights [b, t, heads, s] as `SOWN`."""
         if self._fused(queries, bias, train):
             q, k, v = (jnp.swapaxes(x, 1, 2) for x in (queries, pairs.keys, pairs.values))
             kind = "cudnn" if self.implementation == "auto" else self.implementation
@@ -102,7 +104,7 @@ class _Heads(nn.Module):
         if mask is not None:
             scores = jnp.where(mask[:, :, None], scores, jnp.finfo(scores.dtype).min)
         weights = nn.softmax(scores)
-        self.sow("intermediates", "attention", rearrange(weights, "b n r t s -> b t (n r) s"))
+        self.sow("intermediates", self.SOWN, rearrange(weights, "b n r t s -> b t (n r) s"))
         weights = nn.Dropout(self.dropout, deterministic=not train)(weights.astype(queries.dtype))
         return rearrange(jnp.einsum("bnrts,bnsv->bnrtv", weights, pairs.values), "b n r t v -> b t (n r v)")
 
@@ -120,6 +122,8 @@ class SelfAttention(_Heads):
     causal: bool = False
     window: int | None = None
     positions: Callable[..., Positions] = Positions
+
+    SOWN: ClassVar[str] = "self_attention"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t d"], context: Context, cache: KeyValues | None = None) -> Cached:
