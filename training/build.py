@@ -124,8 +124,11 @@ def build_model(config: ConfigDict, task: Task, info: Info) -> nn.Module:
     model = construct(config.model, "arch", num_classes=task.output_size(info), dtype=dtype, **derived)
     if not isinstance(model, nn.Module):
         raise UserError(f"config.model.name {config.model.name!r} is not a Flax module")
-    if (used := jnp.dtype(getattr(model, "dtype", jnp.float32))) != dtype:
-        raise UserError(f"config.train.dtype is {dtype}, but config.model.name {config.model.name!r} computes in {used}")
+    if (used := jnp.dtype(getattr(model, "dtype", None) or jnp.float32)) != dtype:
+        raise UserError(
+            f"config.train.dtype is {dtype}, but config.model ({config.model.name}) computes in {used}: set only "
+            "config.train.dtype, which needs a field dtype of the model"
+        )
     return model
 
 

@@ -123,7 +123,8 @@ def test_rsqrt_after_as_long_a_warm_up_is_noams_schedule():
 
 def gpt_params(**fields):
     model = GPT(**GPT.VARIANTS["modern test"] | fields)
-    return jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), jnp.zeros((1, 4), jnp.int32))["params"]
+    init = jax.jit(functools.partial(model.init, train=False))
+    return init(jax.random.key(0), jnp.zeros((1, 4), jnp.int32))["params"]
 
 
 def updates_of(params, **changes):
