@@ -46,6 +46,7 @@ def test_costs_are_those_of_layers_and_leave_out_what_contains_others():
 def test_a_profile_leaves_the_run_as_it_is_and_may_be_repeated(tmp_path, capsys):
     config = small.get_config()
     config.train.steps, config.eval.every, config.checkpoint.every, config.checkpoint.best = 4, 0.0, 2.0, ""
+    config.optimizer.warmup_steps = 1.0
     plain = main.train(config, str(tmp_path / "plain"), None)
     capsys.readouterr()
     config.log.profile = 2
