@@ -36,14 +36,16 @@ def test_costs_are_those_of_layers_and_leave_out_what_contains_others():
 }"""
     spent = {"dot.1": 3.0, "fusion.2": 4.0, "copy.1": 0.5, "while.3": 90.0}
     events = [{"ph": "X", "dur": dur, "args": {"hlo_op": name}} for name, dur in spent.items()]
+    events += [events[0], {**events[0], "dur": 1e6}]  # two more steps; one is interrupted
     events += [{"ph": "M", "args": {"name": "python"}}, {"ph": "X", "dur": 50.0, "name": "wait"}]
     assert costs(events, program) == {
-        Operation("M/layer*", "dot_general", "forward"): 7.0,
+        Operation("M/layer*", "dot_general", "forward"): 13.0,
         Operation("", "copy", ""): 0.5,
     }
 
 
-def test_a_profile_leaves_the_run_as_it_is_and_may_be_repeated(tmp_path, capsys):
+def test_a_profile_leaves_the_run_as_it_is_and_may_be_repeated(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("training.profile.ROWS", 1000)
     config = small.get_config()
     config.train.steps, config.eval.every, config.checkpoint.every, config.checkpoint.best = 4, 0.0, 2.0, ""
     config.optimizer.warmup_steps = 1.0
