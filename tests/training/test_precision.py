@@ -42,7 +42,7 @@ def test_every_recipe_computes_in_bfloat16_and_keeps_a_float32_state(recipe, nam
 @pytest.fixture
 def digits():
     """Returns the parts of a step on bfloat16 with an average of the weights, a state and a batch."""
-    model, optimizer = MLP(widths=(16,), dtype=jnp.bfloat16), optax.sgd(1e-3)
+    model, optimizer = MLP(widths=(16,), dtype=jnp.bfloat16), optax.sgd(1.0)
     state = state_lib.create(model, optimizer, (jnp.zeros((1, 8, 8, 1)),), jax.random.key(0), ema=True)
     rng = np.random.default_rng(0)
     batch = {"image": rng.random((16, 8, 8, 1), np.float32), "label": rng.integers(0, 10, 16, np.int32)}
@@ -55,7 +55,7 @@ def test_microbatches_add_up_in_float32(digits):
     parts, state, batch = digits
     one, four = (jax.jit(functools.partial(train_step, **parts, accumulate=n))(state, batch)[0] for n in (1, 4))
     for before, a, b in zip(*map(jax.tree.leaves, (state.params, one.params, four.params)), strict=True):
-        np.testing.assert_allclose(b - before, a - before, atol=2**-7 * float(abs(a - before).max()))
+        np.testing.assert_allclose(b - before, a - before, rtol=0, atol=2**-5 * float(abs(a - before).max()))
 
 
 def test_an_average_moves_by_less_than_bfloat16_resolves(digits):
@@ -63,7 +63,7 @@ def test_an_average_moves_by_less_than_bfloat16_resolves(digits):
     after, _ = jax.jit(functools.partial(train_step, **parts))(state, batch)
     for old, new, average in zip(*map(jax.tree.leaves, (state.params, after.params, after.ema["params"])), strict=True):
         expected = np.float64(old) + 1e-3 * (np.float64(new) - np.float64(old))
-        np.testing.assert_allclose(average, expected, rtol=0, atol=1e-8)
+        np.testing.assert_allclose(average, expected, rtol=0, atol=1e-7)
 
 
 def images(folder):
