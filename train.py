@@ -19,6 +19,7 @@ _CONFIG = flags.DEFINE_string("config", None, "Recipe, FILE.py or FILE.py:ARGUME
 _SET = flags.DEFINE_multi_string("set", [], "KEY=VALUE, a key of the config; the same as --config.KEY=VALUE.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; an existing run is continued.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of prepared TFDS data sets (default: TFDS's own).")
+_PROFILE = flags.DEFINE_bool("profile", False, "Show where the time goes; the same as --set=log.profile=5.")
 _EVAL_ONLY = flags.DEFINE_bool("eval_only", False, "Only repeat the final evaluation of --workdir.")
 
 
@@ -47,7 +48,7 @@ def main(argv):
 
 def with_flags(config: ConfigDict) -> ConfigDict:
     """Returns the config with the command line's overrides, and prints the keys that these drop. Raises UserError."""
-    config, note = override(config, assignments(_SET.value))
+    config, note = override(config, assignments([*["log.profile=5"] * _PROFILE.value, *_SET.value]))
     if note:
         print(f"config: {note}", flush=True)
     return validate(config)

@@ -114,14 +114,21 @@ def build_model(config: ConfigDict, task: Task, info: Info) -> nn.Module:
     """Returns the model.
 
     Unless the config sets them, the fields `num_classes`, `vocab_size` (of the first input) and `bos_id` are filled in.
+    Raises UserError for a model that does not compute in `config.train.dtype`.
     """
     vocabulary = info.keys[task.inputs[0]].vocabulary if task.inputs[0] in info.keys else None
     derived = {"vocab_size": vocabulary.size} if vocabulary else {}
     if task.generates:
         derived["bos_id"] = task.vocabulary.bos
-    model = construct(config.model, "arch", num_classes=task.output_size(info), **derived)
+    dtype = jnp.dtype(config.train.dtype)
+    model = construct(config.model, "arch", num_classes=task.output_size(info), dtype=dtype, **derived)
     if not isinstance(model, nn.Module):
         raise UserError(f"config.model.name {config.model.name!r} is not a Flax module")
+    if (used := jnp.dtype(getattr(model, "dtype", None) or jnp.float32)) != dtype:
+        raise UserError(
+            f"config.train.dtype is {dtype}, but config.model ({config.model.name}) computes in {used}: set only "
+            "config.train.dtype, which needs a field dtype of the model"
+        )
     return model
 
 

@@ -17,6 +17,7 @@ CHOICES = {
     "data.target_type": ("class", "number"),
     "data.order": ("shuffled", "continuous"),
     "parallel.strategy": ("pmap", "fsdp"),
+    "train.dtype": ("float32", "bfloat16"),
 }
 UNWATCHED = ("train", "test")  # splits that are not evaluated in training
 OPEN_GROUPS = ("model", "task", "optimizer")  # their further keys are arguments of the named class or function
@@ -70,6 +71,7 @@ def default() -> ConfigDict:
             "batch_size": 128,  # global: over all devices of all hosts and all microbatches; 0 = by batch_tokens
             "batch_tokens": 0,  # instead: the padded positions of a global batch, in the longest key of an example
             "accumulate": 1,  # microbatches per step, for batches that do not fit in memory
+            "dtype": "float32",  # in which the model computes, or "bfloat16"; parameters and outputs are float32
             "ema_decay": 0.0,  # of an average of the weights, evaluated in addition to them; 0 = off
             "patience": 0,  # evaluations without a better `checkpoint.best` before stopping; 0 = off
         }
@@ -100,6 +102,7 @@ def default() -> ConfigDict:
             "every": 0.02,  # steps, below 1 a fraction of the run; only here does the host wait for the device
             "writers": ("tensorboard",),  # besides metrics.jsonl, of training/writers.py, such as "wandb(project='x')"
             "gradients": 0,  # steps between norms of the gradient per layer and time step; 0 = off
+            "profile": 0,  # steps that are traced at the start, on a copy of the state (training/profile.py); 0 = off
         }
     )
     return config
@@ -170,9 +173,10 @@ def _check_values(config: ConfigDict) -> None:
     at_least = {
         "train.batch_size": 0, "train.batch_tokens": 0, "train.accumulate": 1, "train.ema_decay": 0,
         "train.patience": 0, "train.steps": 0, "train.epochs": 0, "eval.every": 0, "eval.batch_size": 0,
-        "checkpoint.keep": 1, "log.gradients": 0, "optimizer.learning_rate": 0, "optimizer.warmup_steps": 0,
-        "optimizer.clip_norm": 0, "optimizer.weight_decay": 0, "data.workers": 0, "data.buckets": 0,
-        "data.memory_gb": 0, "parallel.hosts": 1, "parallel.cpu_devices": 0,
+        "checkpoint.keep": 1, "log.gradients": 0, "log.profile": 0,
+        "optimizer.learning_rate": 0, "optimizer.warmup_steps": 0, "optimizer.clip_norm": 0,
+        "optimizer.weight_decay": 0, "data.workers": 0, "data.buckets": 0, "data.memory_gb": 0,
+        "parallel.hosts": 1, "parallel.cpu_devices": 0,
     }  # fmt: skip
     values = dict(leaves(config))
     for key, least in at_least.items():

@@ -17,6 +17,7 @@ from training.config import UNWATCHED, check_same
 from training.display import Display
 from training.evaluate import evaluate
 from training.member import Member
+from training.profile import profile
 from training.run import Run
 from training.step import mean_metrics
 from training.stop import Stop
@@ -80,6 +81,9 @@ class Trainer:
         self.display.start(start, run.steps)
         with Stop(jax.process_count()) as stop:
             for step, batch in enumerate(batches, start + 1):
+                if config.log.profile and step == start + 1:
+                    table = profile(step_function, state, batch, config.log.profile, self.folder / "profile")
+                    self.display.say(table)
                 if config.log.gradients and (step - 1) % config.log.gradients == 0:
                     self._log_gradients(step, state, batch)
                 if len(self.in_flight) >= parallel.in_flight:  # waits, but reads no value

@@ -20,6 +20,7 @@ from training.config import default, steps_of
 
 Number = float | Float[Array, ""]  # an array if several runs with different numbers are one program
 OURS = frozenset(default().optimizer)  # keys of the group that are not arguments of the optimizer itself
+HIDDEN = r"(?!(.*/)?head[/_]).*kernel"  # paths of the kernels of hidden layers
 
 
 def _constant(peak: Number, steps: int) -> optax.Schedule:
@@ -37,7 +38,11 @@ def _linear(peak: Number, steps: int, final: float = 0.0) -> optax.Schedule:
 
 
 def _rsqrt(peak: Number, steps: int, timescale: int = 10_000) -> optax.Schedule:
-    """Inverse square root that leaves the peak at step 0 (Zhai 2022, arXiv 2106.04560, section 3.5)."""
+    """Inverse square root that leaves the peak at step 0 (Zhai 2022, arXiv 2106.04560, section 3.5).
+
+    After `timescale` steps of warm-up it is the schedule of Vaswani 2017 (arXiv 1706.03762, section 5.3), "Noam", with
+    the peak (width timescale)^-0.5.
+    """
     del steps
     return lambda step: peak * jax.numpy.sqrt(timescale / (timescale + step))
 
@@ -58,8 +63,9 @@ def _known_schedule(name: str, where: str) -> Callable:
     return SCHEDULES[name]
 
 
-def schedule(config: ConfigDict, steps: int) -> optax.Schedule:
-    """Returns step -> learning rate: linear warm-up to the peak, then the named schedule over the remaining steps.
+def schedule(config: ConfigDict, steps: int, key: str = "learning_rate") -> optax.Schedule:
+    """Returns step -> learning rate: linear warm-up to the peak `config[key]`, then the named schedule over the
+    remaining steps.
 
     Raises UserError for an unknown schedule or argument, or a warm-up as long as the run.
     """
@@ -79,12 +85,12 @@ def schedule(config: ConfigDict, steps: int) -> optax.Schedule:
         raise UserError(f"{where} {name} has no argument {what}: {nearest(what, accepted)}")
     _, kwargs = names.arguments(SCHEDULES[name], tree, _known_schedule, where)
     try:
-        after = SCHEDULES[name](config.learning_rate, steps - warmup, **kwargs)
+        after = SCHEDULES[name](config[key], steps - warmup, **kwargs)
     except (TypeError, ValueError) as error:
         raise UserError(f"{where} {config.schedule!r}: {error}") from error
     if not warmup:
         return after
-    return optax.join_schedules([optax.linear_schedule(0.0, config.learning_rate, warmup), after], [warmup])
+    return optax.join_schedules([optax.linear_schedule(0.0, config[key], warmup), after], [warmup])
 
 
 def create(config: ConfigDict, steps: int, params: PyTree) -> optax.GradientTransformation:
@@ -119,7 +125,11 @@ def create(config: ConfigDict, steps: int, params: PyTree) -> optax.GradientTran
             chain.append(optax.add_decayed_weights(config.weight_decay, decays))
         if any("weight_decay" in key for key in arguments):  # adafactor names its decay differently
             arguments |= _mask(config, accepted, paths, decayed)
+    if "muon_weight_dimension_numbers" in accepted:
+        arguments.setdefault("muon_weight_dimension_numbers", hidden_kernels)
+    rates = [key for key in arguments if key.endswith("_learning_rate")]  # peaks, too
     try:
+        arguments |= {key: schedule(config, steps, key) for key in rates}
         chain.append(function(schedule(config, steps), **arguments))
     except UserError:
         raise
@@ -151,6 +161,22 @@ def _mask(config: ConfigDict, accepted: Mapping, paths: PyTree, decayed: Callabl
             "config.optimizer.weight_decay to 0"
         )
     return {}
+
+
+def hidden_kernels(params: PyTree) -> PyTree:
+    """Returns the axes of each matrix that Muon updates: of kernels, except the head's; None for the parameters that
+    Adam updates (Jordan 2024, https://github.com/KellerJordan/modded-nanogpt).
+
+    All axes of a kernel but the last belong to its input. In a trunk with `scan`, each turn has a kernel of its own.
+    """
+
+    def axes(path: str, x: Any) -> optax.contrib.MuonDimensionNumbers | None:
+        first = int("blocks" in path.split("/"))
+        if not re.fullmatch(HIDDEN, path) or x.ndim - first < 2:
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(range(first, x.ndim - 1)), x.ndim - 1)
+
+    return jax.tree.map(axes, parameter_paths(params), params)
 
 
 def _check(name: str, optimizer: optax.GradientTransformation, params: PyTree) -> None:

@@ -116,6 +116,8 @@ def refusal(config: ConfigDict, tuned: Sequence[str] = ()) -> str:
         return f"optax.{config.optimizer.name} takes no array for {keys}: such runs can be trained only one by one"
     if config.train.batch_tokens:
         return "config.train.batch_tokens makes batches of different sizes: such runs can be trained only one by one"
+    if config.log.profile:
+        return "config.log.profile traces one run: such runs can be trained only one by one"
     for key, alone in {"strategy": "pmap", "hosts": 1, "cpu_devices": 1}.items():  # one program on one device
         if config.parallel[key] != alone:
             return f"config.parallel.{key} is {config.parallel[key]!r}: such runs can be trained only one by one"

@@ -81,7 +81,8 @@ def train_step(
     key = functools.partial(stream_key, state.rng, state.step)
 
     def prepared(microbatch):
-        return transform(key("augment"), microbatch) if transform else microbatch
+        with jax.named_scope("augment"):
+            return transform(key("augment"), microbatch) if transform else microbatch
 
     def loss(params, mutable, microbatch, index) -> tuple[Array, tuple[PyTree, PyTree]]:
         microbatch = prepared(microbatch)
@@ -93,7 +94,8 @@ def train_step(
                 rngs={"dropout": key("dropout", device, index)},
                 mutable=list(mutable),
             )
-        losses, metrics, _ = task.score(outputs, microbatch)
+        with jax.named_scope("loss"):
+            losses, metrics, _ = task.score(outputs, microbatch)
         part = task.total({term: total / jnp.maximum(weights[term], 1e-8) for term, total in losses.items()})
         return part, ((losses, metrics), mutable)
 
@@ -108,8 +110,9 @@ def train_step(
     metrics = {term: (losses[term], weights[term]) for term in losses} | metrics
     metrics["grad_norm"] = (optax.tree.norm(grads), jnp.ones(()))
 
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    with jax.named_scope("optimizer"):
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
     ema = state.ema
     if ema is not None:
         # a young average must forget the initialisation (as in TensorFlow's ExponentialMovingAverage)

@@ -108,6 +108,22 @@ def make_inputs(
     return [jnp.asarray(x) for x in inputs]
 
 
+def types_of_products(function, *arguments) -> list[jnp.dtype]:
+    """Returns the type of the first factor of each matrix product and convolution of a function."""
+    equations = _equations(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return [e.invars[0].aval.dtype for e in equations if e.primitive.name in ("dot_general", "conv_general_dilated")]
+
+
+def _equations(jaxpr):
+    """Yields the equations of a jaxpr and of those inside it."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in jax.tree.leaves(tuple(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from _equations(inner)
+
+
 class Tiny:
     """A small model with its variables and inputs. `apply` compiles once for training and once for evaluation."""
 

@@ -11,10 +11,9 @@ import numpy as np
 import optax
 import pytest
 
-from tests.arch.architectures import Tiny, architectures, shape_of
+from tests.arch.architectures import Tiny, architectures, shape_of, types_of_products
 
 ARCHITECTURES = architectures()
-PRODUCTS = ("dot_general", "conv_general_dilated")
 
 
 @pytest.fixture(params=list(ARCHITECTURES))
@@ -129,19 +128,8 @@ def test_bfloat16_computes_with_float32_parameters(architecture):
     for path, leaf in jax.tree.leaves_with_path(model.shapes):
         assert leaf.dtype == jnp.float32, jax.tree_util.keystr(path)
     shapes = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), model.shapes)
-    jaxpr = jax.make_jaxpr(functools.partial(model.apply, train=False))(shapes, model.rngs["dropout"])
-    products = [e.invars[0].aval.dtype for e in equations(jaxpr.jaxpr) if e.primitive.name in PRODUCTS]
+    products = types_of_products(functools.partial(model.apply, train=False), shapes, model.rngs["dropout"])
     assert jnp.bfloat16 in products and products.count(jnp.float32) <= 1, products  # the head is float32
-
-
-def equations(jaxpr):
-    """Yields the equations of a jaxpr and of those inside it."""
-    for equation in jaxpr.eqns:
-        yield equation
-        for value in jax.tree.leaves(tuple(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                yield from equations(inner)
 
 
 def test_every_field_is_read(architecture):

@@ -115,6 +115,30 @@ def test_a_task_is_bound_to_the_data_set(info):
         build_task(config, info, Transform())
 
 
+@pytest.mark.parametrize(
+    "group, wanted",
+    [
+        ({"name": "mlp.MLP", "dtype": "bfloat16"}, "float32"),
+        ({"name": "mlp.MLP(dtype='float32')"}, "bfloat16"),
+    ],
+    ids=["key", "call"],
+)
+def test_the_model_computes_in_the_dtype_of_training(group, wanted, info):
+    config = complete(model=group, task={"name": "classification.Classification", "inputs": ("source",)})
+    config.train.dtype = wanted
+    task = build_task(config, info, Transform())
+    with pytest.raises(UserError, match=f"config.train.dtype is {wanted}, but .* set only config.train.dtype"):
+        build_model(config, task, info)
+
+
+def test_the_dtype_reaches_the_model(info):
+    config = complete(model={"name": "mlp.MLP"}, task={"name": "classification.Classification", "inputs": ("source",)})
+    task = build_task(config, info, Transform())
+    assert build_model(config, task, info).dtype == jnp.float32
+    config.train.dtype = "bfloat16"
+    assert build_model(config, task, info).dtype == jnp.bfloat16
+
+
 @dataclasses.dataclass(frozen=True)
 class Answers(Op):
     """Adds the key `answer`, in evaluation too."""

@@ -51,6 +51,7 @@ def test_missing_keys_get_defaults_and_ints_become_floats():
         ({"optimizer__learning_rate": float("nan")}, ["learning_rate"]),
         ({"optimizer__clip_norm": -1.0}, ["clip_norm", "-1"]),
         ({"data__target_type": "clas"}, ["data.target_type", "'class'"]),
+        ({"train__dtype": "float16"}, ["train.dtype", "'bfloat16'"]),
         ({"parallel__strategy": "fdsp"}, ["parallel.strategy", "'fsdp'"]),
         ({"train__patience": 2}, ["patience", "checkpoint.best", "eval.every"]),
         ({"checkpoint__best": "validaton/loss"}, ["checkpoint.best", "SPLIT/METRIC"]),

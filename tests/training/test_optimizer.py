@@ -1,17 +1,21 @@
 """Any optimiser of optax, its schedule, decay mask, frozen parts and factors of the learning rate."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from arch.gpt import GPT
 from core.errors import UserError
 from training import optimizer as optimizer_lib
 from training.config import default
 
 PARAMS = {"stem": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}, "head": {"kernel": jnp.ones((2, 3))}}
 GRADS = jax.tree.map(jnp.ones_like, PARAMS)
+ADAM = 1 + 0.9 * 0.1 / (1 - 0.9**2)  # Adam's first step by Nesterov's momentum, which Muon sets, over the learning rate
 
 
 def config(**changes):
@@ -110,6 +114,75 @@ def test_warm_up_is_linear_and_the_schedule_follows():
     )
 
 
+def test_rsqrt_after_as_long_a_warm_up_is_noams_schedule():
+    width, warmup, steps = 512, 400, np.arange(1, 3000, 7)
+    expected = width**-0.5 * np.minimum(steps**-0.5, steps * warmup**-1.5)  # Vaswani 2017, eq. 3
+    peak = (width * warmup) ** -0.5
+    noam = config(schedule=f"rsqrt(timescale={warmup})", warmup_steps=warmup, learning_rate=peak)
+    np.testing.assert_allclose(
+        jax.vmap(optimizer_lib.schedule(noam, 3000))(steps), expected, rtol=1e-6, atol=1e-6 * peak
+    )
+
+
+def gpt_params(**fields):
+    model = GPT(**GPT.VARIANTS["modern test"] | fields)
+    init = jax.jit(functools.partial(model.init, train=False))
+    return init(jax.random.key(0), jnp.zeros((1, 4), jnp.int32))["params"]
+
+
+def updates_of(params, **changes):
+    """Returns path -> update of the first step, for random gradients."""
+    rng = np.random.default_rng(0)
+    grads = jax.tree.map(lambda p: jnp.asarray(rng.standard_normal(p.shape), jnp.float32), params)
+    optimizer = optimizer_lib.create(config(**changes), 100, params)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    paths = jax.tree.leaves(optimizer_lib.parameter_paths(params))
+    return {path: (x, g) for path, x, g in zip(paths, *map(jax.tree.leaves, (updates, grads)), strict=True)}
+
+
+def is_orthogonal(update, grad):
+    """Whether matrices are U p(S) V^T for the gradient U S V^T, with p(S) near 1, as Newton and Schulz's iteration
+    gives: then grad^T update is symmetric."""
+    values, product = np.linalg.svd(update, compute_uv=False), np.swapaxes(grad, -1, -2) @ update
+    near_one = np.median(values) > 0.5 and values.max() < 1.5
+    return near_one and np.allclose(product, np.swapaxes(product, -1, -2), atol=1e-2 * abs(product).max())
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_muon_updates_the_kernels_of_hidden_layers_and_adam_the_others(scan):
+    parts = {"attention/layer": ("query", "key", "value", "out"), "feed_forward/layer": ("hidden", "gate", "out")}
+    blocks = ["trunk/blocks/block1"] if scan else ["trunk/block1", "trunk/block2"]
+    expected = {f"{block}/{part}/{name}/kernel" for block in blocks for part in parts for name in parts[part]}
+    found = set()
+    for path, (update, grad) in updates_of(gpt_params(scan=scan), name="muon", adam_learning_rate=0.003).items():
+        if np.allclose(update, -0.003 * ADAM * np.sign(grad), rtol=0.01):
+            continue
+        inputs, outputs = update.shape[-2:]
+        assert is_orthogonal(update / (0.1 * max(1, outputs / inputs) ** 0.5), grad), path
+        found.add(path)
+    assert found == expected
+
+
+def test_muon_reads_a_convolution_as_one_matrix():
+    params = {"stem": {"kernel": jnp.ones((3, 3, 2, 5)), "scale": jnp.ones(5)}, "head": {"kernel": jnp.ones((5, 4))}}
+    updates = updates_of(params, name="muon")
+    assert is_orthogonal(
+        *(x.reshape(18, 5) / factor for x, factor in zip(updates["stem/kernel"], (0.1, 1), strict=True))
+    )
+    for path in ("head/kernel", "stem/scale"):
+        np.testing.assert_allclose(abs(updates[path][0]), 0.1 * ADAM, rtol=0.01)
+
+
+def test_adams_learning_rate_within_muon_follows_the_schedule():
+    group = config(name="muon", adam_learning_rate=0.01, schedule="linear", warmup_steps=10)
+    optimizer = optimizer_lib.create(group, 110, PARAMS)
+    state, sizes = optimizer.init(PARAMS), []
+    for _ in range(11):
+        updates, state = optimizer.update(GRADS, state, PARAMS)
+        sizes.append(float(abs(updates["stem"]["bias"]).max()))
+    np.testing.assert_allclose([sizes[0], sizes[5], sizes[10]], [0, 0.005, 0.01], rtol=0.03, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     "changes, words",
     [
@@ -121,6 +194,7 @@ def test_warm_up_is_linear_and_the_schedule_follows():
         ({"warmup_steps": 100}, ["warmup_steps", "100"]),
         ({"frozen": ("stm/.*",)}, ["frozen", "stm/.*"]),
         ({"name": "novograd", "weight_decay": 0.1}, ["config.optimizer.decay_mask", "novograd"]),
+        ({"name": "muon", "adam_rate": 0.1}, ["config.optimizer.adam_rate", "adam_learning_rate"]),
         ({"name": "lbfgs"}, ["config.optimizer.name", "lbfgs", "value"]),
         ({"name": "rprop"}, ["config.optimizer.name", "rprop"]),
         ({"name": "sophia"}, ["config.optimizer.name", "sophia", "obj_fn"]),
