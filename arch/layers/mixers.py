@@ -20,7 +20,7 @@ from arch.layers.recurrent_stack import Recurrent
 
 
 class Recurrence(nn.Module):
-    """One recurrent layer over the tokens and a projection of its outputs.
+    """One recurrent layer over the tokens and a projection of its outputs. A row has one text: no `context.segments`.
 
     Attributes:
         cell: of `layers.recurrent` or `layers.recurrent_variants`.
@@ -33,6 +33,8 @@ class Recurrence(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t d"], context: Context, cache: list[State] | None = None) -> Cached:
+        if context.segments is not None:
+            raise ValueError("layers.mixers.Recurrence reads one text per row: it cannot train on packed texts")
         layer = Recurrent(self.cell, (self.width or x.shape[-1],), dtype=self.dtype, name="recurrent")
         y, states = layer(x, cache, context.lengths, train=context.train)
         states = states if cache is not None or context.capacity is not None else None
@@ -58,8 +60,17 @@ class Convolution(nn.Module):
         kernel = self.param("kernel", nn.initializers.variance_scaling(1.0, "fan_in", "normal"), (self.size, d))
         earlier = jnp.zeros((len(x), before, d), values.dtype) if cache is None else cache
         seen = jnp.concatenate([earlier, values], 1)
-        y = sum(seen[:, i : i + x.shape[1]] * kernel[i].astype(seen.dtype) for i in range(self.size))
+        y = sum(self._visible(seen, i, context) * kernel[i].astype(seen.dtype) for i in range(self.size))
         if cache is not None or context.capacity is not None:
             count = jnp.full(len(x), x.shape[1]) if context.lengths is None else context.lengths
             cache = jnp.take_along_axis(seen, (count[:, None] + jnp.arange(before))[..., None], axis=1)
         return nn.Dense(d, dtype=self.dtype, name="out")(y * nn.silu(gate)), cache
+
+    def _visible(self, seen: Float[Array, "b s d"], start: int, context: Context) -> Float[Array, "b t d"]:
+        """Returns, for each token, the one `size - 1 - start` before it: 0 where that belongs to another text."""
+        t = context.positions.shape[1]
+        earlier = seen[:, start : start + t]
+        if context.segments is None:
+            return earlier
+        texts = jnp.pad(context.segments, ((0, 0), (self.size - 1, 0)))[:, start : start + t]
+        return jnp.where((texts == context.segments)[..., None], earlier, 0)
