@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from arch.layers.mixer import Cached, Context
 from arch.layers.recurrence import State
@@ -60,17 +60,22 @@ class Convolution(nn.Module):
         kernel = self.param("kernel", nn.initializers.variance_scaling(1.0, "fan_in", "normal"), (self.size, d))
         earlier = jnp.zeros((len(x), before, d), values.dtype) if cache is None else cache
         seen = jnp.concatenate([earlier, values], 1)
-        y = sum(self._visible(seen, i, context) * kernel[i].astype(seen.dtype) for i in range(self.size))
+        y = sum(
+            _visible(seen, context.segments, x.shape[1], before - i) * kernel[i].astype(seen.dtype)
+            for i in range(self.size)
+        )
         if cache is not None or context.capacity is not None:
             count = jnp.full(len(x), x.shape[1]) if context.lengths is None else context.lengths
             cache = jnp.take_along_axis(seen, (count[:, None] + jnp.arange(before))[..., None], axis=1)
         return nn.Dense(d, dtype=self.dtype, name="out")(y * nn.silu(gate)), cache
 
-    def _visible(self, seen: Float[Array, "b s d"], start: int, context: Context) -> Float[Array, "b t d"]:
-        """Returns, for each token, the one `size - 1 - start` before it: 0 where that belongs to another text."""
-        t = context.positions.shape[1]
-        earlier = seen[:, start : start + t]
-        if context.segments is None:
-            return earlier
-        texts = jnp.pad(context.segments, ((0, 0), (self.size - 1, 0)))[:, start : start + t]
-        return jnp.where((texts == context.segments)[..., None], earlier, 0)
+
+def _visible(
+    seen: Float[Array, "b s d"], segments: Int[Array, "b t"] | None, t: int, before: int
+) -> Float[Array, "b t d"]:
+    """Returns the token that stands `before` positions before each of the last t, or 0 if that is of another text."""
+    earlier = seen[:, seen.shape[1] - t - before : seen.shape[1] - before]
+    if segments is None:
+        return earlier
+    texts = jnp.pad(segments, ((0, 0), (before, 0)))[:, :t]
+    return jnp.where((texts == segments)[..., None], earlier, 0)

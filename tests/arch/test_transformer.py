@@ -91,7 +91,7 @@ def test_embeddings_are_shared_and_tied_as_asked():
     assert {name for name in shapes(**SIZES) if "embedding" in name or "head" in name} == {"target_embedding"}
     separate = shapes(**SIZES | {"shared": False, "tied": False, "vocab_size": 9})
     assert separate["source_embedding"]["embedding"] == (9, WIDTH) and separate["head"]["kernel"] == (WIDTH, 7)
-    with pytest.raises(ValueError, match="source has 9 tokens and the target 7.*shared=False"):
+    with pytest.raises(ValueError, match=r"source has 9 tokens and the target 7.*shared=False"):
         shapes(**SIZES | {"vocab_size": 9})
 
 

@@ -211,5 +211,5 @@ def test_scores_are_float32_where_the_network_computes_in_bfloat16():
 
 @pytest.mark.parametrize("fields", [{"heads": 5}, {"heads": 4, "kv_heads": 3}])
 def test_heads_that_do_not_fit_are_refused(fields):
-    with pytest.raises(ValueError, match="must divide the width 12|multiple of 3 kv_heads"):
+    with pytest.raises(ValueError, match=r"must divide the width 12|multiple of 3 kv_heads"):
         jax.eval_shape(SelfAttention(**fields).init, jax.random.key(0), tokens(), Context(jnp.asarray(POSITIONS)))

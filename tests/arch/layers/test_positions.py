@@ -100,7 +100,7 @@ def test_rotary_scores_depend_on_the_distance_alone(name):
 
 PUBLISHED_SLOPES = {  # arXiv 2108.12409, section 3, and `get_slopes` of its code
     8: [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256],
-    12: [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256] + [2**-0.5, 2**-1.5, 2**-2.5, 2**-3.5],
+    12: [2.0**-i for i in (*range(1, 9), 0.5, 1.5, 2.5, 3.5)],
 }
 
 

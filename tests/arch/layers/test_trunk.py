@@ -101,8 +101,8 @@ def test_scan_computes_the_unrolled_trunk(remat):
 
 def test_remat_changes_no_number():
     close(value_and_gradients(trunk(remat=True), params()), unrolled())
-    jaxpr = str(jax.make_jaxpr(lambda: trunk(remat=True).apply({"params": params()}, X, CONTEXT)[0])())
-    assert jaxpr.count("checkpoint") == DEPTH or jaxpr.count("remat") >= DEPTH
+    jaxpr = jax.make_jaxpr(lambda: trunk(remat=True).apply({"params": params()}, X, CONTEXT)[0])()
+    assert sum(equation.primitive.name in ("remat2", "checkpoint", "remat") for equation in jaxpr.eqns) == DEPTH
 
 
 def test_scan_captures_the_weights_of_every_block():
