@@ -82,8 +82,8 @@ class Identity(nn.Module):
 class LayerNorm(nn.Module):
     """The layer of `layer_norm`, computed in float32.
 
-    It subtracts the first channel before it computes the mean. That changes the rounding alone: the mean of numbers near
-    1000 is precise to 1e-4 in float32, which is large beside their differences.
+    It subtracts the first channel before it computes the mean, which changes the rounding alone: in float32 the mean of
+    numbers near 1000 has an error of 1e-4, which is large if they differ little.
     """
 
     epsilon: float

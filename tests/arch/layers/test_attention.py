@@ -77,7 +77,7 @@ def run(module: nn.Module, variables: dict, x, context: Context) -> tuple[np.nda
     """Returns the output and the captured weights."""
     apply = jax.jit(functools.partial(module.apply, mutable="intermediates"))
     (y, _), captured = apply(variables, x, context)
-    return y, captured["intermediates"]["attention"][0]
+    return y, captured["intermediates"][module.SOWN][0]
 
 
 @pytest.mark.parametrize("name", CASES)

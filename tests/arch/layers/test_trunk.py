@@ -112,10 +112,10 @@ def test_scan_captures_the_weights_of_every_block():
 
     one, all_ = captured(trunk(), params()), captured(trunk(scan=True), stacked(params()))
     for i in range(DEPTH):
-        weights = all_["blocks"][f"block{i % 2 + 1}"]["attention"]["layer"]["attention"][0]
+        weights = all_["blocks"][f"block{i % 2 + 1}"]["attention"]["layer"][SelfAttention.SOWN][0]
         assert weights.shape == (BATCH, DEPTH // 2, LENGTH, 2, LENGTH)  # [b, turns, t, heads, s]
         np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-6)
-        alone = one[f"block{i + 1}"]["attention"]["layer"]["attention"][0]
+        alone = one[f"block{i + 1}"]["attention"]["layer"][SelfAttention.SOWN][0]
         np.testing.assert_allclose(weights[:, i // 2], alone, atol=1e-5)
 
 
