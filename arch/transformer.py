@@ -112,6 +112,9 @@ class Transformer(nn.Module):
     }
 
     def setup(self):
+        if self.shared and self.vocab_size != self.num_classes:
+            sizes = f"the source has {self.vocab_size} tokens and the target {self.num_classes}"
+            raise ValueError(f"{sizes}: they share one embedding only if one tokenizer splits both; else shared=False")
         init = nn.initializers.normal(self.width**-0.5)
         embed = partial(nn.Embed, features=self.width, dtype=self.dtype, embedding_init=init)
         self.target_embedding = embed(self.num_classes)

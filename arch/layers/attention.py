@@ -34,8 +34,9 @@ class _Heads(nn.Module):
         qk_norm: norm of each head's queries and keys (Dehghani et al. 2023, arXiv 2302.05442, section 2).
         dropout: rate of the attention weights.
         kernel_init, out_init: of the projections to queries, keys and values, and of that of the result.
-        implementation: "einsum"; "xla" or "cudnn" of `jax.nn.dot_product_attention`; "auto" is cudnn where it works (a
-            GPU, 16-bit numbers, no dropout, no bias and no captured weights), and einsum otherwise.
+        implementation: "einsum"; "xla" or "cudnn" of `jax.nn.dot_product_attention`, which einsum replaces where
+            weights are dropped or captured, or h and v differ; "auto" is cudnn where it works (a GPU, 16-bit numbers,
+            heads it knows, no bias), and einsum otherwise.
     """
 
     heads: int
@@ -79,21 +80,27 @@ class _Heads(nn.Module):
         train: bool,
     ) -> Float[Array, "b t d"]:
         """Returns softmax(q k / sqrt(h) + bias) v, projected to d; sows the weights [b, t, heads, s] as `SOWN`."""
-        if self._fused(queries, bias, train):
+        if self._fused(queries, pairs, bias, train):
             q, k, v = (jnp.swapaxes(x, 1, 2) for x in (queries, pairs.keys, pairs.values))
+            if mask is not None:  # cudnn refuses masks of one row for all queries
+                mask = jnp.broadcast_to(mask, (*mask.shape[:2], queries.shape[2], mask.shape[3]))
             kind = "cudnn" if self.implementation == "auto" else self.implementation
-            result = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation=kind)
+            result = jax.nn.dot_product_attention(q, k, v, bias, mask, implementation=kind)
             result = rearrange(result, "b t heads v -> b t (heads v)")
         else:
             result = self._einsum(queries, pairs, mask, bias, train)
         return nn.Dense(d, self.out_bias, self.dtype, kernel_init=self.out_init, name="out")(result)
 
     @nn.nowrap
-    def _fused(self, queries: Array, bias: Array | None, train: bool) -> bool:
+    def _fused(self, queries: Array, pairs: KeyValues, bias: Array | None, train: bool) -> bool:
+        needs_weights = (train and self.dropout) or self.is_mutable_collection("intermediates")
+        width = queries.shape[-1]
+        if self.implementation == "einsum" or needs_weights or pairs.values.shape[-1] != width:
+            return False
         if self.implementation != "auto":
-            return self.implementation != "einsum"
-        plain = bias is None and not (train and self.dropout) and not self.is_mutable_collection("intermediates")
-        return plain and jax.default_backend() == "gpu" and queries.dtype.itemsize == 2 and queries.shape[2] > 1
+            return True
+        known = bias is None and width % 8 == 0 and width <= 128
+        return known and jax.default_backend() == "gpu" and queries.dtype.itemsize == 2 and queries.shape[2] > 1
 
     def _einsum(self, queries, pairs, mask, bias, train) -> Float[Array, "b t values"]:
         n = pairs.keys.shape[1]
@@ -114,8 +121,8 @@ class SelfAttention(_Heads):
 
     Attributes:
         causal: a token sees itself and earlier ones.
-        window: the number of latest tokens that a causal token sees, itself included, or the largest distance
-            otherwise (local bands: Child et al. 2019, arXiv 1904.10509); None: all.
+        window: the number of latest tokens that a token sees, itself included; if not causal, as many following ones
+            (local bands: Child et al. 2019, arXiv 1904.10509). None: all.
         positions: rotations of queries and keys, or a bias of the scores.
     """
 

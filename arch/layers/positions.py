@@ -52,6 +52,8 @@ class Learned(Positions):
 
     @nn.compact
     def embed(self, x, positions):
+        if self.length is None:
+            raise ValueError("layers.positions.Learned needs a number of positions: set the model's context")
         table = self.param("embedding", self.table_init, (self.length, x.shape[-1]))
         return x + table.astype(x.dtype)[positions]
 

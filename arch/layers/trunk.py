@@ -133,7 +133,7 @@ class Trunk(nn.Module):
         turns, rest = divmod(self.depth, len(self.blocks))
         if rest:
             raise ValueError(f"depth {self.depth} is not a multiple of the {len(self.blocks)} kinds of blocks")
-        rates = np.linspace(0, self.drop_path, self.depth, dtype=np.float32) if self.drop_path else None
+        rates = np.linspace(0, self.drop_path, self.depth).tolist() if self.drop_path else None
         if self.scan:
             blocks = tuple(_rematerialised(block) if self.remat else block for block in self.blocks)
             repeated = nn.scan(
@@ -144,7 +144,7 @@ class Trunk(nn.Module):
                 out_axes=1,
                 length=turns,
             )
-            rates = None if rates is None else jnp.asarray(rates).reshape(turns, -1)
+            rates = None if rates is None else jnp.asarray(rates, jnp.float32).reshape(turns, -1)
             x, caches = repeated(blocks, name="blocks")(x, caches, rates, context)
         else:
             blocks = tuple(_rematerialised(block) if self.remat else block for block in self.blocks) * turns

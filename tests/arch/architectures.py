@@ -4,7 +4,8 @@ An architecture is a public Flax module of `arch/FILE.py` with a class attribute
 and helpers alone. A new architecture provides:
 
 - `VARIANTS`: name -> fields of a network. "test" is one that compiles in seconds, with `num_classes`, and with any
-  vocabulary of at least `VOCABULARY` tokens. Published networks have their paper's names.
+  vocabulary of at least `VOCABULARY` tokens. The caches of other small ones, "... test", are tested too. Published
+  networks have their paper's names.
 - `PUBLISHED`, if there are published numbers of parameters: variant -> the number, an integer if exact, or the text as
   printed ("0.27M" must agree to its last digit). `PUBLISHED_SIZES` gives sizes of shape letters, where the number
   depends on them and they differ from `SIZES` ({"features": 26}).
@@ -127,8 +128,8 @@ def _equations(jaxpr):
 class Tiny:
     """A small model with its variables and inputs. `apply` compiles once for training and once for evaluation."""
 
-    def __init__(self, architecture: type[nn.Module], **fields):
-        self.model = architecture(**architecture.VARIANTS["test"] | fields)
+    def __init__(self, architecture: type[nn.Module], variant: str = "test", **fields):
+        self.model = architecture(**architecture.VARIANTS[variant] | fields)
         self.inputs = make_inputs(architecture)
         self.returns = inspect.signature(architecture.__call__).return_annotation
         self.rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}

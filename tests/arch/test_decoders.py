@@ -1,6 +1,10 @@
-"""Properties of every architecture that generates (`arch.layers.decoder`); the suite finds them by itself."""
+"""Properties of every architecture that generates (`arch.layers.decoder`); the suite finds them by itself.
+
+It also finds their variants "... test", the mixers that a network of running text can have, and scanned trunks.
+"""
 
 import functools
+import inspect
 
 import flax.linen as nn
 import jax
@@ -8,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from arch.layers import mixers
 from arch.layers.decoder import Decoder
 from core.errors import UserError
+from core.names import defined
 from tests.arch.architectures import SIZES, Tiny, architectures, make_inputs, required
 from training.decoding import beam_search, greedy
 
@@ -20,20 +26,42 @@ LENGTHS = jnp.array([LENGTH, 5, 1, 8])
 DECODERS = {name: cls for name, cls in architectures().items() if hasattr(cls, "start") and hasattr(cls, "decode")}
 
 
+def cases() -> dict[str, tuple[type[nn.Module], str, dict]]:
+    """Returns name -> (architecture, variant, fields)."""
+    found = {}
+    for name, cls in DECODERS.items():
+        found |= {f"{name} {key}": (cls, key, {}) for key in cls.VARIANTS if key.split()[-1] == "test"}
+        fields = inspect.signature(cls).parameters
+        if "scan" in fields:
+            found[f"{name} scan"] = (cls, "test", {"scan": True})
+        if "mixer" in fields and prompted(cls):
+            found |= {f"{name} {mixer}": (cls, "test", {"mixer": MIXERS[mixer]}) for mixer in MIXERS}
+    return found
+
+
+def prompted(architecture: type[nn.Module]) -> bool:
+    """Whether a text of the network continues its conditions."""
+    return set(required(architecture)) <= set(required(architecture, "start"))
+
+
+MIXERS = defined(mixers, lambda value: inspect.isclass(value) and issubclass(value, nn.Module))
+CASES = cases()
+
+
 class Case:
     """A small model with disturbed variables; `start`, `decode` and `forward` are compiled once per shape.
 
     `conditions` leave LENGTH tokens to decode: the source, or a prompt of one token. `target` begins with `first`.
     """
 
-    def __init__(self, architecture: type[nn.Module]):
-        tiny, rng = Tiny(architecture), np.random.default_rng(0)
+    def __init__(self, architecture: type[nn.Module], variant: str, fields: dict):
+        tiny, rng = Tiny(architecture, variant, **fields), np.random.default_rng(0)
         self.model, self.traces = tiny.model, []
         self.variables = jax.tree.map(lambda p: p + 0.3 * rng.standard_normal(p.shape, p.dtype), tiny.variables)
         self.longest = dict(
             zip(required(architecture, "start"), make_inputs(architecture, method="start"), strict=True)
         )
-        self.prompted = set(required(architecture)) <= set(self.longest)
+        self.prompted = prompted(architecture)
         self.conditions = list(self.longest.values())
         if self.prompted:
             self.conditions = [self.conditions[0][:, :1], jnp.ones(BATCH, jnp.int32)]
@@ -58,10 +86,10 @@ class Case:
 
 @functools.cache
 def make_case(name: str) -> Case:
-    return Case(DECODERS[name])
+    return Case(*CASES[name])
 
 
-@pytest.fixture(params=DECODERS)
+@pytest.fixture(params=CASES)
 def case(request) -> Case:
     return make_case(request.param)
 

@@ -1,6 +1,7 @@
 """Numbers of parameters: published ones, which stand beside the variants in each class, and some derived by hand."""
 
 import functools
+import inspect
 import math
 
 import jax
@@ -99,6 +100,8 @@ DERIVED = {
 
 
 def count(architecture, fields: dict, sizes: dict) -> int:
+    if "scan" in inspect.signature(architecture).parameters:
+        fields = {"scan": True} | fields  # a deep network is traced in a second
     model, inputs = architecture(**fields), make_inputs(architecture, **sizes)
     variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), *inputs)
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))

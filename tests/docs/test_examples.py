@@ -12,7 +12,9 @@ import arch
 import configs
 import data.preprocess
 import tasks
+from arch.gpt import GPT
 from core import names
+from tests.arch import test_decoders
 from training import main
 from training.config import default
 from training.overrides import override
@@ -47,8 +49,8 @@ def short(config, **changes):
 
 @pytest.mark.slow
 def test_a_block_a_network_and_a_recipe(add, tmp_path, compile_fast):
-    block, network, recipe = code("add-a-block.md")
-    add(arch, "mine", f"{block}\n\n{network}")
+    *blocks, recipe = code("add-a-block.md")
+    add(arch, "mine", "\n\n".join(blocks))
     add(configs, "mine", recipe)
     from configs import digits
 
@@ -59,6 +61,24 @@ def test_a_block_a_network_and_a_recipe(add, tmp_path, compile_fast):
     config = short(importlib.import_module("configs.mine").get_config("long"))
     assert config.optimizer.learning_rate == 3e-4
     assert np.isfinite(main.train(config, str(tmp_path / "network"), str(tmp_path / "data")).results["test"]["loss"])
+
+
+def test_a_mixer(add, tmp_path, compile_fast):
+    *blocks, _ = code("add-a-block.md")
+    add(arch, "mine", "\n\n".join(blocks))
+    from configs import gpt
+
+    (tmp_path / "text.txt").write_text("to be or not to be, that is the question\n" * 40)
+    changes = {"model.mixer": "mine.Mixer(distance=2)", "model.depth": 1, "model.width": 16}
+    changes |= {"data.name": f"text:{tmp_path / 'text.txt'}", "data.splits.train": "train[:80%]"}
+    config = short(gpt.get_config("shakespeare_cpu"), **changes, **{"data.splits.validation": "train[80%:]"})
+    finished = main.train(config, str(tmp_path / "run"), str(tmp_path / "data"))
+    assert np.isfinite(finished.results["validation"]["loss"])
+
+    mixer = names.resolve("mine.Mixer(distance=2)", "arch", "config.model.mixer")
+    case = test_decoders.Case(GPT, "test", {"mixer": mixer})
+    test_decoders.test_decoding_computes_the_full_forward_pass(case, [5, 1, test_decoders.LENGTH - 6])
+    test_decoders.test_conditions_of_unequal_length_generate_what_each_generates_alone(case)
 
 
 def test_a_task_with_a_gathered_metric(add, tmp_path, compile_fast):

@@ -57,3 +57,25 @@ def test_batch_statistics_are_those_of_all_devices(names):
     np.testing.assert_allclose(parts.reshape(X.shape), whole, atol=1e-5)
     for one, all_ in zip(jax.tree.leaves(split_statistics), jax.tree.leaves(statistics), strict=True):
         np.testing.assert_allclose(one, np.broadcast_to(all_, one.shape), atol=1e-5)
+
+
+@pytest.mark.parametrize("spread", [0.1, 0.01])
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
+def test_numbers_far_from_zero_are_normalised_precisely(name, spread):
+    """A variance computed as mean(x^2) - mean(x)^2 in float32 is noise here, or negative."""
+    x = np.random.default_rng(0).normal(1000, spread, (64, 48)).astype(np.float32)
+    exact = x.astype(np.float64)
+    centred = exact - exact.mean(-1, keepdims=True) if name == "layer_norm" else exact
+    expected = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
+    module = getattr(norm, name)(train=False)
+    y, _ = jax.jit(module.init_with_output)(jax.random.key(0), x)
+    np.testing.assert_allclose(y, expected, atol=1e-3)
+    half, _ = jax.jit(getattr(norm, name)(train=False, dtype=jnp.bfloat16).init_with_output)(jax.random.key(0), x)
+    np.testing.assert_allclose(half.astype(np.float64), expected, rtol=1e-2, atol=1e-2)
+
+
+def test_rms_norm_divides_by_the_root_mean_square():
+    scale = np.arange(1.0, 5.0, dtype=np.float32)
+    y = norm.rms_norm(train=False, epsilon=0.5).apply({"params": {"scale": scale}}, X)
+    exact = np.asarray(X, np.float64)
+    np.testing.assert_allclose(y, scale * exact / np.sqrt((exact**2).mean(-1, keepdims=True) + 0.5), rtol=1e-5)
