@@ -22,8 +22,8 @@ def unstacked(params: Mapping[str, np.ndarray | Array]) -> Flat:
     for path, value in params.items():
         if found := _STACKED.fullmatch(path):
             trunk, kind, rest = found.groups()
-            for turn, own in enumerate(value):
-                result[f"{trunk}block{turn * kinds[trunk] + int(kind)}/{rest}"] = own
+            for turn in range(len(value)):
+                result[f"{trunk}block{turn * kinds[trunk] + int(kind)}/{rest}"] = value[turn, ...]
         else:
             result[path] = value
     return result

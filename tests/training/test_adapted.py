@@ -3,6 +3,7 @@
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
@@ -91,7 +92,7 @@ def test_a_scanned_trunk_starts_from_an_unrolled_one(trained_gpt, recipes_dir):
     params = run.create_states(said.append)[0].params
     assert params["trunk"]["blocks"]["block2"]["attention"]["layer"]["query"]["kernel"].shape == (2, 12, 12)
     assert said[0].endswith(", 0 not")
-    tokens = np.arange(10)[None] % 4
+    tokens = jnp.arange(10)[None] % 4
     plain = load(str(trained_gpt))
     np.testing.assert_allclose(logits(run, params, tokens), logits(plain, plain.variables["params"], tokens), atol=1e-5)
 
