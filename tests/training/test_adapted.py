@@ -46,7 +46,7 @@ def classifier(model: dict, start="", task="classification.Classification") -> C
     config.train.update(steps=2, ema_decay=0.0)
     config.checkpoint.update(every=2.0, best="")
     config.eval.every, config.log.writers, config.augment.ops = 0.0, (), ("normalise()",)
-    config.optimizer.update(weight_decay=0.1, decay_mask=(".*",))
+    config.optimizer.update(weight_decay=0.1, decay_mask=(".*",), warmup_steps=0.0)
     return config
 
 
