@@ -20,7 +20,7 @@ from arch.layers.decoder import Cache, check_context
 from arch.layers.feedforward import FeedForward, gelu_exact, gelu_tanh
 from arch.layers.mixer import Context
 from arch.layers.norm import Norm, layer_norm, rms_norm
-from arch.layers.positions import Learned, Positions, Rotary
+from arch.layers.positions import Learned, Positions, Rotary, common_positions
 from arch.layers.trunk import Block, Sublayer, Trunk
 
 # Shapes: batch; length (in tokens); width (of the model); classes (tokens of the vocabulary)
@@ -164,6 +164,8 @@ class GPT(nn.Module):
         "Qwen2.5 0.5B": 494_032_768,
         "Qwen3 0.6B": 596_049_920,
     }
+
+    adapt = staticmethod(common_positions)  # a checkpoint may have another context
 
     def setup(self):
         rows = -(-self.vocab_size // self.pad_vocabulary) * self.pad_vocabulary

@@ -19,7 +19,7 @@ from arch.layers.decoder import Cache, check_context
 from arch.layers.feedforward import FeedForward
 from arch.layers.mixer import Context
 from arch.layers.norm import Norm, layer_norm
-from arch.layers.positions import Positions, Sinusoids
+from arch.layers.positions import Positions, Sinusoids, common_positions
 from arch.layers.trunk import Block, Sublayer, Trunk
 
 # Shapes: batch; source_length; length (of the target); width (of the model); classes (of the target's vocabulary)
@@ -110,6 +110,8 @@ class Transformer(nn.Module):
         "C ff 1024": "50.5M",
         "C ff 4096": "88.3M",
     }
+
+    adapt = staticmethod(common_positions)  # a checkpoint may have another context
 
     def setup(self):
         if self.shared and self.vocab_size != self.num_classes:

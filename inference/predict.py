@@ -42,8 +42,8 @@ class Trained:
     info: Info
     task: Task
     model: nn.Module
-    transform: Transform
     variables: PyTree
+    transform: Transform
 
 
 def load(workdir: str) -> Trained:
@@ -55,12 +55,10 @@ def load(workdir: str) -> Trained:
     config = folder.config()
     _, state, meta = read_best(folder.path, functools.partial(print, file=sys.stderr))  # stdout is for predictions
     info = Info.from_json(meta["info"])
-    transform = Transform.create(config.augment.ops, info)
-    task = build.build_task(config, info, transform)
-    model = build.build_model(config, task, info)
+    transform, task, model = build.parts(config, info)
     averaged = config.train.ema_decay and (not config.checkpoint.best or "_ema/" in config.checkpoint.best)
     variables = state["ema"] if averaged else {"params": state["params"], **(state["mutable"] or {})}
-    return Trained(config, info, task, model, transform, variables)
+    return Trained(config, info, task, *build.deployed(model, variables), transform)
 
 
 @dataclasses.dataclass(frozen=True)

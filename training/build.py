@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 from ml_collections import ConfigDict
 
 from core import names
@@ -19,6 +20,7 @@ from data.augment.transform import Transform
 from tasks.task import Task
 
 ADDED = {"mask": jnp.float32, "index": jnp.int32}  # keys that batching adds, with their types
+ADAPTER = "adapter"  # key of the group `model`: a module that wraps the network
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -44,7 +46,7 @@ def construct(group: ConfigDict, package: str, **derived) -> Any:
     args, kwargs = names.arguments(cls, tree, find, f"{where}.name")
     values |= dict(zip(fields, args, strict=False)) | kwargs
     for key, value in group.items():
-        if key in ("name", "variant"):
+        if key in ("name", "variant") or (kind == "model" and key == ADAPTER):
             continue
         if key not in fields:
             raise UserError(f"{where}.{key}: {tree.name} has no field {key!r}: {nearest(key, fields)}")
@@ -114,6 +116,7 @@ def build_model(config: ConfigDict, task: Task, info: Info) -> nn.Module:
     """Returns the model.
 
     Unless the config sets them, the fields `num_classes`, `vocab_size` (of the first input) and `bos_id` are filled in.
+    `config.model.adapter` names a module that wraps it.
     Raises UserError for a model that does not compute in `config.train.dtype`.
     """
     vocabulary = info.keys[task.inputs[0]].vocabulary if task.inputs[0] in info.keys else None
@@ -129,7 +132,41 @@ def build_model(config: ConfigDict, task: Task, info: Info) -> nn.Module:
             f"config.train.dtype is {dtype}, but config.model ({config.model.name}) computes in {used}: set only "
             "config.train.dtype, which needs a field dtype of the model"
         )
-    return model
+    return _adapter(config.model)(model)
+
+
+def _adapter(group: ConfigDict) -> Callable[[nn.Module], nn.Module]:
+    """Returns the function that wraps the network. Raises UserError for a name of another kind of object."""
+    if ADAPTER not in group:
+        return lambda network: network
+    where = f"config.model.{ADAPTER}"
+    adapter = names.resolve(group[ADAPTER], "arch", where, Callable)
+    if "network" not in names.parameters(adapter):
+        raise UserError(f"{where} {group[ADAPTER]!r} is not an adapter, such as 'lora.LoRA(rank=8)'")
+    return lambda network: adapter(network=network)
+
+
+def parts(config: ConfigDict, info: Info) -> tuple[Transform, Task, nn.Module]:
+    """Returns preprocessing, task and model of a config, given the data set. Raises UserError."""
+    transform = Transform.create(config.augment.ops, info)
+    task = build_task(config, info, transform)
+    return transform, task, build_model(config, task, info)
+
+
+def frozen(model: nn.Module) -> tuple[str, ...]:
+    """Returns regular expressions of the paths of the parameters that the model never trains."""
+    return getattr(model, "frozen", ())
+
+
+def is_wrapper(group: Mapping[str, Any]) -> bool:
+    """Whether the network of a `model` group is trained as a part of another one."""
+    name = parse(group["name"], "config.model.name").name
+    return ADAPTER in group or hasattr(names.find("arch", name, "config.model.name"), "deployed")
+
+
+def deployed(model: nn.Module, variables: PyTree) -> tuple[nn.Module, PyTree]:
+    """Returns the network that predicts, with its variables: those of the model, or of the one that it wraps."""
+    return model.deployed(variables) if hasattr(model, "deployed") else (model, variables)
 
 
 def check_keys(info: Info) -> None:

@@ -29,7 +29,7 @@ def default() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of initialisation, order of the data, dropout and augmentation
     config.init_from = ""  # a workdir or checkpoint whose matching parameters are the start; "" = random initialisation
-    config.model = ConfigDict({"name": "mlp.MLP"})  # arch/mlp.py, class MLP; other keys: its fields
+    config.model = ConfigDict({"name": "mlp.MLP"})  # arch/mlp.py, class MLP; other keys: variant, adapter, its fields
     config.task = ConfigDict(
         {"name": "classification.Classification"}
     )  # tasks/classification.py; other keys: its fields

@@ -92,6 +92,9 @@ def _train(
     display.say(f"data: {run.info.name} ({sizes})" + f"; columns: {columns}" * bool(columns) + "\n")
     inputs = tuple(jnp.zeros(x.shape, x.dtype) for x in run.inputs)
     display.say(model_table(run.model, inputs))
+    frozen, total = run.frozen_size
+    if frozen:
+        display.say(f"{frozen:,} of {total:,} parameters are frozen")
     if run.config.data.buckets:
         display.say(str(run.train_split))
     trainer = Trainer(run, workdirs, folder, display)

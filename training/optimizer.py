@@ -93,8 +93,12 @@ def schedule(config: ConfigDict, steps: int, key: str = "learning_rate") -> opta
     return optax.join_schedules([optax.linear_schedule(0.0, config[key], warmup), after], [warmup])
 
 
-def create(config: ConfigDict, steps: int, params: PyTree) -> optax.GradientTransformation:
+def create(
+    config: ConfigDict, steps: int, params: PyTree, frozen: tuple[str, ...] = ()
+) -> optax.GradientTransformation:
     """Returns the optimizer of the `optimizer` group for parameters like `params` (arrays or their shapes).
+
+    Parameters that match the model's own patterns `frozen` do not train either; the optimizer keeps no state for them.
 
     Numbers of the group may be traced arrays; these must not be 0.
 
@@ -136,8 +140,8 @@ def create(config: ConfigDict, steps: int, params: PyTree) -> optax.GradientTran
     except (TypeError, ValueError) as error:
         raise UserError(f"config.optimizer: optax.{config.name} rejects its arguments: {error}") from error
     optimizer = optax.chain(*chain)
-    if config.frozen:
-        labels = jax.tree.map(lambda on: "frozen" if on else "trained", select(config.frozen, paths, "frozen"))
+    if frozen := (*frozen, *config.frozen):
+        labels = jax.tree.map(lambda on: "frozen" if on else "trained", select(frozen, paths, "frozen"))
         optimizer = optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
     for pattern, factor in config.lr_multipliers:
         factors = jax.tree.map(lambda on, f=factor: f if on else 1.0, select((pattern,), paths, "lr_multipliers"))
@@ -213,6 +217,13 @@ def _optax_function(name: str) -> Callable:
         if inspect.isfunction(value) and "learning_rate" in inspect.signature(value).parameters
     ]
     raise UserError(f"config.optimizer.name {name!r} is not an optimizer of optax: {nearest(name, names)}")
+
+
+def frozen_size(patterns: tuple[str, ...], params: PyTree) -> tuple[int, int]:
+    """Returns how many numbers of `params` (arrays or their shapes) match one of the patterns, and how many exist."""
+    chosen = jax.tree.leaves(select(patterns, parameter_paths(params), "frozen"))
+    sizes = [x.size for x in jax.tree.leaves(params)]
+    return sum(size for size, on in zip(sizes, chosen, strict=True) if on), sum(sizes)
 
 
 def parameter_paths(params: PyTree) -> PyTree:

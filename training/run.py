@@ -89,7 +89,7 @@ class Run:
             states = [jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(len(self.configs))]
         for i, config in enumerate(self.configs):
             if config.init_from:
-                states[i], notes = transfer.init_from(config.init_from, states[i], self.info)
+                states[i], notes = transfer.init_from(config.init_from, states[i], self.info, self.model)
                 say("\n".join(notes))
         return states
 
@@ -105,6 +105,12 @@ class Run:
         if changes := Info.from_json(meta["info"]).key_difference(self.info):
             raise UserError(f"the checkpoint was trained on other data ({'; '.join(changes)})")
 
+    @property
+    def frozen_size(self) -> tuple[int, int]:
+        """The number of parameters that do not train, and of all."""
+        params = jax.eval_shape(self.create_state).params
+        return optimizer_lib.frozen_size((*build.frozen(self.model), *self.config.optimizer.frozen), params)
+
     def train_step(self) -> Callable:
         """Returns the compiled train step, `(state, batch) -> (state, metrics)`."""
         parts = {"model": self.model, "task": self.task, "transform": self.transform}
@@ -115,8 +121,10 @@ class Run:
 
         def own_step(state, batch, numbers):
             config = ConfigDict({**self.config.optimizer.to_dict(), **numbers})
-            optimizer = optimizer_lib.create(config, self.steps, state.params) if numbers else self.optimizer
-            return step(state, batch, optimizer=optimizer)
+            if not numbers:
+                return step(state, batch, optimizer=self.optimizer)
+            own = optimizer_lib.create(config, self.steps, state.params, build.frozen(self.model))
+            return step(state, batch, optimizer=own)
 
         numbers = {key: jnp.array([config.optimizer[key] for config in self.configs]) for key in tuned}
         return self.parallel.compile_train(own_step, numbers)
@@ -179,10 +187,12 @@ def build_run(config: ConfigDict, data_dir: str | None, others: Sequence[ConfigD
         for split in splits.values():
             split.text(key, np.arange(1))  # refuses a key without text
     model = build.build_model(config, task, info)
+    if build.frozen(model) and not all(each.init_from for each in configs):
+        raise UserError(f"config.init_from is empty: {type(model).__name__} needs the workdir of a trained network")
     per_epoch = steps_per_epoch(train_split, _batch_size(config, "train", train_split, info, parallel))
     steps = config.train.steps or max(1, round(config.train.epochs * per_epoch.numerator / per_epoch.denominator))
     params = _check_shapes(config, model, task, transform, info)
-    optimizer = optimizer_lib.create(config.optimizer, steps, params)
+    optimizer = optimizer_lib.create(config.optimizer, steps, params, build.frozen(model))
     return Run(configs, splits, train_split, info, task, model, transform, optimizer, parallel, steps)
 
 

@@ -1,9 +1,12 @@
 """Transfer learning: initialises a state from the weights of another run, as far as they fit."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import json
+import re
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,14 +14,17 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
+from arch.layers.stacking import stacked, unstacked
 from core.errors import UserError
 from core.info import Info
 from data.augment.op import parse_op
+from training import build
+from training import config as config_lib
 from training.checkpoint import read_arrays, read_best, steps_in
 from training.state import State, averaged
 
 HEAD = "head"  # every architecture's last layer
-EMBEDDING = "embedding"  # the parameter of nn.Embed
+EMBEDDING = "embedding"  # the parameter of nn.Embed, and of learned positions
 
 
 def find_checkpoint(path: str, say: Callable[[str], None]) -> tuple[Path, PyTree, dict]:
@@ -63,49 +69,82 @@ def with_start_statistics(info: Info, configs: Sequence[ConfigDict]) -> Info:
 
 
 def is_head(name: str) -> bool:
-    """Whether a parameter's path is in the head, or its bias if the head's kernel is an embedding."""
-    return any(part in (HEAD, f"{HEAD}_bias") for part in name.split("/"))
+    """Whether a parameter's path is in the head: its layer, or its kernel or bias as parameters of the network."""
+    return any(part == HEAD or part.startswith(f"{HEAD}_") for part in name.split("/"))
 
 
-def init_from(path: str, state: State, info: Info) -> tuple[State, list[str]]:
+def is_table(name: str) -> bool:
+    """Whether a parameter's path is that of embedded tokens, not of positions."""
+    return EMBEDDING in name.split("/") and "position" not in name
+
+
+def init_from(path: str, state: State, info: Info, model: nn.Module) -> tuple[State, list[str]]:
     """Returns `state` with the parameters and mutable collections of the checkpoint at `path` that match in path and
-    shape.
+    shape, or that the model adapts to its shapes; those of a network that wraps another are those of the deployed one.
 
     The head is loaded only if the checkpoint has the classes and the vocabularies of this data set, embeddings only if
-    it has its vocabularies. The second result is the number of loaded arrays and one line per array that was not
-    loaded. Raises UserError if nothing matches.
+    it has its vocabularies. The second result is the number of loaded arrays and one line per array that was adapted or
+    not loaded. Raises UserError if nothing matches, or if a parameter that never trains is not loaded.
     """
     notes: list[str] = []
     checkpoint, saved, meta = find_checkpoint(path, notes.append)
-    theirs_keys, our_keys = Info.from_json(meta["info"]).keys.values(), info.keys.values()
+    there = Info.from_json(meta["info"])
+    variables = _deployed(saved, meta, there)
+    theirs_keys, our_keys = there.keys.values(), info.keys.values()
     same_classes, same_words = (
         {getattr(record, fact) for record in theirs_keys} == {getattr(record, fact) for record in our_keys}
         for fact in ("classes", "vocabulary")
     )
-    loaded, kept = 0, []
+    part = f"{model.init_at}/" if hasattr(model, "init_at") else ""
+    adapt = getattr(model, "adapt", lambda *_: None)
+    loaded, kept, adapted = 0, {}, []
     result = {}
     for collection, ours in averaged(state.params, state.mutable).items():
-        theirs = flatten_dict(
-            saved["params"] if collection == "params" else saved["mutable"].get(collection, {}), sep="/"
-        )
         merged = flatten_dict(ours, sep="/")
+        theirs = flatten_dict(variables.get(collection, {}), sep="/")
+        theirs = {part + name: x for name, x in theirs.items()}
+        theirs = stacked(unstacked(theirs), like=merged)
         for name, value in merged.items():
+            if not name.startswith(part):
+                continue
             if is_head(name) and not same_classes:
-                kept.append(f"{name}: the head is new, the classes differ")
-            elif (is_head(name) or EMBEDDING in name.split("/")) and not same_words:
-                kept.append(f"{name}: new, the vocabularies differ")
+                kept[name] = "the head is new, the classes differ"
+            elif (is_head(name) or is_table(name)) and not same_words:
+                kept[name] = "new, the vocabularies differ"
             elif name not in theirs:
-                kept.append(f"{name}: not in the checkpoint")
-            elif theirs[name].shape != value.shape:
-                kept.append(f"{name}: shape {theirs[name].shape} there, {value.shape} here")
+                kept[name] = "not in the checkpoint"
             else:
-                merged[name] = jnp.asarray(np.asarray(theirs[name]), value.dtype)
+                new = theirs[name]
+                if new.shape != value.shape and (new := adapt(name, new, value)) is not None:
+                    adapted.append(f"{name}: adapted from the shape {theirs[name].shape} to {value.shape}")
+                if new is None:
+                    kept[name] = f"shape {theirs[name].shape} there, {value.shape} here"
+                    continue
+                merged[name] = jnp.asarray(np.asarray(new), value.dtype)
                 loaded += 1
-        kept += [f"{name}: in the checkpoint only" for name in theirs if name not in merged]
+        kept |= {name: "in the checkpoint only" for name in theirs if name not in merged}
         result[collection] = unflatten_dict(merged, sep="/")
     if not loaded:
         raise UserError(f"config.init_from {path!r}: no parameter of {checkpoint} matches this model")
+    _check_frozen(path, model, kept, flatten_dict(state.params, sep="/"))
     params, mutable = result.pop("params"), {**state.mutable, **result}
     ema = None if state.ema is None else jax.tree.map(jnp.copy, averaged(params, mutable))
-    notes += [f"init_from {checkpoint}: {loaded} arrays loaded, {len(kept)} not", *(f"  {line}" for line in kept)]
+    notes.append(f"init_from {checkpoint}: {loaded} arrays loaded, {len(kept)} not")
+    notes += [f"  {line}" for line in (*adapted, *(f"{name}: {reason}" for name, reason in kept.items()))]
     return state.replace(params=params, mutable=mutable, ema=ema), notes
+
+
+def _deployed(saved: PyTree, meta: dict, info: Info) -> dict[str, PyTree]:
+    """Returns the variables of a checkpoint's network, without those that only its training needs."""
+    variables = {"params": saved["params"], **(saved["mutable"] or {})}
+    if not build.is_wrapper(meta["config"]["model"]):
+        return variables
+    _, _, model = build.parts(config_lib.from_json(json.dumps(meta["config"])), info)
+    return build.deployed(model, variables)[1]
+
+
+def _check_frozen(path: str, model: nn.Module, kept: Mapping[str, str], names: Container[str]) -> None:
+    """Raises UserError if a parameter that the model never trains keeps its initial value."""
+    for name, reason in kept.items():
+        if name in names and any(re.fullmatch(pattern, name) for pattern in build.frozen(model)):
+            raise UserError(f"config.init_from {path!r}: {name}: {reason}; it never trains and needs trained values")

@@ -58,6 +58,16 @@ class Learned(Positions):
         return x + table.astype(x.dtype)[positions]
 
 
+def common_positions(path: str, old: Array, new: Array) -> Array | None:
+    """Returns the learned positions `new` [length, d] with those of `old` [another length, d] as far as both exist;
+    None for another parameter. It is the hook `adapt` of networks with learned positions."""
+    owner = path.split("/")[-2:][0]
+    if "position" not in owner or old.shape[1:] != new.shape[1:]:
+        return None
+    count = min(len(old), len(new))
+    return jnp.concatenate([old[:count], new[count:]])
+
+
 class Sinusoids(Positions):
     """Fixed sinusoids of geometrically growing wavelengths (Vaswani et al. 2017, arXiv 1706.03762, section 3.5).
 

@@ -117,7 +117,7 @@ class Trunk(nn.Module):
         drop_path: rate at which an example skips the last block; it grows linearly from 0 at the first block.
         remat: saves memory: a block's activations are computed again in the backward pass.
         scan: compiles one turn of `blocks` and repeats it, which takes less time for deep networks. Its parameters have
-            a leading axis of turns; `stacked` and `unstacked` convert.
+            a leading axis of turns; `layers.stacking` converts them.
     """
 
     depth: int

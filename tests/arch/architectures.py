@@ -11,7 +11,8 @@ and helpers alone. A new architecture provides:
   depends on them and they differ from `SIZES` ({"features": 26}).
 - `__call__` with jaxtyping annotations: every letter of an input's shape has its size in `SIZES` (add a new letter
   there), and the output's letters are those of the inputs or `classes`. Integer inputs are tokens, and integer vectors
-  named `lengths` or `KEY_lengths` are lengths. Every architecture takes the keyword `train`.
+  named `lengths` or `KEY_lengths` are lengths. Every architecture takes the keyword `train`. One that passes `*inputs`
+  on has those of the first network in its test variant.
 - the field `dtype`, the compute type: parameters stay float32, and only the head computes in float32. Fields whose name
   ends with "dropout" are rates.
 """
@@ -74,6 +75,9 @@ def pick(annotation, tokens: bool):
 def required(architecture: type[nn.Module], method: str = "__call__") -> dict[str, inspect.Parameter]:
     """Returns the positional parameters of a method that have no default."""
     parameters = inspect.signature(getattr(architecture, method)).parameters
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters.values()):
+        inner = next(x for x in architecture.VARIANTS["test"].values() if isinstance(x, nn.Module))
+        return required(type(inner), method)
     return {
         name: parameter
         for name, parameter in parameters.items()
@@ -144,9 +148,12 @@ class Tiny:
 
     @functools.partial(jax.jit, static_argnums=0, static_argnames="train")
     def apply(self, variables, key, *, train: bool):
-        """Returns the outputs, without integers (lengths), and the new mutable collections."""
+        """Returns the outputs, without integers (lengths) and those of a part that never trains, and the new mutable
+        collections."""
         mutable = [name for name in variables if name != "params"]
         outputs, new = self.model.apply(variables, *self.inputs, train=train, rngs={"dropout": key}, mutable=mutable)
+        if hasattr(self.model, "init_at"):
+            del outputs[self.model.init_at]
         return jax.tree.map(lambda leaf: leaf if jnp.issubdtype(leaf.dtype, jnp.floating) else None, outputs), new
 
     def targets(self):

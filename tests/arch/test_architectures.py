@@ -47,7 +47,8 @@ def test_outputs_have_the_annotated_shape_and_are_finite_float32(architecture):
 
 
 def test_every_parameter_has_a_finite_nonzero_gradient(architecture):
-    """In training or in evaluation: a bias that batch statistics remove at once has one in evaluation only.
+    """In training or in evaluation: a bias that batch statistics remove at once has one in evaluation only. Parameters
+    that never train have none.
 
     The parameters are disturbed first: behind a kernel that starts at zero every gradient is zero.
     """
@@ -66,7 +67,11 @@ def test_every_parameter_has_a_finite_nonzero_gradient(architecture):
     training, evaluation = gradients(params, model.targets())
     for (path, a), b in zip(jax.tree.leaves_with_path(training), jax.tree.leaves(evaluation), strict=True):
         assert np.isfinite(a).all() and np.isfinite(b).all(), jax.tree_util.keystr(path)
-        if [part.key for part in path[-2:]] == ["key", "bias"]:  # adds the same number to all scores of a query
+        names = [part.key for part in path]
+        if names[-2:] == ["key", "bias"]:  # adds the same number to all scores of a query
+            continue
+        if any(re.fullmatch(pattern, "/".join(names)) for pattern in getattr(model.model, "frozen", ())):
+            assert not a.any() and not b.any(), jax.tree_util.keystr(path)
             continue
         assert max(np.abs(a).max(), np.abs(b).max()) > 1e-6, jax.tree_util.keystr(path)
 

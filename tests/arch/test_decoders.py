@@ -81,7 +81,8 @@ class Case:
     @functools.partial(jax.jit, static_argnums=0)
     def forward(self, variables, conditions, target):
         inputs = [target] if self.prompted else [*conditions, target]
-        return self.model.apply(variables, *inputs, train=False)
+        outputs = self.model.apply(variables, *inputs, train=False)
+        return outputs["student"] if isinstance(outputs, dict) else outputs  # of the network that decodes
 
 
 @functools.cache

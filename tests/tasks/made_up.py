@@ -134,11 +134,11 @@ def _outputs(random: np.random.Generator, task: Task, info: Info) -> Any:
     """Returns outputs of the shapes that annotate the first argument of `score`."""
     annotation = typing.get_type_hints(task.score)[next(iter(inspect.signature(task.score).parameters))]
     shape = info.keys[getattr(task, "target", task.keys[0])].shape
-    if typing.is_typeddict(annotation):  # outputs with an axis of their own, longer than the target's
-        return {
-            name: _array(random, hint, (2 * LENGTH, *shape[1:]), task.output_size(info))
-            for name, hint in typing.get_type_hints(annotation).items()
-        }
+    if typing.is_typeddict(annotation):
+        hints = typing.get_type_hints(annotation)
+        if not any("*" in hint.dim_str for hint in hints.values()):  # an axis of their own, longer than the target's
+            shape = (2 * LENGTH, *shape[1:])
+        return {name: _array(random, hint, shape, task.output_size(info)) for name, hint in hints.items()}
     first = typing.get_args(annotation)[0] if typing.get_args(annotation) else annotation
     return _array(random, first, shape, task.output_size(info))
 

@@ -24,7 +24,8 @@ from training.parallel import Parallel
 from training.step import eval_step, mean_metrics
 
 ANY_LABEL = (255, -1, -100)  # values of labels that do not count
-HIGHER = ("accuracy", "auc", "bleu", "chrf", "exact", "f1", "precision", "recall", "r2")  # parts of metrics' names
+# parts of metrics' names
+HIGHER = ("accuracy", "agreement", "auc", "bleu", "chrf", "exact", "f1", "precision", "recall", "r2")
 LOWER = ("bits", "cer", "error", "loss", "mae", "mse", "nll", "perplexity", "wer")
 
 
@@ -101,7 +102,8 @@ def metrics_of(task, outputs, batch) -> dict[str, float]:
     """Returns what evaluation reports, generated sequences included: those of the target's words."""
     arrays = task.score(outputs, batch).arrays
     if task.generates:
-        tokens = jnp.argmax(outputs, -1)[:, : outputs.shape[1] - task.shift]  # output i is the token i + shift
+        logits = outputs["student"] if isinstance(outputs, dict) else outputs
+        tokens = jnp.argmax(logits, -1)[:, : logits.shape[1] - task.shift]  # output i is the token i + shift
         lengths = jnp.argmax(tokens == task.vocabulary.eos, 1) + 1
         arrays = arrays | task.generated(tokens, lengths, batch)
     arrays = jax.tree.map(np.asarray, dict(arrays))

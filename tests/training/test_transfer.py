@@ -10,6 +10,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
+from arch.mlp import MLP
 from core.errors import UserError
 from core.info import Info, Key
 from core.vocabulary import Vocabulary
@@ -54,7 +55,7 @@ def test_a_run_starts_from_another(source, data_dir, tmp_path):
     config.init_from, config.optimizer.frozen = str(source), ("Dense_0/.*",)
     run = build_run(config, data_dir)
     before = run.create_state()
-    after, said = init_from(str(source), before, run.info)
+    after, said = init_from(str(source), before, run.info, run.model)
     assert not equal(before.params["Dense_0"], after.params["Dense_0"])
     assert not equal(before.params["head"], after.params["head"])  # the same data set: the same classes
     assert equal(after.ema["params"], after.params) and "0 not" in said[0]
@@ -78,7 +79,7 @@ def test_other_classes_and_other_widths(source, data_dir):
     run = build_run(config, data_dir)
     info = with_classes(run.info, tuple("abcdefghij"))
     before = run.create_state()
-    after, said = init_from(str(source), before, info)
+    after, said = init_from(str(source), before, info, run.model)
     assert not equal(before.params["Dense_0"], after.params["Dense_0"])
     assert equal(before.params["Dense_1"], after.params["Dense_1"]) and equal(
         before.params["head"], after.params["head"]
@@ -96,10 +97,10 @@ def test_another_vocabulary_of_the_same_size():
         return Info("texts", {}, {key: Key((7,), "int32", "tokens", vocabulary=Vocabulary(5, tokenizer=tokenizer))})
 
     for other, new in (("a tokenizer", []), ("another", ["embedding/embedding", "head/kernel"])):
-        meta = {"info": info(other, "text").to_json()}
+        meta = {"info": info(other, "text").to_json(), "config": {"model": {"name": "mlp.MLP"}}}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(transfer, "find_checkpoint", lambda *_, meta=meta: ("there", saved, meta))
-            after, said = init_from("there", state, info("a tokenizer"))
+            after, said = init_from("there", state, info("a tokenizer"), MLP())
         assert said[1:] == [f"  {name}: new, the vocabularies differ" for name in new]
         loaded = flatten_dict(after.params, sep="/")
         assert {name for name, x in loaded.items() if not x.any()} == set(new)
@@ -114,7 +115,7 @@ def test_a_damaged_best_checkpoint_is_replaced_by_the_newest(source, data_dir, t
     assert folder == newest and len(lines) == 1 and f"best/{best}" in lines[0] and str(newest) in lines[0]
     assert equal(state["params"], read_arrays(source / "checkpoints" / "24")[0]["params"])
     run = build_run(short(), data_dir)
-    init_from_said = init_from(str(workdir), run.create_state(), run.info)[1]
+    init_from_said = init_from(str(workdir), run.create_state(), run.info, run.model)[1]
     assert init_from_said[0] == lines[0] and "arrays loaded" in init_from_said[1]
     assert equal(load(str(workdir)).variables, state["ema"])
     assert capsys.readouterr().err == lines[0] + "\n"
@@ -133,7 +134,7 @@ def test_what_is_no_checkpoint(source, tmp_path, data_dir):
     run = build_run(config, data_dir)
     info = with_classes(run.info, ("x",))
     with pytest.raises(UserError, match="no parameter"):
-        init_from(str(source), run.create_state(), info)
+        init_from(str(source), run.create_state(), info, run.model)
 
 
 def test_statistics_of_the_start_are_taken_where_an_op_asks(monkeypatch):
