@@ -1,8 +1,9 @@
-"""Transfer learning: initialises a state from the weights of another run, as far as they fit."""
+"""Transfer learning: initialises a state from the weights of another run, or published ones, as far as they fit."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from ml_collections import ConfigDict
 from core.errors import UserError
 from core.info import Info
 from data.augment.op import parse_op
+from training import pretrained
 from training.checkpoint import read_arrays, read_best, steps_in
 from training.state import State, averaged
 
@@ -63,31 +65,64 @@ def with_start_statistics(info: Info, configs: Sequence[ConfigDict]) -> Info:
 
 
 def is_head(name: str) -> bool:
-    """Whether a parameter's path is in the head, or its bias if the head's kernel is an embedding."""
-    return any(part in (HEAD, f"{HEAD}_bias") for part in name.split("/"))
+    """Whether a parameter's path is in the head, or is its kernel or bias, `head_kernel` and `head_bias`."""
+    return any(part.partition("_")[0] == HEAD for part in name.split("/"))
+
+
+class Start(NamedTuple):
+    """What `init_from` starts from.
+
+    Attributes:
+        collections: of the model's variables.
+        same_classes, same_words: whether they are those of the data set.
+    """
+
+    folder: Path
+    collections: dict[str, PyTree]
+    same_classes: bool
+    same_words: bool
+
+
+def _trained(path: str, state: State, info: Info, notes: list[str]) -> Start:
+    """Returns the start from another run."""
+    checkpoint, saved, meta = find_checkpoint(path, notes.append)
+    theirs, ours = Info.from_json(meta["info"]).keys.values(), info.keys.values()
+    same = (
+        {getattr(record, fact) for record in theirs} == {getattr(record, fact) for record in ours}
+        for fact in ("classes", "vocabulary")
+    )
+    return Start(checkpoint, {**saved["mutable"], "params": saved["params"]}, *same)
+
+
+def _published(path: str, state: State, info: Info, notes: list[str]) -> Start:
+    """Returns the start from published weights; vocabularies with additional rows get zeros there."""
+    try:
+        found = pretrained.published(path)
+        same_words = found.has_tokens_of(info)
+        params, unknown = found.params()
+    except UserError as error:
+        raise UserError(f"config.init_from {path!r}: {error}") from error
+    notes += [f"{name}: no part of {found.family.model}" for name in unknown]
+    ours = flatten_dict(state.params, sep="/")
+    params = {name: found.padded(x, ours[name].shape) if name in ours else x for name, x in params.items()}
+    return Start(found.folder, {"params": unflatten_dict(params, sep="/")}, True, same_words)
 
 
 def init_from(path: str, state: State, info: Info) -> tuple[State, list[str]]:
-    """Returns `state` with the parameters and mutable collections of the checkpoint at `path` that match in path and
-    shape.
+    """Returns `state` with the parameters and mutable collections at `path` that match in path and shape: those of a
+    checkpoint, or of published weights, "hf:FOLDER".
 
     The head is loaded only if the checkpoint has the classes and the vocabularies of this data set, embeddings only if
     it has its vocabularies. The second result is the number of loaded arrays and one line per array that was not
     loaded. Raises UserError if nothing matches.
     """
     notes: list[str] = []
-    checkpoint, saved, meta = find_checkpoint(path, notes.append)
-    theirs_keys, our_keys = Info.from_json(meta["info"]).keys.values(), info.keys.values()
-    same_classes, same_words = (
-        {getattr(record, fact) for record in theirs_keys} == {getattr(record, fact) for record in our_keys}
-        for fact in ("classes", "vocabulary")
-    )
+    find = _published if pretrained.is_published(path) else _trained
+    checkpoint, saved, same_classes, same_words = find(path, state, info, notes)
     loaded, kept = 0, []
     result = {}
     for collection, ours in averaged(state.params, state.mutable).items():
-        theirs = flatten_dict(
-            saved["params"] if collection == "params" else saved["mutable"].get(collection, {}), sep="/"
-        )
+        theirs = flatten_dict(saved.get(collection, {}), sep="/")
         merged = flatten_dict(ours, sep="/")
         for name, value in merged.items():
             if is_head(name) and not same_classes:
