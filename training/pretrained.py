@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from tokenizers import Tokenizer
 from arch.pretrained.family import Family, families
 from core.errors import UserError, nearest
 from core.info import Info
-from core.vocabulary import load_tokenizer
+from core.vocabulary import Vocabulary, load_tokenizer
 
 PREFIX = "hf:"
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 INDEX = f"{WEIGHTS}.index.json"
+SOURCE_PIECES = "source.spm"
 DOWNLOADED = ("*.json", "*.safetensors", "*.spm")
 
 
@@ -61,7 +63,15 @@ class Published:
             arrays |= _arrays(file)
         return self.family.read_weights(arrays, self.fields)
 
-    def padded(self, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    def fitted(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, np.ndarray], list[str]]:
+        """Returns the parameters for a model with these shapes by path, and the names that have no place in it.
+
+        Parameters of another shape, or which the model lacks, are returned too.
+        """
+        params, unknown = self.params()
+        return {path: self._padded(x, shapes.get(path, x.shape)) for path, x in params.items()}, unknown
+
+    def _padded(self, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Returns an array with zeros for tokens that only the parameter of this shape has (`pad_vocabulary`)."""
         size = self.fields["vocab_size"]
         if len(shape) != x.ndim or not all(n == m or m == size < n for n, m in zip(shape, x.shape, strict=True)):
@@ -79,6 +89,24 @@ class Published:
         """Returns the tokenizer of tokenizer.json; None without that file."""
         path = self.folder / TOKENIZER
         return load_tokenizer(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def preprocess(self) -> tuple[str, ...]:
+        """Returns the ops of `config.data.preprocess` that make the model's inputs of texts.
+
+        A running text begins with the tokens that the tokenizer itself puts there, such as Llama's.
+        """
+        path = str(self.folder / TOKENIZER)
+        tokenizer = self.tokenizer()
+        if tokenizer is None and (self.folder / SOURCE_PIECES).exists():
+            return tuple(f"tokenize({key!r}, marian({str(self.folder)!r}, {key!r}))" for key in self.family.reads)
+        if tokenizer is None:
+            raise UserError(f"{self.folder} has no {TOKENIZER}: transformers writes it with save_pretrained")
+        if len(self.family.reads) > 1:
+            return (f"tokenize({self.family.reads!r}, file({path!r}), shared=True)",)
+        special, ends = tokenizer.num_special_tokens_to_add(is_pair=False) > 0, Vocabulary.of(tokenizer).eos is not None
+        (key,) = self.family.reads
+        windows = f"windows({key!r}, {self.fields['context']}, documents={ends})"
+        return f"tokenize({key!r}, file({path!r}), special={special})", windows
 
     def has_tokens_of(self, info: Info) -> bool:
         """Whether the token ids of a data set are those of tokenizer.json, if that exists.

@@ -99,12 +99,11 @@ def _published(path: str, state: State, info: Info, notes: list[str]) -> Start:
     try:
         found = pretrained.published(path)
         same_words = found.has_tokens_of(info)
-        params, unknown = found.params()
+        shapes = {path: x.shape for path, x in flatten_dict(state.params, sep="/").items()}
+        params, unknown = found.fitted(shapes)
     except UserError as error:
         raise UserError(f"config.init_from {path!r}: {error}") from error
     notes += [f"{name}: no part of {found.family.model}" for name in unknown]
-    ours = flatten_dict(state.params, sep="/")
-    params = {name: found.padded(x, ours[name].shape) if name in ours else x for name, x in params.items()}
     return Start(found.folder, {"params": unflatten_dict(params, sep="/")}, True, same_words)
 
 

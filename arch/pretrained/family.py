@@ -160,6 +160,7 @@ class Family:
         model_type: in config.json.
         architecture: the class of transformers that is written in config.json.
         model: the architecture's name in a config, such as "gpt.GPT".
+        reads: keys of the texts that the model is for.
         prefix: of names in a checkpoint of a complete model; checkpoints without a head lack it.
         headed: names that never have the prefix.
         weights: the table.
@@ -177,6 +178,7 @@ class Family:
     weights: tuple[Weight, ...]
     keys: tuple[Key, ...]
     fields: Fields = dataclasses.field(default_factory=dict)
+    reads: tuple[str, ...] = ("text",)
     missing: Mapping[str, Callable[[Fields], Any]] = dataclasses.field(default_factory=dict)
     free: frozenset[str] = FREE
     headed: tuple[str, ...] = ("lm_head.weight",)

@@ -85,6 +85,7 @@ MARIAN = Family(
     architecture="MarianMTModel",
     model="transformer.Transformer",
     prefix="model.",
+    reads=("source", "target"),
     headed=("lm_head.weight", "final_logits_bias"),
     weights=(
         Weight("shared.weight|decoder.embed_tokens.weight", ("target_embedding/embedding",), only={"shared": True}),
