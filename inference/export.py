@@ -20,6 +20,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 from tokenizers import Tokenizer
 
+from arch.layers.stacking import unstacked
 from arch.pretrained.family import Family, families
 from core import cli
 from core.calls import parse
@@ -113,7 +114,7 @@ def _shapes(model: nn.Module, run: Trained) -> dict[str, tuple[int, ...]]:
 
 def _params(run: Trained, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """Returns the parameters by path, without the rows of `pad_vocabulary`."""
-    params = flatten_dict(run.variables["params"], sep="/")
+    params = unstacked(flatten_dict(run.variables["params"], sep="/"))
     cut = {path: tuple(map(slice, shapes.get(path, x.shape))) for path, x in params.items()}
     return {path: np.ascontiguousarray(x[cut[path]], np.float32) for path, x in params.items()}
 

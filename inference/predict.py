@@ -18,6 +18,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from arch.layers.decoder import Decoder
+from arch.layers.stacking import stacked
 from core.errors import UserError
 from core.info import Info, Key
 from data.augment.transform import Transform
@@ -84,7 +85,7 @@ def load_published(config: ConfigDict) -> Trained:
     inputs = build.model_inputs(task, transform, info)
     wanted = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), *inputs)["params"]
     shapes = {path: x.shape for path, x in flatten_dict(wanted, sep="/").items()}
-    params, _ = found.fitted(shapes)
+    params = stacked(found.fitted(shapes)[0], like=shapes)
     for path, shape in shapes.items():
         if path not in params or params[path].shape != shape:
             theirs = params[path].shape if path in params else "none"

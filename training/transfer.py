@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
+from arch.layers.stacking import stacked, unstacked
 from core.errors import UserError
 from core.info import Info
 from data.augment.op import parse_op
@@ -121,8 +122,8 @@ def init_from(path: str, state: State, info: Info) -> tuple[State, list[str]]:
     loaded, kept = 0, []
     result = {}
     for collection, ours in averaged(state.params, state.mutable).items():
-        theirs = flatten_dict(saved.get(collection, {}), sep="/")
         merged = flatten_dict(ours, sep="/")
+        theirs = stacked(unstacked(flatten_dict(saved.get(collection, {}), sep="/")), like=merged)
         for name, value in merged.items():
             if is_head(name) and not same_classes:
                 kept.append(f"{name}: the head is new, the classes differ")

@@ -1,4 +1,4 @@
-"""The tokenizers of Marian's checkpoints, of SentencePiece (arXiv 1808.06226), as tokenizers of the `tokenizers` library.
+"""The tokenizers of Marian's checkpoints, which are of SentencePiece (arXiv 1808.06226), for the library `tokenizers`.
 
 A folder has source.spm and target.spm, which cut a text into pieces, and one vocab.json with the ids of all pieces.
 """

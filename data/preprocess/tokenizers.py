@@ -253,8 +253,7 @@ class Run(Recipe):
 
 @dataclasses.dataclass(frozen=True)
 class Marian(Recipe):
-    """The tokenizer of a Marian checkpoint in Hugging Face's format, from source.spm or target.spm and vocab.json. Needs
-    the package sentencepiece.
+    """The tokenizer of a Marian checkpoint, from source.spm or target.spm and vocab.json. Needs sentencepiece.
 
     Args:
         folder: of the checkpoint.
