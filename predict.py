@@ -2,6 +2,7 @@
     python predict.py --workdir=runs/digits IMAGE... [--output=FILE.csv|FILE.jsonl]    images, or a table, or sounds
     python predict.py --workdir=runs/multi30k < LINES                                   texts to classify or translate
     python predict.py --workdir=runs/shakespeare --prompt="ROMEO:"                      a text to continue
+    python predict.py --init_from=hf:DIR --config=configs/gpt.py:gpt2 --prompt="Once"   published weights, untrained
 
 Prints one line per input: the prediction, and for classes the probability of each. `--attention=FILE.png` draws the
 attention weights for the first input, if the model has them.
@@ -12,8 +13,14 @@ import sys
 from absl import flags
 
 from core import cli
+from training.config import validate
+from training.overrides import assignments, override, recipe
+from training.pretrained import PREFIX
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+_INIT_FROM = flags.DEFINE_string("init_from", None, "Published weights instead of a run, hf:FOLDER; with --config.")
+_CONFIG = flags.DEFINE_string("config", None, "Recipe for --init_from, FILE.py or FILE.py:ARGUMENT.")
+_SET = flags.DEFINE_multi_string("set", [], "KEY=VALUE, a key of this recipe; the same as --config.KEY=VALUE.")
 _OUTPUT = flags.DEFINE_string("output", None, "Also write the predictions to this file: .csv or .jsonl.")
 _ATTENTION = flags.DEFINE_string("attention", None, "Draw the first input's attention to this file: .png or .svg.")
 _PROMPT = flags.DEFINE_string("prompt", None, "Beginning of a text that a language model continues.")
@@ -28,15 +35,12 @@ _BEAMS = flags.DEFINE_integer("beams", 0, "Most probable text by a search with t
 def main(argv):
     from inference import inputs, predict  # after the flags, so that a typo in them is reported at once
 
-    if not _WORKDIR.value:
-        raise cli.UserError("--workdir is missing: name the folder of a trained run, such as runs/digits")
+    source = _source()
     if _PROMPT.value is not None:
         if argv[1:] or _OUTPUT.value or _ATTENTION.value:
             raise cli.UserError("--prompt excludes files, --output and --attention")
         choice = {"temperature": _TEMPERATURE.value, "top_k": _TOP_K.value, "top_p": _TOP_P.value}
-        pieces = predict.complete(
-            _WORKDIR.value, _PROMPT.value, _LENGTH.value, _SEED.value, **choice, beams=_BEAMS.value
-        )
+        pieces = predict.complete(source, _PROMPT.value, _LENGTH.value, _SEED.value, **choice, beams=_BEAMS.value)
         for piece in pieces:
             print(piece, end="", flush=True)
         print()
@@ -48,13 +52,26 @@ def main(argv):
         predict.check_output(_OUTPUT.value, predict.OUTPUTS)
     if _ATTENTION.value:
         predict.check_output(_ATTENTION.value, (".png", ".svg"), "--attention")
-    predictions = predict.predict(_WORKDIR.value, argv[1:], lines)
+    predictions = predict.predict(source, argv[1:], lines)
     if _ATTENTION.value:
         predict.draw_attention(_ATTENTION.value, predictions)
     for row in predictions.rows:
         print(predict.line(row))
     if _OUTPUT.value:
         predict.write(_OUTPUT.value, predictions.rows)
+
+
+def _source():
+    """Returns the workdir, or the config with `init_from`."""
+    if _INIT_FROM.value and _WORKDIR.value:
+        raise cli.UserError("--init_from and --workdir exclude each other: a trained run has its own weights")
+    if _INIT_FROM.value:
+        if not (_CONFIG.value and _INIT_FROM.value.startswith(PREFIX)):
+            raise cli.UserError("--init_from=hf:FOLDER needs the recipe of its task: --config=configs/gpt.py:gpt2")
+        return validate(override(recipe(_CONFIG.value), assignments(_SET.value) | {"init_from": _INIT_FROM.value})[0])
+    if not _WORKDIR.value:
+        raise cli.UserError("--workdir is missing: name the folder of a trained run, such as runs/digits")
+    return _WORKDIR.value
 
 
 if __name__ == "__main__":

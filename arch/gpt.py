@@ -78,6 +78,7 @@ class GPT(nn.Module):
         tied: the head's weights are the embedding.
         mixer, feed_forward: other sublayers (`layers.mixer`) instead of attention and `FeedForward`.
         dropout: rate of embeddings, attention weights and residual branches.
+        embedding_dropout, attention_dropout: of embeddings and of attention weights alone, where None is `dropout`.
         drop_path, remat, scan: as in `layers.trunk.Trunk`.
     """
 
@@ -104,6 +105,8 @@ class GPT(nn.Module):
     mixer: Sublayer | None = None
     feed_forward: Sublayer | None = None
     dropout: float = 0.1
+    embedding_dropout: float | None = None
+    attention_dropout: float | None = None
     drop_path: float = 0.0
     remat: bool = False
     scan: bool = False
@@ -171,7 +174,7 @@ class GPT(nn.Module):
         rows = -(-self.vocab_size // self.pad_vocabulary) * self.pad_vocabulary
         self.embedding = nn.Embed(rows, self.width, dtype=self.dtype, embedding_init=nn.initializers.normal(0.02))
         self.position_embedding = self.positions(length=self.context, dtype=self.dtype)
-        self.drop = nn.Dropout(self.dropout)
+        self.drop = nn.Dropout(self.dropout if self.embedding_dropout is None else self.embedding_dropout)
         last_norm = self.norm if self.order == "pre" else None
         blocks = tuple(self._block(window) for window in self.windows)
         options = {"drop_path": self.drop_path, "remat": self.remat, "scan": self.scan, "dtype": self.dtype}
@@ -194,7 +197,7 @@ class GPT(nn.Module):
             bias=self.bias if self.qkv_bias is None else self.qkv_bias,
             out_bias=self.bias,
             qk_norm=self.qk_norm,
-            dropout=self.dropout,
+            dropout=self.dropout if self.attention_dropout is None else self.attention_dropout,
             causal=True,
             window=window,
             positions=self.positions,

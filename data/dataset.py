@@ -63,6 +63,15 @@ def load(config: ConfigDict, data_dir: str | None = None) -> tuple[dict[str, Spl
     return splits, dataclasses.replace(info, name=config.name, state=state, content=content)
 
 
+def describe(texts: Sequence[str], examples: Examples, keys: Mapping[str, Key], name: str) -> Info:
+    """Returns the description of examples in memory after the ops, as that of a set without other splits."""
+    fitted, splits, processed = pipeline.fit(tuple(texts), {"train": examples}, dict(keys))
+    info = Info(name, {}, processed, {"preprocess": fitted.to_json()})
+    info = _collected(info, fitted, splits, None)[1]
+    raw = {key: record.role for key, record in keys.items()}
+    return dataclasses.replace(info, state={**info.state, "source": None, "columns": "", "raw": raw})
+
+
 def _target_ops(config: ConfigDict, source: Source) -> list[str]:
     """Returns the op that turns the configured column, or a table's column `label` or `target`, into the answer."""
     if config.target:

@@ -13,19 +13,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from arch.layers.decoder import Decoder
+from arch.layers.stacking import stacked
 from core.errors import UserError
-from core.info import Info
+from core.info import Info, Key
 from data.augment.transform import Transform
+from data.dataset import describe
 from data.preprocess.pipeline import Pipeline
 from data.preprocess.windows import Windows
+from data.sources.files import Columns
 from inference.inputs import Inputs, encode, text_key
 from reporting import attention as attention_figures
 from tasks.task import Task
-from training import build
+from training import build, pretrained
 from training.checkpoint import read_best
 from training.decoding import beam_search, generate, sampler, stream
 from training.workdir import Workdir, check_writable, write_whole
@@ -46,11 +50,14 @@ class Trained:
     transform: Transform
 
 
-def load(workdir: str) -> Trained:
-    """Returns the best checkpoint of a run if it keeps one, else the last; averaged weights if these are evaluated.
+def load(workdir: str | ConfigDict) -> Trained:
+    """Returns the best checkpoint of a run if it keeps one, else the last; averaged weights if these are evaluated. For
+    a config, the published weights of its `init_from`.
 
     Raises UserError for a workdir without a readable checkpoint.
     """
+    if isinstance(workdir, ConfigDict):
+        return load_published(workdir)
     folder = Workdir(workdir)
     config = folder.config()
     _, state, meta = read_best(folder.path, functools.partial(print, file=sys.stderr))  # stdout is for predictions
@@ -59,6 +66,30 @@ def load(workdir: str) -> Trained:
     averaged = config.train.ema_decay and (not config.checkpoint.best or "_ema/" in config.checkpoint.best)
     variables = state["ema"] if averaged else {"params": state["params"], **(state["mutable"] or {})}
     return Trained(config, info, task, *build.deployed(model, variables), transform)
+
+
+def load_published(config: ConfigDict) -> Trained:
+    """Returns the model of `config.init_from`, "hf:FOLDER", with its weights and its tokenizer, without training.
+
+    Raises UserError for a folder that lacks a file or a parameter.
+    """
+    found = pretrained.published(config.init_from)
+    text = Columns({key: (["a text of several words"], None) for key in found.family.reads})
+    info = describe(found.preprocess(), text, {key: Key(role="text") for key in found.family.reads}, config.init_from)
+    found.has_tokens_of(info)
+    transform = Transform.create(config.augment.ops, info)
+    task = build.build_task(config, info, transform)
+    model = build.build_model(config, task, info)
+    inputs = build.model_inputs(task, transform, info)
+    wanted = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), *inputs)["params"]
+    shapes = {path: x.shape for path, x in flatten_dict(wanted, sep="/").items()}
+    params = stacked(found.fitted(shapes)[0], like=shapes)
+    for path, shape in shapes.items():
+        if path not in params or params[path].shape != shape:
+            theirs = params[path].shape if path in params else "none"
+            raise UserError(f"{found.folder}: parameter {path} has the shape {shape} here, and {theirs} there")
+    params = {path: jnp.asarray(params[path], jnp.float32) for path in shapes}
+    return Trained(config, info, task, model, transform, {"params": unflatten_dict(params, sep="/")})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +108,7 @@ class Predictions:
     rows: list[dict]
 
 
-def predict(workdir: str, files: list[str], lines: list[str] | None = None) -> Predictions:
+def predict(workdir: str | ConfigDict, files: list[str], lines: list[str] | None = None) -> Predictions:
     """Returns the predictions for new inputs.
 
     Args:
@@ -115,7 +146,7 @@ def predict(workdir: str, files: list[str], lines: list[str] | None = None) -> P
 
 
 def complete(
-    workdir: str,
+    workdir: str | ConfigDict,
     prompt: str,
     length: int,
     seed: int = 0,
@@ -137,7 +168,7 @@ def complete(
     fitted = Pipeline.from_json(run.info.state["preprocess"])
     running = fitted.ops[-1] if fitted.ops else None
     if not (isinstance(running, Windows) and vocabulary and isinstance(run.model, Decoder)):
-        raise UserError(f"--prompt: {run.config.model.name} of --workdir {workdir} is not a language model")
+        raise UserError(f"--prompt: {run.config.model.name} is not a language model")
     if not prompt:
         raise UserError("--prompt is empty: begin with at least one character")
     ids = np.asarray(fitted({text_key(fitted, run.info, reads): [prompt]})[reads][0], np.int32)

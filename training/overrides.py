@@ -1,6 +1,7 @@
 """Overrides of config keys: the layers recipe < experiment row < command line, each a mapping of dotted keys.
 
 A later layer wins, and drops the keys that an earlier one set for a replaced model, task or optimizer (`override`).
+Where a layer sets `init_from` to published weights, their model is a layer below it.
 """
 
 import ast
@@ -10,10 +11,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from arch.pretrained.family import FREE
 from core import names
 from core.calls import Call, Name, parse, parse_argument, source
 from core.errors import UserError, nearest
 from core.recipes import load
+from training import pretrained
 from training.config import OPEN_GROUPS, default, leaves
 
 Changes = Mapping[str, Any]  # dotted key -> value
@@ -26,7 +29,21 @@ def recipe(text: str) -> ConfigDict:
     config = load(text)
     if not isinstance(config, ConfigDict):
         raise UserError(f"--config {text} is not the config of one run; python -m experiments.run runs an experiment")
-    return config
+    return with_published_model(config, config.init_from)[0]
+
+
+def with_published_model(config: ConfigDict, init_from: str) -> tuple[ConfigDict, str]:
+    """Returns the config with the model of published weights, "hf:FOLDER", and a note on the keys that it dropped; the
+    same config for another start. Keys that do not change a network's function stay. Raises UserError."""
+    if not pretrained.is_published(init_from):
+        return config, ""
+    result = config.copy_and_resolve_references()
+    model = pretrained.published(init_from).model
+    kept = {key: value for key, value in config.model.items() if key in FREE}
+    dropped = [key for key in config.model if key not in {*kept, *model}]
+    with result.unlocked(), result.ignore_type():
+        result.model = ConfigDict({**model, **kept})
+    return result, f"init_from={init_from} sets the model; dropped {', '.join(dropped)}" if dropped else ""
 
 
 def override(config: ConfigDict, changes: Changes) -> tuple[ConfigDict, str]:
@@ -37,11 +54,14 @@ def override(config: ConfigDict, changes: Changes) -> tuple[ConfigDict, str]:
     - `train.steps` and `train.epochs` replace each other, as do `train.batch_size` and `train.batch_tokens`.
     - "augment.ops.padded_crop.padding" replaces an argument of a call in the tuple `augment.ops`, by its text.
 
-    Keys in `changes` are never dropped. Raises UserError for an unknown task, an unknown model with a variant, and an
-    op or argument that does not exist.
+    - `init_from="hf:FOLDER"` sets the keys of `model`.
+
+    Keys in `changes` are never dropped. Raises UserError for an unknown task, an unknown model with a variant, an op or
+    argument that does not exist, and published weights that cannot be read.
     """
+    config, note = with_published_model(config, changes.get("init_from", ""))
+    notes = [note] if note else []
     result = config.copy_and_resolve_references()
-    notes = []
     with result.unlocked(), result.ignore_type():
         for group, dropped in _stale(config, changes):
             for key in dropped:

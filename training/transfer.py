@@ -1,10 +1,11 @@
-"""Transfer learning: initialises a state from the weights of another run, as far as they fit."""
+"""Transfer learning: initialises a state from the weights of another run, or published ones, as far as they fit."""
 
 import dataclasses
 import json
 import re
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -18,7 +19,7 @@ from arch.layers.stacking import stacked, unstacked
 from core.errors import UserError
 from core.info import Info
 from data.augment.op import parse_op
-from training import build
+from training import build, pretrained
 from training import config as config_lib
 from training.checkpoint import read_arrays, read_best, steps_in
 from training.state import State, averaged
@@ -69,8 +70,8 @@ def with_start_statistics(info: Info, configs: Sequence[ConfigDict]) -> Info:
 
 
 def is_head(name: str) -> bool:
-    """Whether a parameter's path is in the head: its layer, or its kernel or bias as parameters of the network."""
-    return any(part == HEAD or part.startswith(f"{HEAD}_") for part in name.split("/"))
+    """Whether a parameter's path is in the head, or is its kernel or bias, `head_kernel` and `head_bias`."""
+    return any(part.partition("_")[0] == HEAD for part in name.split("/"))
 
 
 def is_table(name: str) -> bool:
@@ -78,23 +79,57 @@ def is_table(name: str) -> bool:
     return EMBEDDING in name.split("/") and "position" not in name
 
 
+class Start(NamedTuple):
+    """What `init_from` starts from.
+
+    Attributes:
+        collections: of the model's variables.
+        same_classes, same_words: whether they are those of the data set.
+    """
+
+    folder: Path
+    collections: dict[str, PyTree]
+    same_classes: bool
+    same_words: bool
+
+
+def _trained(path: str, state: State, info: Info, notes: list[str]) -> Start:
+    """Returns the start from another run."""
+    checkpoint, saved, meta = find_checkpoint(path, notes.append)
+    there = Info.from_json(meta["info"])
+    same = (
+        {getattr(record, fact) for record in there.keys.values()}
+        == {getattr(record, fact) for record in info.keys.values()}
+        for fact in ("classes", "vocabulary")
+    )
+    return Start(checkpoint, _deployed(saved, meta, there), *same)
+
+
+def _published(path: str, state: State, info: Info, notes: list[str]) -> Start:
+    """Returns the start from published weights; vocabularies with additional rows get zeros there."""
+    try:
+        found = pretrained.published(path)
+        same_words = found.has_tokens_of(info)
+        shapes = {path: x.shape for path, x in flatten_dict(state.params, sep="/").items()}
+        params, unknown = found.fitted(shapes)
+    except UserError as error:
+        raise UserError(f"config.init_from {path!r}: {error}") from error
+    notes += [f"{name}: no part of {found.family.model}" for name in unknown]
+    return Start(found.folder, {"params": unflatten_dict(params, sep="/")}, True, same_words)
+
+
 def init_from(path: str, state: State, info: Info, model: nn.Module) -> tuple[State, list[str]]:
-    """Returns `state` with the parameters and mutable collections of the checkpoint at `path` that match in path and
-    shape, or that the model adapts to its shapes; those of a network that wraps another are those of the deployed one.
+    """Returns `state` with the parameters and mutable collections at `path` that match in path and shape, or that the
+    model adapts to its shapes: those of a checkpoint, or of published weights, "hf:FOLDER". Those of a network that
+    wraps another are those of the deployed one.
 
     The head is loaded only if the checkpoint has the classes and the vocabularies of this data set, embeddings only if
     it has its vocabularies. The second result is the number of loaded arrays and one line per array that was adapted or
     not loaded. Raises UserError if nothing matches, or if a parameter that never trains is not loaded.
     """
     notes: list[str] = []
-    checkpoint, saved, meta = find_checkpoint(path, notes.append)
-    there = Info.from_json(meta["info"])
-    variables = _deployed(saved, meta, there)
-    theirs_keys, our_keys = there.keys.values(), info.keys.values()
-    same_classes, same_words = (
-        {getattr(record, fact) for record in theirs_keys} == {getattr(record, fact) for record in our_keys}
-        for fact in ("classes", "vocabulary")
-    )
+    find = _published if pretrained.is_published(path) else _trained
+    checkpoint, variables, same_classes, same_words = find(path, state, info, notes)
     part = f"{model.init_at}/" if hasattr(model, "init_at") else ""
     adapt = getattr(model, "adapt", lambda *_: None)
     loaded, kept, adapted = 0, {}, []

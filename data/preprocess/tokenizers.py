@@ -5,13 +5,14 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from core.errors import UserError, nearest
 from core.info import Info
 from core.vocabulary import Vocabulary
+from data.preprocess import marian
 
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")  # ids 0 to 3
 BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # ids 0 to 4
@@ -248,6 +249,27 @@ class Run(Recipe):
     @property
     def content(self) -> str:
         return _content(Path(self.workdir) / INFO)
+
+
+@dataclasses.dataclass(frozen=True)
+class Marian(Recipe):
+    """The tokenizer of a Marian checkpoint, from source.spm or target.spm and vocab.json. Needs sentencepiece.
+
+    Args:
+        folder: of the checkpoint.
+        side: "source" or "target".
+    """
+
+    folder: str
+    side: Literal["source", "target"]
+
+    def __call__(self, texts: Iterable[str]) -> Tokenizer:
+        return marian.tokenizer(Path(self.folder).expanduser(), self.side)
+
+    @property
+    def content(self) -> str:
+        files = (Path(self.folder).expanduser() / name for name in (f"{self.side}.spm", "vocab.json"))
+        return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.exists())).hexdigest()
 
 
 RECIPES = {cls.__name__.lower(): cls for cls in Recipe.__subclasses__()}  # the names in a recipe

@@ -1,0 +1,165 @@
+"""Writes a trained run in Hugging Face's format:
+    python -m inference.export --workdir=runs/gpt --to=hf:FOLDER
+
+`transformers` loads the folder by AutoModelForCausalLM.from_pretrained and AutoTokenizer.from_pretrained.
+"""
+
+import dataclasses
+import functools
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from absl import flags
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+from tokenizers import Tokenizer
+
+from arch.layers.stacking import unstacked
+from arch.pretrained.family import Family, families
+from core import cli
+from core.calls import parse
+from core.errors import UserError, nearest
+from core.info import Info
+from inference.predict import Trained, load
+from training import build
+from training.pretrained import CONFIG, PREFIX, TOKENIZER, WEIGHTS, is_published
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+_TO = flags.DEFINE_string("to", None, "Where to write, hf:FOLDER; the folder is new or empty.")
+
+SPECIAL = ("bos", "eos", "pad", "unk")  # of a tokenizer, under the same names in both formats
+
+
+def main(argv):
+    if argv[1:] or not (_WORKDIR.value and _TO.value):
+        raise UserError("write --workdir=RUN --to=hf:FOLDER, and no other argument")
+    export(_WORKDIR.value, _TO.value)
+
+
+def export(workdir: str, to: str) -> Path:
+    """Writes the weights that `predict.py` uses, the config and the tokenizer to the folder of "hf:FOLDER". The folder
+    appears complete or not at all.
+
+    Raises UserError for a folder that is not empty, and for a model that no `model_type` can express, whose fields it
+    names.
+    """
+    if not is_published(to):
+        raise UserError(f"--to={to}: write --to={PREFIX}FOLDER")
+    folder = Path(to.removeprefix(PREFIX)).expanduser()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"--to: {folder} exists and is not empty")
+    run = load(workdir)
+    family, config, shapes = expressed(run)
+    arrays = family.write_weights(_params(run, shapes))
+    texts = {CONFIG: config | _special_ids(run.info, config)} | _tokenizers(run)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        _save(arrays, part / WEIGHTS)
+        for name, content in texts.items():
+            (part / name).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+        part.chmod(0o755)
+        part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def expressed(run: Trained) -> tuple[Family, dict[str, Any], dict[str, tuple[int, ...]]]:
+    """Returns the `model_type` that expresses a model, its config.json, and the shapes of its parameters.
+
+    A config.json expresses a model if the model that it describes has the same fields. Raises UserError otherwise.
+    """
+    name, fields = parse(run.config.model.name, "config.model.name").name, _fields(run.model)
+    candidates = [family for family in families().values() if family.model == name]
+    if not candidates:
+        options = {family.model for family in families().values()}
+        raise UserError(f"{name} has no model_type of Hugging Face's format: {nearest(name, options)}")
+    problems = {}
+    for family in candidates:
+        config = family.write_config(fields)
+        try:
+            again = build.construct(ConfigDict({"name": name, **family.read_config(config)}), "arch")
+        except UserError as error:
+            problems[family.model_type] = [str(error)]
+            continue
+        if not (different := family.differences(fields, _fields(again))):
+            return family, config, _shapes(again, run)
+        problems[family.model_type] = [f"config.model.{field}={_shown(fields[field])}" for field in different]
+    closest = min(problems, key=lambda kind: len(problems[kind]))
+    raise UserError(f"no model_type expresses this {name}: {closest}, the nearest, not {', '.join(problems[closest])}")
+
+
+def _fields(model: nn.Module) -> dict[str, Any]:
+    names = (field.name for field in dataclasses.fields(model))
+    return {name: getattr(model, name) for name in names if name not in ("parent", "name")}
+
+
+def _shown(value: Any) -> str:
+    target = value.func if isinstance(value, functools.partial) else value
+    return getattr(target, "__name__", repr(value))
+
+
+def _shapes(model: nn.Module, run: Trained) -> dict[str, tuple[int, ...]]:
+    inputs = build.model_inputs(run.task, run.transform, run.info)
+    variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), *inputs)
+    return {path: x.shape for path, x in flatten_dict(variables["params"], sep="/").items()}
+
+
+def _params(run: Trained, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Returns the parameters by path, without the rows of `pad_vocabulary`."""
+    params = unstacked(flatten_dict(run.variables["params"], sep="/"))
+    cut = {path: tuple(map(slice, shapes.get(path, x.shape))) for path, x in params.items()}
+    return {path: np.ascontiguousarray(x[cut[path]], np.float32) for path, x in params.items()}
+
+
+def _save(arrays: dict[str, np.ndarray], file: Path) -> None:
+    try:
+        from safetensors.numpy import save_file
+    except ImportError:
+        raise UserError("--to needs the package safetensors: pip install -e .[hf]") from None
+    # the library writes a transposed array as if it were contiguous
+    save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, file, metadata={"format": "pt"})
+
+
+def _special_ids(info: Info, config: dict[str, Any]) -> dict[str, Any]:
+    """Returns the special ids of the vocabulary that the model writes; without padding, the end token pads."""
+    vocabularies = [record.vocabulary for record in info.keys.values() if record.vocabulary]
+    found = vocabularies[-1]
+    pad = found.eos if found.pad is None else found.pad
+    bos = config.get("decoder_start_token_id", found.bos)
+    return {"bos_token_id": bos, "eos_token_id": found.eos, "pad_token_id": pad, "forced_eos_token_id": None}
+
+
+def _tokenizers(run: Trained) -> dict[str, Any]:
+    """Returns file -> content: of one tokenizer its two files, of several a file KEY.tokenizer.json each."""
+    found = {key: record.vocabulary for key, record in run.info.keys.items() if record.vocabulary}
+    found = {key: vocabulary for key, vocabulary in found.items() if vocabulary.tokenizer}
+    contents = {key: _unpadded(vocabulary.tokenizer) for key, vocabulary in found.items()}
+    if len(set(map(json.dumps, contents.values()))) != 1:
+        return {f"{key}.{TOKENIZER}": content for key, content in contents.items()}
+    key, vocabulary = next(iter(found.items()))
+    ids = {f"{name}_token": getattr(vocabulary, name) for name in SPECIAL}
+    tokenizer = Tokenizer.from_str(vocabulary.tokenizer)
+    config = {name: tokenizer.id_to_token(index) for name, index in ids.items() if index is not None}
+    config |= {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+    if run.model.context:
+        config["model_max_length"] = run.model.context
+    return {TOKENIZER: contents[key], "tokenizer_config.json": config}
+
+
+def _unpadded(text: str) -> dict[str, Any]:
+    tokenizer = Tokenizer.from_str(text)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return json.loads(tokenizer.to_str())
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,158 @@
+"""Tables of published networks: every name and every key of a config, in both directions; what cannot be represented.
+Equality with transformers is in tests/parity/test_pretrained.py."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+
+from arch.layers.norm import layer_norm, rms_norm
+from arch.layers.positions import Rotary
+from arch.pretrained.family import comparable, families
+from core.errors import UserError
+from inference.export import _fields
+from tests.arch.architectures import make_inputs
+from training import build
+
+SIZES = {"vocab_size": 23, "n_positions": 9, "n_embd": 6, "n_layer": 2, "n_head": 3}
+ROPE = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+LLAMA = {"vocab_size": 23, "max_position_embeddings": 9, "hidden_size": 12, "intermediate_size": 5}
+LLAMA |= {"num_hidden_layers": 2, "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 4}
+MARIAN = {"vocab_size": 23, "max_position_embeddings": 9, "d_model": 6, "encoder_layers": 2, "decoder_layers": 1}
+MARIAN |= {f"{side}_attention_heads": 3 for side in ("encoder", "decoder")}
+MARIAN |= {f"{side}_ffn_dim": 5 for side in ("encoder", "decoder")}
+CONFIGS = {  # each key differs from its default in one of them
+    "openai-gpt": [SIZES, SIZES | {"afn": "relu", "layer_norm_epsilon": 1e-3, "embd_pdrop": 0.3}],
+    "gpt2": [
+        SIZES,
+        SIZES | {"n_inner": 7, "activation_function": "gelu", "resid_pdrop": 0.0, "attn_pdrop": 0.2}
+        | {"tie_word_embeddings": False, "layer_norm_epsilon": 1e-6},
+    ],
+    "llama": [
+        LLAMA,
+        LLAMA | {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True, "rope_theta": 5e5}
+        | {"rope_scaling": ROPE | {"original_max_position_embeddings": 5}, "rms_norm_eps": 1e-5, "head_dim": 6},
+    ],
+    "qwen2": [LLAMA, LLAMA | {"rope_theta": 1e6, "attention_dropout": 0.1, "hidden_act": "relu2"}],
+    "qwen3": [LLAMA, LLAMA | {"rms_norm_eps": 1e-5, "tie_word_embeddings": True}],
+    "marian": [
+        MARIAN | {"decoder_start_token_id": 22},
+        MARIAN | {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 29, "tie_word_embeddings": False}
+        | {"activation_function": "swish", "scale_embedding": True, "activation_dropout": 0.1, "dropout": 0.0},
+    ],
+}  # fmt: skip
+CASES = [(kind, config) for kind, configs in CONFIGS.items() for config in configs]
+
+
+def model_of(kind, config):
+    family = families()[kind]
+    return build.construct(ConfigDict({"name": family.model, **family.read_config(config)}), "arch")
+
+
+def test_every_type_is_found_and_tested():
+    assert families().keys() == CONFIGS.keys()
+
+
+@pytest.mark.parametrize(("kind", "config"), CASES, ids=str)
+def test_configs_come_back(kind, config):
+    family, model = families()[kind], model_of(kind, config)
+    written = family.write_config(_fields(model))
+    assert {key: written.get(key) for key in config} == config
+    again = model_of(kind, written)
+    assert not family.differences(_fields(model), _fields(again))
+    assert all(
+        getattr(model, field.name) == getattr(again, field.name)
+        for field in dataclasses.fields(model)
+        if "dropout" in field.name
+    )
+
+
+@pytest.mark.parametrize(("kind", "config"), CASES, ids=str)
+def test_every_parameter_has_a_name_and_comes_back(kind, config):
+    family, model = families()[kind], model_of(kind, config)
+    inputs = make_inputs(type(model), length=9, source_length=9)
+    shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), *inputs)
+    rng = np.random.default_rng(0)
+    params = {path: rng.standard_normal(x.shape) for path, x in flatten_dict(shapes["params"], sep="/").items()}
+    written = family.write_weights(params)
+    for prefix in ("", family.prefix):  # of models with and without a head
+        theirs = {prefix + name.removeprefix(family.prefix): x for name, x in written.items()}
+        found, unknown = family.read_weights(theirs, family.read_config(config))
+        assert not unknown and found.keys() == params.keys()
+        assert all(np.array_equal(found[path], params[path]) for path in params)
+
+
+def test_constants_and_tied_heads_are_not_read():
+    config = {**SIZES, "tie_word_embeddings": True}
+    family, rng = families()["gpt2"], np.random.default_rng(0)
+    arrays = {"transformer.wte.weight": rng.standard_normal((23, 6)), "lm_head.weight": rng.standard_normal((23, 6))}
+    arrays |= {"transformer.h.0.attn.bias": np.ones((1, 1, 9, 9)), "transformer.h.0.attn.masked_bias": np.ones(())}
+    found, unknown = family.read_weights(arrays | {"transformer.h.0.lora": np.ones(2)}, family.read_config(config))
+    assert list(found) == ["embedding/embedding"] and unknown == ["h.0.lora"]
+    untied, _ = family.read_weights(arrays, family.read_config(config | {"tie_word_embeddings": False}))
+    assert np.array_equal(untied["head_kernel"], arrays["lm_head.weight"].T)
+
+
+def test_queries_keys_and_values_are_split_in_this_order():
+    fused, family = np.arange(4 * 12.0).reshape(4, 12), families()["gpt2"]
+    found, _ = family.read_weights({"h.0.attn.c_attn.weight": fused}, {"tied": True})
+    for start, part in enumerate(("query", "key", "value")):
+        kernel = found[f"trunk/block1/attention/layer/{part}/kernel"]
+        assert np.array_equal(kernel, fused[:, 4 * start : 4 * start + 4])
+    linear, _ = families()["llama"].read_weights({"model.layers.0.mlp.up_proj.weight": fused}, {"tied": True})
+    assert np.array_equal(linear["trunk/block1/feed_forward/layer/gate/kernel"], fused.T)
+
+
+def test_gpt1_has_the_approximate_gelu_under_the_name_of_the_exact_one():
+    assert families()["openai-gpt"].read_config(SIZES)["activation"] == "layers.feedforward.gelu_tanh"
+    exact = families()["gpt2"].read_config(SIZES | {"activation_function": "gelu"})
+    assert exact["activation"] == "layers.feedforward.gelu_exact"
+
+
+def test_both_formats_of_rotary_positions():
+    rope = ROPE | {"original_max_position_embeddings": 5}
+    old = LLAMA | {
+        "rope_theta": 5e5,
+        "rope_scaling": {"type" if key == "rope_type" else key: x for key, x in rope.items()},
+    }
+    new = LLAMA | {"rope_parameters": rope | {"rope_theta": 5e5}}
+    expected = "layers.positions.Rotary(base=500000.0, scaling=(8.0, 1.0, 4.0, 5))"
+    assert [families()["llama"].read_config(config)["positions"] for config in (old, new)] == [expected] * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "words"),
+    [
+        ("gpt2", {"activation_function": "quick_gelu"}, ["activation_function", "quick_gelu", "gelu"]),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, ["scale_attn_by_inverse_layer_idx", "True"]),
+        ("llama", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, ["rope_type", "yarn"]),
+        ("llama", {"rope_scaling": {"type": "linear", "factor": 4.0}}, ["rope_type", "linear"]),
+        ("llama", {"attention_bias": True}, ["attention_bias", "mlp_bias"]),
+        ("llama", {"partial_rotary_factor": 0.5}, ["partial_rotary_factor", "0.5"]),
+        ("qwen2", {"use_sliding_window": True}, ["use_sliding_window"]),
+        ("marian", {"decoder_ffn_dim": 6}, ["decoder_ffn_dim", "6"]),
+        ("marian", {"tie_word_embeddings": False}, ["tie_word_embeddings"]),
+    ],
+    ids=str,
+)
+def test_what_an_architecture_cannot_represent(kind, change, words):
+    with pytest.raises(UserError) as refusal:
+        families()[kind].read_config(CONFIGS[kind][0] | change)
+    assert all(word in str(refusal.value) for word in words) and "\n" not in str(refusal.value)
+
+
+def test_parameters_without_a_name_are_refused():
+    with pytest.raises(UserError, match="trunk/block1/attention/lora has no name in checkpoints of gpt2"):
+        families()["gpt2"].write_weights({"trunk/block1/attention/lora": np.ones(2)})
+
+
+def test_functions_are_compared_with_their_arguments():
+    assert comparable(layer_norm) == comparable(functools.partial(layer_norm, epsilon=1e-6))
+    assert comparable(layer_norm) != comparable(functools.partial(layer_norm, epsilon=1e-5))
+    assert comparable(layer_norm) != comparable(rms_norm)
+    assert comparable((Rotary, None)) == comparable((functools.partial(Rotary, base=10_000), None))
+    assert comparable(functools.partial(Rotary, scaling=(1.0, 2.0, 3.0, 4))) != comparable(Rotary)

@@ -1,0 +1,202 @@
+"""config.init_from="hf:FOLDER", predictions without training, and the export: made-up folders, without transformers."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+from safetensors.numpy import load_file, save_file
+
+from arch.pretrained.family import families
+from core.errors import UserError
+from data.preprocess.tokenizers import Characters
+from inference.export import _fields, export, expressed
+from inference.predict import complete, load
+from training import build
+from training.config import default, from_json, validate
+from training.main import train
+from training.overrides import assignments, override, recipe
+from training.pretrained import published
+from training.run import build_run
+
+TEXT = "the cat sat on the mat and the dog ran away.\n" * 20
+TOKENIZER = Characters()([TEXT])
+SIZE = TOKENIZER.get_vocab_size()
+GPT2 = {"model_type": "gpt2", "vocab_size": SIZE + 2, "n_positions": 16, "n_embd": 6, "n_layer": 2, "n_head": 3}
+LLAMA = {"model_type": "llama", "vocab_size": SIZE, "max_position_embeddings": 16, "hidden_size": 12}
+LLAMA |= {"intermediate_size": 7, "num_hidden_layers": 2, "num_attention_heads": 3, "num_key_value_heads": 1}
+
+
+def write(folder, config):
+    """Writes random weights for a config.json, and the tokenizer."""
+    family = families()[config["model_type"]]
+    model = build.construct(ConfigDict({"name": family.model, **family.read_config(config)}), "arch")
+    params = model.init(jax.random.key(3), jnp.zeros((1, 4), jnp.int32), train=False)["params"]
+    arrays = family.write_weights({path: np.asarray(x) for path, x in flatten_dict(params, sep="/").items()})
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, folder / "model.safetensors")
+    TOKENIZER.save(str(folder / "tokenizer.json"))
+    return params
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write(tmp_path / "gpt2", GPT2)
+    return tmp_path / "gpt2"
+
+
+def get_config(folder, tmp_path, **model):
+    """Returns the config of a short run on made-up text that starts from the folder."""
+    (tmp_path / "text.txt").write_text(TEXT)
+    config = default()
+    config.data.name = f"text:{tmp_path / 'text.txt'}"
+    config.data.splits = {"train": "train", "validation": "", "test": ""}
+    tokenize = f"tokenize('text', file('{folder / 'tokenizer.json'}'), special=False)"
+    config.data.preprocess = (tokenize, "windows('text', 16)")
+    config.task.name, config.task.inputs = "sequence.TokenClassification", ("tokens",)
+    config.model = ConfigDict({"name": "gpt.GPT", "variant": "test", **model})
+    config.optimizer.learning_rate, config.train.steps, config.train.batch_size = 1e-2, 2, 8
+    config.log.writers = ()
+    return validate(override(config, {"init_from": f"hf:{folder}"})[0])
+
+
+def test_recipe_then_folder_then_what_is_typed(folder, tmp_path):
+    old = default()
+    old.model = {"name": "gpt.GPT", "variant": "GPT-2", "scan": True, "gated": True, "width": 9, "dropout": 0.5}
+    config, note = override(old, assignments([f"init_from=hf:{folder}", "model.dropout=0.2", "model.depth=1"]))
+    assert note == f"init_from=hf:{folder} sets the model; dropped variant, gated"
+    kept = {"name": "gpt.GPT", "scan": True, "width": 6, "depth": 1, "dropout": 0.2, "context": 16}
+    assert kept.items() <= config.model.to_dict().items() and config.init_from == f"hf:{folder}"
+    file = tmp_path / "recipe.py"
+    file.write_text(
+        "from training.config import default\ndef get_config():\n    config = default()\n"
+        f"    config.init_from, config.model = 'hf:{folder}', {{'name': 'mlp.MLP', 'widths': (3,)}}\n"
+        "    return config\n"
+    )
+    assert recipe(str(file)).model.to_dict() == {"name": "gpt.GPT", **published(f"hf:{folder}").fields}
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_weights_are_loaded_and_the_rest_is_reported(folder, tmp_path, scan):
+    arrays = load_file(folder / "model.safetensors")
+    del arrays["transformer.h.1.mlp.c_fc.bias"]
+    save_file(arrays | {"transformer.h.0.extra": np.ones(2, np.float32)}, folder / "model.safetensors")
+    run = build_run(get_config(folder, tmp_path, scan=scan, pad_vocabulary=8), None)
+    lines = []
+    params = flatten_dict(run.create_states(lines.append)[0].params, sep="/")
+    text = "\n".join(lines)
+    stack = "blocks/block1/feed_forward/layer/hidden/bias" if scan else "block2/feed_forward/layer/hidden/bias"
+    assert f"trunk/{stack}: " in text and "h.0.extra: no part of gpt.GPT" in text
+    fused = arrays["transformer.h.1.attn.c_attn.weight"]
+    key = (
+        params["trunk/blocks/block1/attention/layer/key/kernel"][1]
+        if scan
+        else params["trunk/block2/attention/layer/key/kernel"]
+    )
+    assert np.array_equal(key, fused[:, 6:12])
+    rows = np.asarray(params["embedding/embedding"])
+    assert len(rows) % 8 == 0 and np.array_equal(rows[: SIZE + 2], arrays["transformer.wte.weight"])
+    assert not rows[SIZE + 2 :].any()
+
+
+def test_a_run_needs_its_folder_only_at_the_start_and_is_exported(folder, tmp_path):
+    workdir, to = tmp_path / "run", tmp_path / "exported"
+    config = get_config(folder, tmp_path)
+    train(config, str(workdir), None)
+    (folder / "config.json").unlink()
+    (folder / "model.safetensors").unlink()
+    stored = from_json((workdir / "config.json").read_text())
+    assert stored.model.to_dict() == config.model.to_dict() and "variant" not in stored.model
+    assert train(stored, str(workdir), None).step == 2  # continues, with nothing left to do
+    export(str(workdir), f"hf:{to}")
+    written, trained = published(f"hf:{to}"), load(str(workdir))
+    ours = flatten_dict(trained.variables["params"], sep="/")
+    params, unknown = written.params()
+    assert not unknown and params.keys() == ours.keys()
+    assert all(np.array_equal(params[path], ours[path]) for path in ours)
+    again = build.construct(ConfigDict(written.model), "arch")
+    assert not families()["gpt2"].differences(_fields(trained.model), _fields(again))
+    assert written.tokenizer().get_vocab() == TOKENIZER.get_vocab()
+    assert written.config["eos_token_id"] == TOKENIZER.token_to_id("<eos>")
+    with pytest.raises(UserError, match="is not empty"):
+        export(str(workdir), f"hf:{to}")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]  # no temporary folder
+
+
+def test_prediction_without_training(tmp_path):
+    params = write(tmp_path / "llama", LLAMA)
+    old = get_config(tmp_path / "llama", tmp_path)
+    text = "".join(complete(old, "the cat", 6, top_k=1))
+    trained = load(old)
+    assert jax.tree.all(jax.tree.map(np.array_equal, trained.variables["params"], params))
+    ids = TOKENIZER.encode("the cat").ids
+    for _ in range(6):
+        logits = trained.model.apply(trained.variables, jnp.array([ids]), train=False)[0, -1]
+        special = np.array(trained.info.keys["tokens"].vocabulary.special)
+        ids.append(int(jnp.argmax(logits.at[special].set(-jnp.inf))))
+    assert text == TOKENIZER.decode(ids)
+
+
+def test_weights_in_parts_and_of_sixteen_bits(folder):
+    arrays = load_file(folder / "model.safetensors")
+    whole, _ = published(f"hf:{folder}").params()
+    (folder / "model.safetensors").unlink()
+    names = sorted(arrays)
+    files = {name: f"model-{i % 2}.safetensors" for i, name in enumerate(names)}
+    for file in set(files.values()):
+        half = {name: arrays[name].astype(jnp.bfloat16) for name in names if files[name] == file}
+        save_file(half, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+    parts, _ = published(f"hf:{folder}").params()
+    assert parts.keys() == whole.keys()
+    assert all(np.allclose(np.asarray(parts[path], np.float32), whole[path], rtol=1e-2, atol=1e-6) for path in whole)
+
+
+def change(folder, **keys):
+    (folder / "config.json").write_text(json.dumps(GPT2 | keys))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (lambda folder: shutil.rmtree(folder), ["does not exist"]),
+        (lambda folder: (folder / "config.json").unlink(), ["config.json", "cannot be read"]),
+        (lambda folder: (folder / "config.json").write_text("{"), ["config.json", "damaged"]),
+        (lambda folder: change(folder, model_type="gpt3"), ["model_type 'gpt3'", "gpt2"]),
+        (lambda folder: change(folder, activation_function="mish"), ["activation_function", "mish"]),
+        (lambda folder: change(folder, vocab_size=SIZE - 1), ["has", f"{SIZE} tokens", "tokenizer.json"]),
+        (lambda folder: (folder / "model.safetensors").unlink(), ["model.safetensors"]),
+        (lambda folder: (folder / "model.safetensors").write_text("no"), ["model.safetensors", "cannot be read"]),
+        (lambda folder: (folder / "tokenizer.json").unlink(), ["tokenizer.json"]),
+        (lambda folder: change(folder, n_inner=5), ["trunk/block1/feed_forward/layer/hidden/kernel", "(6, 24)"]),
+    ],
+)
+def test_folders_that_do_not_fit(folder, tmp_path, break_it, words):
+    old = default()
+    old.task.name, old.task.inputs = "sequence.TokenClassification", ("tokens",)
+    break_it(folder)
+    with pytest.raises(UserError) as refusal:
+        load(override(old, {"init_from": f"hf:{folder}"})[0])
+    assert all(word in str(refusal.value) for word in words) and str(folder) in str(refusal.value), refusal.value
+    assert "\n" not in str(refusal.value)
+
+
+def test_other_tokens_are_reported(folder, tmp_path):
+    config = get_config(folder, tmp_path)
+    config.data.preprocess = ("tokenize('text', words(size=30), special=False)", "windows('text', 16)")
+    lines = []
+    build_run(config, None).create_states(lines.append)
+    assert "embedding/embedding: new, the vocabularies differ" in "\n".join(lines)
+
+
+def test_a_model_that_no_type_expresses(folder, tmp_path):
+    config = get_config(folder, tmp_path)
+    config.model.bias, config.model.windows = False, (None, 4)
+    run = build_run(config, None)
+    with pytest.raises(UserError, match=r"gpt2, the nearest, not config.model.windows=\(None, 4\), config.model.b"):
+        expressed(run)
