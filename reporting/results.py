@@ -42,7 +42,7 @@ class Record:
         measured: machine, devices and versions.
         overrides: further arguments of the command, except the seed.
         seed: of a run; None for a record by hand.
-        results: metric -> value on the test split, of a run.
+        results: metric -> value on the test split, of a run; "SPLIT METRIC" without a test split.
         seconds: wall time, of a run.
         result, seeds, time: the cells of the table, of a record by hand.
         baseline, note: text for the table, and below it.
@@ -83,8 +83,10 @@ class Record:
         arguments = _arguments(left.get("command", ""))
         if "config" not in arguments:
             raise UserError(f"{workdir}: results.json has no command with --config: run it by train.py --config=...")
-        if "test" not in left["results"]:
-            raise UserError(f"{workdir} has no results on a test split, only {', '.join(left['results']) or 'none'}")
+        if not left["results"]:
+            raise UserError(f"{workdir} has no results on any split")
+        split = "test" if "test" in left["results"] else next(iter(left["results"]))
+        prefix = "" if split == "test" else f"{split} "
         changed = {name: value for name, value in arguments.items() if name.startswith("config.")}
         changed.pop("config.seed", None)
         network = config.model.name + (f" {config.model.variant}" if "variant" in config.model else "")
@@ -94,7 +96,7 @@ class Record:
             measured=f"{left['processor']}; {left['devices']}",
             overrides=tuple(sorted(f"--{name}={value}" for name, value in changed.items())),
             seed=left["seed"],
-            results=left["results"]["test"],
+            results={f"{prefix}{name}": value for name, value in left["results"][split].items()},
             seconds=left["seconds"],
         )
 
@@ -163,7 +165,7 @@ def _row(records: Sequence[Record]) -> list[str]:
 
 def _spread(name: str, values: Sequence[float]) -> str:
     """Returns "accuracy 99.61% (99.44% to 99.72%)"."""
-    low, mean, high = (number(x, name) for x in (min(values), sum(values) / len(values), max(values)))
+    low, mean, high = (number(x, name.rpartition(" ")[2]) for x in (min(values), sum(values) / len(values), max(values)))
     return f"{name.replace('_', ' ')} {mean}" + (f" ({low} to {high})" if low != high else "")
 
 
