@@ -26,7 +26,7 @@ BATCH, LENGTH, WIDTH = 3, 8, 6
 FIELDS = {"heads": 2, "width": 5, "causal": True}  # for the fields of a sublayer that have these names
 X = jax.random.normal(jax.random.key(0), (BATCH, LENGTH, WIDTH))
 CONTEXT = Context(jnp.arange(LENGTH)[None], memory=X[:, :2])
-LENGTHS = jnp.array([3, 0, 7])
+LENGTHS = jnp.array([3, 0, 6])
 SEGMENTS = jnp.array([[0] * 3 + [1] * 5, [0] * 8, [2] + [0] * 6 + [5]])
 
 
@@ -132,8 +132,8 @@ def test_causal_mixers_see_no_other_text_or_refuse(causal):
 
 @pytest.mark.parametrize("sizes", [[1, 1, 1, 5], [3, 5]])
 def test_causal_mixers_continue_from_their_cache(causal, sizes):
-    context = CONTEXT.replace(positions=jnp.zeros((1, 0), jnp.int32), capacity=LENGTH)
-    _, cache = causal.apply(X[:, :0], context)
+    context = CONTEXT.replace(positions=jnp.zeros((1, 1), jnp.int32), capacity=LENGTH)
+    _, cache = causal.apply(X[:, :1], context.replace(lengths=jnp.zeros(BATCH, jnp.int32)))  # nothing yet
     parts, start = [], 0
     for size in sizes:
         context = CONTEXT.replace(positions=jnp.full((BATCH, 1), start) + jnp.arange(size))
