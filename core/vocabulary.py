@@ -48,6 +48,8 @@ class Vocabulary:
         for field, names in SPECIAL.items():
             found = (tokenizer.token_to_id(name) for name in names)
             ids[field] = next((index for index in found if index is not None), None)
+        if ids["bos"] is None and len(around := tokenizer.encode("").ids) > 1:
+            ids["bos"] = around[0]  # Marian's texts begin with the token for padding
         return cls(tokenizer.get_vocab_size(), **ids, tokenizer=tokenizer.to_str())
 
     @property

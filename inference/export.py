@@ -54,7 +54,12 @@ def export(workdir: str, to: str) -> Path:
     folder = Path(to.removeprefix(PREFIX)).expanduser()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--to: {folder} exists and is not empty")
-    run = load(workdir)
+    write(load(workdir), folder)
+    return folder
+
+
+def write(run: Trained, folder: Path) -> None:
+    """Writes a model, its config and its tokenizer to a new or empty folder. Raises UserError as `export`."""
     family, config, shapes = expressed(run)
     arrays = family.write_weights(_params(run, shapes))
     texts = {CONFIG: config | _special_ids(run.info, config)} | _tokenizers(run)
@@ -68,7 +73,6 @@ def export(workdir: str, to: str) -> Path:
         part.replace(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return folder
 
 
 def expressed(run: Trained) -> tuple[Family, dict[str, Any], dict[str, tuple[int, ...]]]:
