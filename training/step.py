@@ -106,7 +106,7 @@ def train_step(
     grads, (losses, metrics), mutable = gradient(loss, state.params, state.mutable, batch, accumulate)
     if axis_name:
         grads, losses, metrics = lax.psum((grads, losses, metrics), axis_name)
-        mutable = _averaged_over_devices(mutable, axis_name)
+        mutable = _averaged_over_devices(state.mutable, mutable, axis_name)
     metrics = {term: (losses[term], weights[term]) for term in losses} | metrics
     metrics["grad_norm"] = (optax.tree.norm(grads), jnp.ones(()))
 
@@ -192,13 +192,16 @@ def _rows_and_shared(mutable: Mapping[str, PyTree]) -> tuple[dict[str, PyTree], 
     return rows, {name: mutable[name] for name in mutable if name != CARRY}
 
 
-def _averaged_over_devices(mutable: Mapping[str, PyTree], axis_name: str) -> dict[str, PyTree]:
+def _averaged_over_devices(before: PyTree, after: PyTree, axis_name: str) -> dict[str, PyTree]:
     """Returns shared collections as their mean over devices, so that every device has the same values; integers, such
-    as counters, stay unchanged.
+    as counters, stay unchanged. Changes are averaged: what a step does not change keeps every bit.
     """
-    rows, shared = _rows_and_shared(mutable)
-    mean = functools.partial(lax.pmean, axis_name=axis_name)
-    return {**jax.tree.map(lambda x: mean(x) if jnp.issubdtype(x.dtype, jnp.inexact) else x, shared), **rows}
+
+    def mean(old: Array, new: Array) -> Array:
+        return old + lax.pmean(new - old, axis_name) if jnp.issubdtype(new.dtype, jnp.inexact) else new
+
+    (_, old), (rows, shared) = _rows_and_shared(before), _rows_and_shared(after)
+    return {**jax.tree.map(mean, old, shared), **rows}
 
 
 def eval_step(
