@@ -131,7 +131,7 @@ def main(_: list[str]) -> None:
     """Prints one row per contender: median examples/s, range, and the ratio of ours to it."""
     logging.set_verbosity(logging.ERROR)
     BUILDERS[MadeUp.name] = MadeUp
-    versions = ", ".join(f"{package} {version(package)}" for package in ("numpy", "grain", "pillow"))
+    versions = ", ".join(f"{package} {version(package)}" for package in ("numpy", "opencv-python-headless", "pillow"))
     print(f"batch {BATCH}, {os.cpu_count()} cores, {WORKERS} workers, {ROUNDS} rounds, {versions}")
     with tempfile.TemporaryDirectory() as path:
         folder = Path(path)

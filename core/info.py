@@ -104,6 +104,14 @@ class Info:
             raise UserError("the checkpoint was written by an older version of OneStep: train again")
         return cls(**{**fields, "keys": {key: _key(record) for key, record in fields["keys"].items()}})
 
+    def with_statistics(self, other: "Info") -> "Info":
+        """Returns this description with the statistics of another one."""
+        keys = {
+            key: dataclasses.replace(record, statistics=other.keys[key].statistics) if key in other.keys else record
+            for key, record in self.keys.items()
+        }
+        return dataclasses.replace(self, keys=keys)
+
     def difference(self, other: "Info") -> list[str]:
         """Returns "PATH: this -> other" per value that differs by more than rounding, a long value shortened."""
         before, after = (json.loads(json.dumps(info.to_json() | {"content": ""})) for info in (self, other))

@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
 import numpy as np
-from absl import flags, logging
 from jaxtyping import Int, Int64
 
 from core.errors import UserError
 from data.buckets import BucketedSplit
 from data.splits import Batch, Split, StreamSplit
+from data.workers import computed
 
 # b: examples of a global batch, n: of a split, i: of a bucket, t: turns of a cycle
 
-PREFETCH = 2  # batches a worker prepares ahead
 BatchSize = int | Sequence[int] | np.ndarray  # of global batches, or one for each bucket of a bucketed split
 
 
@@ -222,21 +221,4 @@ def _read(read: Callable[[int], Batch], start: int, stop: int, workers: int) -> 
     if not workers or start >= stop:
         yield from map(read, range(start, stop))
         return
-    import grain  # takes two seconds, which sets in memory do not need
-
-    if not flags.FLAGS.is_parsed():  # Grain passes its flags to the workers; outside of app.run they are not parsed
-        flags.FLAGS.mark_as_parsed()
-    steps = grain.MapDataset.range(start, stop).map(read)
-    # A worker computes one batch at a time: threads inside it would only contend for its interpreter lock.
-    steps = steps.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
-    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=PREFETCH)
-    iterator = iter(steps.mp_prefetch(options, worker_init_fn=_quiet))
-    try:
-        for batch in iterator:  # arrays in shared memory, which ends with the worker
-            yield {key: np.array(values) for key, values in batch.items()}
-    finally:
-        iterator.close()  # also stops the processes when the consumer stops early
-
-
-def _quiet(worker: int, workers: int) -> None:
-    logging.set_verbosity(logging.ERROR)  # each worker would repeat the warnings of the main process
+    yield from computed(read, start, stop, workers)

@@ -8,12 +8,13 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
-from core.errors import UserError
+from core.errors import UserError, nearest
 from core.info import Info, Key
 from data import statistics, store
 from data.preprocess import pipeline
@@ -32,7 +33,7 @@ MAX_CLASSES = 100_000  # more numbers without names are no labels
 SAMPLE = 16  # examples from which the size of a set is estimated
 
 
-def load(config: ConfigDict, data_dir: str | None = None) -> tuple[dict[str, Split], Info]:
+def load(config: ConfigDict, data_dir: str | None = None, trained: Info | None = None) -> tuple[dict[str, Split], Info]:
     """Returns the splits of the set that `config` (the group `config.data`) names, and its description.
 
     Sets up to `config.memory_gb` are held in memory, or in files of the cache if an op's results are worth storing;
@@ -40,8 +41,10 @@ def load(config: ConfigDict, data_dir: str | None = None) -> tuple[dict[str, Spl
 
     Args:
         data_dir: folder of prepared TFDS sets; None is TFDS's default.
+        trained: description of the data of an earlier run, whose fitted ops and statistics are used; None fits anew.
 
-    Raises UserError for an unknown set, split, column or op, or data that an op cannot process.
+    Raises UserError for an unknown set, split, column or op, data that an op cannot process, or that lack a key of
+    `trained`.
     """
     ops = list(map(pipeline.parse_op, config.preprocess))
     if config.order == "continuous" and not any(op.continues for op in ops):
@@ -49,18 +52,37 @@ def load(config: ConfigDict, data_dir: str | None = None) -> tuple[dict[str, Spl
             "data.order 'continuous' needs examples that continue each other: add an op such as "
             "\"windows('text', 100)\" to data.preprocess"
         )
-    source, examples, facts = open_splits(config, data_dir, ordered=any(op.ordered for op in ops))
-    texts = (*_target_ops(config, source), *config.preprocess)
-    settings = {key: value for key, value in config.to_dict().items() if key not in LATER}
-    folder = store.entry([facts, texts, settings, [op.content for op in ops]])
-    if store.exists(folder):
-        splits, info = _opened(folder, examples)
-    else:
-        splits, info = _made(folder, source, examples, texts, config.memory_gb)
-    content = store.digest([re.sub(r"@[0-9a-f]{64}", "", fact) for fact in facts])
+    ordered = any(op.ordered for op in ops)
+    source, examples, facts = open_splits(config, data_dir, ordered, trained and trained.state["source"])
     raw = {key: record.role for key, record in source.keys.items()}
+    texts, states = (*_target_ops(config, source), *config.preprocess), None
+    settings = {key: value for key, value in config.to_dict().items() if key not in LATER}
+    determined = [facts, texts, settings, [op.content for op in ops]]
+    folder = store.entry(determined)
+    stored = _stored(folder, examples)
+    if trained:
+        _check_raw(raw, trained)
+        fitted = trained.state["preprocess"]
+        if not stored or stored.state["preprocess"] != fitted:
+            folder = store.entry([*determined, fitted])
+            stored = _stored(folder, examples)
+        texts, states = (tuple(part) for part in zip(*fitted, strict=True)) if fitted else ((), ())
+    if stored:
+        splits, info = _opened(folder, examples, stored)
+    else:
+        splits, info = _made(folder, source, examples, texts, config.memory_gb, states)
+    content = store.digest([re.sub(r"@[0-9a-f]{64}", "", fact) for fact in facts])
     state = {**info.state, "source": source.state, "columns": source.summary, "raw": raw}
-    return splits, dataclasses.replace(info, name=config.name, state=state, content=content)
+    info = dataclasses.replace(info, name=config.name, state=state, content=content)
+    return splits, info.with_statistics(trained) if trained else info
+
+
+def _check_raw(raw: Mapping[str, str], trained: Info) -> None:
+    """Raises UserError unless the set has each key, of the same role, that the set of an earlier run had."""
+    for key, role in trained.state["raw"].items():
+        if raw.get(key) != role:
+            found = f"has the role {raw[key]!r}, not {role!r}" if key in raw else "is missing"
+            raise UserError(f"{key!r}, a key of {trained.name!r} in training, {found}: {nearest(key, raw)}")
 
 
 def describe(texts: Sequence[str], examples: Examples, keys: Mapping[str, Key], name: str) -> Info:
@@ -83,24 +105,53 @@ def _target_ops(config: ConfigDict, source: Source) -> list[str]:
 
 
 def _made(
-    folder: Path, source: Source, examples: Mapping[str, Examples], texts: Sequence[str], memory_gb: float
+    folder: Path,
+    source: Source,
+    examples: Mapping[str, Examples],
+    texts: Sequence[str],
+    memory_gb: float,
+    states: Sequence[Any] | None,
 ) -> tuple[dict[str, Split], Info]:
-    """Fits the ops, processes the examples or prepares their streaming, and stores what takes long in `folder`."""
-    fitted, examples, keys = pipeline.fit(tuple(texts), examples, dict(source.keys))
+    """Fits the ops unless `states` are given, processes the examples or prepares their streaming, and stores what takes
+    long in `folder`."""
+    raw = examples
+    fitted, examples, keys = pipeline.fit(tuple(texts), raw, dict(source.keys), states)
     info = Info("", {}, keys, {"preprocess": fitted.to_json()})
     is_streamed = _arranging(fitted) is None and _bytes(examples) > memory_gb * 1e9
     if not is_streamed and not any(op.stored for op in fitted.ops):
         return _collected(info, fitted, examples, None)
+    files = _times(fitted, raw)
     with store.new_entry(folder) as part:
         splits, info = (_streamed if is_streamed else _collected)(info, fitted, examples, part)
         if part:
-            (part / INFO).write_text(json.dumps(info.to_json()))
+            (part / INFO).write_text(json.dumps({"info": info.to_json(), "files": files}))
     return splits, info
 
 
-def _opened(folder: Path, examples: Mapping[str, Examples]) -> tuple[dict[str, Split], Info]:
+def _times(fitted: Pipeline, examples: Mapping[str, Examples]) -> str:
+    """Returns a hash of the sizes and times of the files that the examples name."""
+    facts = []
+    for file in fitted.files(examples):
+        found = file.stat() if file.exists() else None
+        facts.append([str(file), found and [found.st_size, found.st_mtime_ns]])
+    return store.digest(facts)
+
+
+def _stored(folder: Path, examples: Mapping[str, Examples]) -> Info | None:
+    """Returns the description in an entry of the cache; None without one. If files that the examples name have changed
+    since, the entry is removed."""
+    if not store.exists(folder):
+        return None
+    fields = json.loads((folder / INFO).read_text())
+    info = Info.from_json(fields["info"])
+    if _times(Pipeline.from_json(info.state["preprocess"]), examples) == fields["files"]:
+        return info
+    store.remove(folder)
+    return None
+
+
+def _opened(folder: Path, examples: Mapping[str, Examples], info: Info) -> tuple[dict[str, Split], Info]:
     """Returns the splits and description of an entry of the cache."""
-    info = Info.from_json(json.loads((folder / INFO).read_text()))
     fitted = Pipeline.from_json(info.state["preprocess"])
     lengths = {split: store.load_lengths(folder / split) for split in examples}
     if lengths["train"] is not None:

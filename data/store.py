@@ -70,8 +70,13 @@ def exists(folder: Path) -> bool:
         is_whole = False
     if not is_whole:
         logging.warning("the entry %s of the data cache is damaged: it is made again", folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
     return is_whole
+
+
+def remove(folder: Path) -> None:
+    """Removes an entry."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _seal(folder: Path) -> str:

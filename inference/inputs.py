@@ -74,6 +74,16 @@ def text_key(fitted: Pipeline, info: Info, key: str) -> str:
     return ""
 
 
+def path_keys(fitted: Pipeline, info: Info) -> dict[str, str]:
+    """Returns the role of what an op makes from files -> the text key with their paths, before all ops."""
+    found = {}
+    for number, op in enumerate(fitted.ops):
+        if op.opens:
+            key, role = op.opens
+            found[role] = text_key(Pipeline(fitted.texts[:number], fitted.states[:number]), info, key)
+    return found
+
+
 class _Reader:
     """Reads files and lines into the keys that the model reads.
 
@@ -91,6 +101,7 @@ class _Reader:
         if arranges or self.raw.get(self.key, "text") not in READABLE:
             raise UserError(f"{self.reads}, which cannot be given: only images, tables, sounds, text")
         self.text = text_key(self.fitted, info, self.key)
+        self.paths = path_keys(self.fitted, info)
         self.tables = {f".{kind}": cls for kind, cls in kinds().items() if cls.is_table}
         source = info.state["source"] or {}
         self.rate = self.fitted.rate or source.get("rate")
@@ -106,26 +117,33 @@ class _Reader:
     def file(self, text: str) -> tuple[list[str], Chunk]:
         """Returns the names and values of the inputs in a file: the rows of a table, one image, or one sound."""
         path, suffix = Path(text), Path(text).suffix.lower()
-        wave, image = self._raw_key("wave"), self._raw_key("image")
         if suffix in self.tables and self.columns:
             table = self.tables[suffix](text, self.config.data, self.columns)
             rows = table.examples("+".join(table.splits), ordered=True)
             names = [f"{text}:{row}" for row in range(1, len(rows) + 1)]
             return names, self._processed(rows.chunk(np.arange(len(rows))), text)
-        if wave and suffix in SOUND_SUFFIXES:
-            return [text], self._processed({wave: [read_sound(path, self.rate)]}, text)
-        if image and suffix not in self.tables:
-            record = next(record for record in self.info.keys.values() if record.role == "image")
-            pixels = read_image(path, record.shape[-1], record.dtype)
-            return [text], self._processed({image: [pixels]}, text)
-        raise self.refusal(text)
+        role = "wave" if suffix in SOUND_SUFFIXES else "image"
+        if suffix in self.tables or not (chunk := self._content(path, role)):
+            raise self.refusal(text)
+        return [text], self._processed(chunk, text)
+
+    def _content(self, path: Path, role: str) -> Chunk:
+        """Returns the example of one image or sound, or of its path if an op opens it; {} if the run reads neither."""
+        if key := self.paths.get(role):
+            return {key: [str(path.absolute())]}
+        if not (key := self._raw_key(role)):
+            return {}
+        if role == "wave":
+            return {key: [read_sound(path, self.rate)]}
+        record = next(record for record in self.info.keys.values() if record.role == role)
+        return {key: [read_image(path, record.shape[-1], record.dtype)]}
 
     def refusal(self, given: str) -> UserError:
         """Returns the error for inputs of another kind, which names what the run reads."""
         wanted = {
             "lines of text on standard input": self.text,
-            "image files": self._raw_key("image"),
-            ", ".join(SOUND_SUFFIXES): self._raw_key("wave"),
+            "image files": self.paths.get("image") or self._raw_key("image"),
+            ", ".join(SOUND_SUFFIXES): self.paths.get("wave") or self._raw_key("wave"),
             ", ".join(sorted(self.tables)): self.columns,
         }
         fitting = " or ".join(name for name, fits in wanted.items() if fits)

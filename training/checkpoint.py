@@ -2,6 +2,7 @@
 one if the newest is damaged.
 """
 
+import contextlib
 import copy
 import json
 import shutil
@@ -115,9 +116,7 @@ def read_best(workdir: Path, say: Callable[[str], None]) -> tuple[Path, PyTree, 
 
     An older one replaces a damaged one, with a printed line. Raises UserError if no checkpoint exists or can be read.
     """
-    folders = [workdir / name / str(step) for name in FOLDERS for step in reversed(steps_in(workdir / name))]
-    if not folders:
-        raise UserError(f"{workdir} has no checkpoint")
+    folders = _folders(workdir)
     for folder, following in zip(folders, [*folders[1:], None], strict=True):
         try:
             return folder, *read_arrays(folder)
@@ -125,6 +124,25 @@ def read_best(workdir: Path, say: Callable[[str], None]) -> tuple[Path, PyTree, 
             if following is None:
                 raise
             say(f"{error}; using {following}")
+
+
+def stored_meta(workdir: Path) -> dict:
+    """Returns the meta of the first readable checkpoint of a workdir, in the order of `read_best`.
+
+    Raises UserError if no checkpoint exists or can be read.
+    """
+    for folder in _folders(workdir):
+        with contextlib.suppress(OSError, ValueError):
+            return read_meta(folder)
+    raise UserError(f"no checkpoint in {workdir} can be read")
+
+
+def _folders(workdir: Path) -> list[Path]:
+    """Returns the checkpoints of a workdir, the best and the newest first. Raises UserError if it has none."""
+    found = [workdir / name / str(step) for name in FOLDERS for step in reversed(steps_in(workdir / name))]
+    if not found:
+        raise UserError(f"{workdir} has no checkpoint")
+    return found
 
 
 def steps_in(folder: Path) -> list[int]:

@@ -11,9 +11,10 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from core.errors import Diverged, Stopped, UserError
+from core.info import Info
 from training import config as config_lib
 from training import parallel
-from training.checkpoint import FOLDERS, Checkpoints
+from training.checkpoint import FOLDERS, Checkpoints, stored_meta
 from training.display import Display, model_table
 from training.environment import describe_devices
 from training.loop import Arrays, Results, Trainer
@@ -110,11 +111,16 @@ def _train(
 
 
 def evaluate_only(workdir: str, data_dir: str | None) -> Results:
-    """Repeats the final evaluation of a workdir's run and returns its metrics. Prints, but writes no files."""
+    """Repeats the final evaluation of a workdir's run and returns its metrics. Prints, but writes no files.
+
+    The data are preprocessed as in training, with the state in the checkpoint. Raises UserError for data with other
+    keys, classes or vocabularies.
+    """
     folder = Workdir(workdir)
     config = folder.config()
     parallel.use_cpu(config)
-    run = build_run(config, data_dir)
+    trained = Info.from_json(stored_meta(folder.path)["info"])
+    run = build_run(config, data_dir, trained=trained)
     display = Display(quiet=jax.process_index() > 0)
     trainer = Trainer(run, [folder], folder.path, display)
     state, step, label = final_state(run, folder.path, display)

@@ -160,8 +160,13 @@ class Run:
         return self.config.checkpoint.best.partition("/")[2] in self.task.generated_metrics
 
 
-def build_run(config: ConfigDict, data_dir: str | None, others: Sequence[ConfigDict] = ()) -> Run:
+def build_run(
+    config: ConfigDict, data_dir: str | None, others: Sequence[ConfigDict] = (), trained: Info | None = None
+) -> Run:
     """Returns the run of a config, or with `others` the runs of all of them side by side.
+
+    Args:
+        trained: description of the data of a finished run, see `data.load`.
 
     Raises UserError for parts that do not fit each other, before any compilation.
     """
@@ -177,10 +182,10 @@ def build_run(config: ConfigDict, data_dir: str | None, others: Sequence[ConfigD
     build.construct(config.model, "arch")  # names and fields are checked before the data is read, which may take long
     build.construct(config.task, "tasks")
     optimizer_lib.schedule(config.optimizer, config.train.steps or 10**9)
-    splits, info = data.load(config.data, data_dir)
+    splits, info = data.load(config.data, data_dir, trained)
     train_split = bucketed(splits["train"], splits["train"], config.data.buckets)
     build.check_keys(info)
-    info = transfer.with_start_statistics(info, configs)
+    info = info if trained else transfer.with_start_statistics(info, configs)
     transform = Transform.create(config.augment.ops, info)
     task = build.build_task(config, info, transform)
     for key in task.texts:

@@ -80,6 +80,11 @@ class Features(Op):
     def _fit_column(self, name: str, values: Sequence | np.ndarray) -> dict[str, Any] | None:
         """Returns mean and deviation of numbers, or the sorted values of texts, with None for missing; None if they do
         not vary."""
+        if any(isinstance(value, list) for value in values):
+            raise UserError(
+                f"column {name!r} holds lists of words: leave it out, features(drop=({name!r},)), or process it by "
+                "another op before"
+            )
         if any(isinstance(value, str) for value in values):
             seen = set(_texts(values))
             if len(seen) > MAX_CATEGORIES:

@@ -65,6 +65,10 @@ class ReadImage(Op):
     def touched(self) -> frozenset[str]:
         return frozenset({self.key, FOLDER, "image"})
 
+    @property
+    def opens(self) -> tuple[str, str]:
+        return self.key, "image"
+
     def fit(self, splits: Mapping[str, Examples], keys: Keys) -> dict[str, Any]:
         return {"dtype": image_format(check_paths("read_image", self.key, splits, keys))[1]}
 

@@ -69,6 +69,11 @@ class Op:
         """A hash of the files that the op reads besides the examples, which then determine the results, too."""
         return ""
 
+    @property
+    def opens(self) -> tuple[str, str] | None:
+        """The key that holds paths of files, and the role of the key that the op makes from these files."""
+        return None
+
     def fit(self, splits: Mapping[str, Examples], keys: Keys) -> Any:
         """Returns the state that the op needs, as JSON. Statistics and vocabularies come from splits["train"] only.
 

@@ -2,13 +2,15 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from core import names
 from core.calls import parse
 from core.errors import UserError
-from data.preprocess.op import Chunk, Examples, Keys, Mapped, Op
+from data.preprocess.op import FOLDER, Chunk, Examples, Keys, Mapped, Op, chunks
+from data.preprocess.paths import paths
 
 WHERE = "config.data.preprocess"
 
@@ -60,6 +62,17 @@ class Pipeline:
             splits = {name: Mapped(examples, op, state) for name, examples in splits.items()}
         return dict(splits)
 
+    def files(self, splits: Mapping[str, Examples]) -> list[Path]:
+        """Returns the files that the examples name and the ops open."""
+        found = []
+        for op, state in zip(self.ops, self.states, strict=True):
+            if op.opens:
+                key = op.opens[0]
+                for examples in splits.values():
+                    found += [path for chunk in chunks(examples, (key, FOLDER)) for path in paths(chunk, key)]
+            splits = {name: Mapped(examples, op, state) for name, examples in splits.items()}
+        return found
+
     def to_json(self) -> list[list[Any]]:
         return [list(pair) for pair in zip(self.texts, self.states, strict=True)]
 
@@ -70,23 +83,23 @@ class Pipeline:
 
 
 def fit(
-    texts: tuple[str, ...], splits: Mapping[str, Examples], keys: Keys
+    texts: tuple[str, ...], splits: Mapping[str, Examples], keys: Keys, states: Sequence[Any] | None = None
 ) -> tuple[Pipeline, dict[str, Examples], Keys]:
-    """Fits each op on the results of those before it.
+    """Fits each op on the results of those before it, or takes the `states` of ops fitted on other data.
 
     Returns the fitted ops, the splits with all ops applied on access, and their description.
     """
-    states = []
-    for text in texts:
+    found = []
+    for number, text in enumerate(texts):
         op = parse_op(text)
         if op.arranges and text != texts[-1]:
             raise UserError(f"data.preprocess: {text} makes new examples: it must be the last op")
         try:
-            state = op.fit(splits, keys)
+            state = op.fit(splits, keys) if states is None else states[number]
             keys = op.describe(dict(keys), state)
         except UserError as error:
             prefix = "" if str(error).startswith("data.") else f"{WHERE.removeprefix('config.')}: {text}: "
             raise UserError(f"{prefix}{error}") from error
         splits = {name: Mapped(examples, op, state) for name, examples in splits.items()}
-        states.append(state)
-    return Pipeline(tuple(texts), tuple(states)), dict(splits), keys
+        found.append(state)
+    return Pipeline(tuple(texts), tuple(found)), dict(splits), keys

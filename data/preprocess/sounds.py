@@ -40,6 +40,10 @@ class ReadSound(Op):
     def touched(self) -> frozenset[str]:
         return frozenset({self.key, FOLDER, "audio"})
 
+    @property
+    def opens(self) -> tuple[str, str]:
+        return self.key, "wave"
+
     def fit(self, splits: Mapping[str, Examples], keys: Keys) -> None:
         check_paths("read_sound", self.key, splits, keys)
 

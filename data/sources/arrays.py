@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from core.errors import UserError
 from core.info import Key
 from data.preprocess.values import as_image, as_label_map
-from data.sources.files import Column, Columns, existing, files_below
+from data.sources.files import Column, Columns, MappedFile, existing, files_below
 from data.sources.source import FileSource
 from data.sources.tfds import ROLES_BY_NAME
 
@@ -46,14 +46,17 @@ class Npz(FileSource):
         self.is_table = all("features" in columns for columns in splits.values())
         values = splits["train"] if "train" in splits else next(iter(splits.values()))
         if self.is_table:
-            self.rows = {split: Columns(_table(columns)) for split, columns in splits.items()}
+            self.rows = {split: self._columns(_table(columns)) for split, columns in splits.items()}
             self.keys = {key: Key(role="number") for key in _table(values)}
             return
         self.rows = {
-            split: Columns({key: _column(key, array) for key, array in columns.items()})
+            split: self._columns({key: _column(key, array) for key, array in columns.items()})
             for split, columns in splits.items()
         }
         self.keys = {key: Key(role=_role(key, array)) for key, array in values.items()}
+
+    def _columns(self, columns: Mapping[str, Column]) -> Columns:
+        return Columns(columns)
 
 
 class Npy(Npz):
@@ -75,6 +78,15 @@ class Npy(Npz):
             except (ValueError, OSError, EOFError) as error:
                 raise _unreadable(file, "an .npy file", error) from error
         self._open(arrays, root)
+
+    def _columns(self, columns: Mapping[str, Column]) -> Columns:
+        mapped = {}
+        for key, (values, read) in columns.items():
+            if values.filename:  # None for what NumPy had to copy
+                whole = MappedFile(Path(values.filename))
+                values = whole if whole.array.shape == values.shape else MappedFile(whole.path, int(key))
+            mapped[key] = values, read
+        return Columns(mapped)
 
 
 def _unreadable(path: Path, what: str, error: Exception) -> UserError:

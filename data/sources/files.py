@@ -1,5 +1,7 @@
 """Helpers of the sources of files: examples read on access, files and folders found and checked."""
 
+import dataclasses
+import functools
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,9 +12,36 @@ import numpy as np
 from core.errors import UserError, nearest
 from data.preprocess.op import Chunk, Indices
 
+
+@dataclasses.dataclass(frozen=True)
+class MappedFile:
+    """An array in a `.npy` file, mapped into memory by each process that reads it, so that workers receive no copy.
+
+    Attributes:
+        column: of a table [n, ...], whose rows are flattened; None for all of the array.
+    """
+
+    path: Path
+    column: int | None = None
+
+    @functools.cached_property
+    def array(self) -> np.ndarray:
+        array = np.load(self.path, mmap_mode="r")
+        return array if self.column is None else array.reshape(len(array), -1)[:, self.column]
+
+    def __reduce__(self):
+        return MappedFile, (self.path, self.column)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.array[index]
+
+
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
 
-Values = Sequence | np.ndarray
+Values = Sequence | np.ndarray | MappedFile
 Column = tuple[Values, Callable[[Any], Any] | None]
 
 
@@ -35,7 +64,7 @@ class Columns:
 
 
 def _values(items: Values, read: Callable[[Any], Any] | None, indices: Indices) -> Values:
-    if isinstance(items, np.ndarray) and read is None:
+    if isinstance(items, np.ndarray | MappedFile) and read is None:
         return items[indices]
     chosen = [items[int(index)] for index in indices]
     return chosen if read is None else [read(item) for item in chosen]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -17,11 +18,14 @@ def kinds() -> Mapping[str, type[FileSource]]:
     return names.subclasses("data.sources", FileSource)
 
 
-def open_source(name: str, config: ConfigDict, data_dir: str | None) -> Source:
-    """Returns the source of a name. Raises UserError for an unknown kind or set, or files that cannot be read."""
+def open_source(name: str, config: ConfigDict, data_dir: str | None, state: Any = None) -> Source:
+    """Returns the source of a name; `state` is as in `FileSource`.
+
+    Raises UserError for an unknown kind or set, or files that cannot be read.
+    """
     kind, colon, path = name.partition(":")
     if kind in kinds() and path:
-        return kinds()[kind](path, config)
+        return kinds()[kind](path, config, state)
     if colon:
         raise UserError(f"data.name {name!r}: unknown kind of file {kind!r}: {nearest(kind, kinds())}")
     is_folder = name.startswith((".", "/", "~")) or name.endswith("/")
@@ -32,17 +36,17 @@ def open_source(name: str, config: ConfigDict, data_dir: str | None) -> Source:
 
 
 def open_splits(
-    config: ConfigDict, data_dir: str | None, ordered: bool
+    config: ConfigDict, data_dir: str | None, ordered: bool, state: Any = None
 ) -> tuple[Source, dict[str, Examples], list[str]]:
     """Returns the source, the examples of each split that the config names, and facts that identify their content.
 
     A split is an expression on the source's own splits, "train[:80%]", or a file of its own, "csv:test.csv", which is
-    read as the source's files were.
+    read as the source's files were, or those of another source with `state`.
     """
     specs = {name: spec for name, spec in config.splits.items() if spec}
     if "train" not in specs:
         raise UserError("data.splits.train is not set: statistics come from it")
-    source = open_source(config.name, config, data_dir)
+    source = open_source(config.name, config, data_dir, state)
     examples, facts = {}, [source.fingerprint(), str(ordered)]
     for split, spec in specs.items():
         kind, colon, path = spec.partition(":")

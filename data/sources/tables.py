@@ -67,7 +67,7 @@ class _Table(FileSource):
             raise UserError(f"{self.file} has no column of the training file: {nearest(next(iter(table)), self.state)}")
         columns = {name: self._values(name, table[name]) for name in known}
         schema.check_finite(columns, self.file)
-        self.keys = {name: Key(role=ROLES[self.state[name]["kind"]]) for name in known}
+        self.keys = {name: Key(role=_role(self.state[name], columns[name])) for name in known}
         self.is_table = all(self.state[name]["kind"] != "list" for name in known)
         self.rows = {"train": _Rows({name: (values, None) for name, values in columns.items()}, self.file)}
 
@@ -99,6 +99,12 @@ class _Table(FileSource):
                 f"{self.file}: row {error.index + 1}: column {name!r} holds {facts['kind']}s in training, but here "
                 f"{error.text!r}: correct it, or declare it missing (--config.data.missing=\"('', {error.text!r})\")"
             ) from error
+
+
+def _role(facts: schema.Facts, values: Any) -> str:
+    """Returns the role of a column; lists of strings are texts, word by word."""
+    are_words = facts["kind"] == "list" and any(isinstance(value, list) for value in values)
+    return "text" if are_words else ROLES[facts["kind"]]
 
 
 class Csv(_Table):

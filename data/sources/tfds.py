@@ -17,6 +17,7 @@ from core.vocabulary import Vocabulary
 from data.builders import BUILDERS
 from data.preprocess.op import Chunk, Examples, Indices
 from data.preprocess.values import as_image, as_label_map, decoded, flatten
+from data.sources.images import decode_colours
 from data.sources.source import Source, content_hash, resolve
 
 GROUP = "features/"  # some tables nest their columns under this name
@@ -192,6 +193,8 @@ def _reader(feature: Any) -> Callable[[Any], Any] | None:
     info = feature.get_serialized_info()
     if not isinstance(info, tfds.features.TensorInfo) or info.shape or info.optional:
         return None
+    if isinstance(feature, tfds.features.Image) and feature.np_dtype == np.uint8 and feature.shape[-1] == 3:
+        return functools.partial(_read, decode_colours, "bytes_list", None)  # twice as fast as TFDS
     dtype = np.dtype(info.np_dtype)
     kind = {"O": "bytes_list", "f": "float_list"}.get(dtype.kind, "int64_list")
     as_number = None if kind == "bytes_list" else dtype.type

@@ -1,11 +1,14 @@
 """NumPy files: names of arrays, splits, tables, refusals."""
 
+import pickle
+
 import numpy as np
 import pytest
 
 import data
 from core.errors import UserError
 from data.sources.arrays import Npy, Npz
+from data.sources.named import open_source
 from tests.data.infos import class_names, shapes
 
 
@@ -93,3 +96,19 @@ def test_an_answer_with_an_axis_too_many_is_refused(config, tmp_path, key):
     np.savez(path, image=np.zeros((4, 5, 5), np.uint8), **{key: np.zeros((4, 1), np.int64)})
     with pytest.raises(UserError, match=rf"'{key}' has the shape \(n, 1\)"):
         data.load(config(f"npz:{path}"))
+
+
+@pytest.mark.parametrize("layout", ["C", "F"])
+@pytest.mark.parametrize("name", ["image", "features"])
+def test_workers_map_npy_files_themselves(name, layout, config, tmp_path):
+    shape = (500, 8, 8) if name == "image" else (500, 64)
+    values = np.arange(500 * 64, dtype=np.float32).reshape(shape)
+    np.save(tmp_path / f"{name}.npy", np.asarray(values, order=layout))
+    np.save(tmp_path / "label.npy", np.arange(500) % 2)
+    examples = open_source(f"npy:{tmp_path}", config(""), None).examples("train", ordered=True)
+    sent = pickle.dumps(examples)
+    assert len(sent) < 30_000 < values.nbytes
+    chunk = pickle.loads(sent).chunk([7, 3])
+    found = chunk["image"] if name == "image" else np.stack([chunk[str(i)] for i in range(64)], axis=1)
+    np.testing.assert_array_equal(np.reshape(found, (2, 64)), values.reshape(500, 64)[[7, 3]])
+    assert list(chunk["label"]) == [1, 1]

@@ -1,10 +1,13 @@
 """Order is a pure function of (seed, step); evaluation sees each example once."""
 
 import itertools
+import os
+import signal
 
 import numpy as np
 import pytest
 
+from core.errors import UserError
 from data.batches import eval_batches, shuffled, train_batches
 from data.splits import ArraySplit, StreamSplit
 from tests.data.sets import Rows
@@ -108,3 +111,38 @@ def test_workers_stop_when_the_consumer_stops():
     batches.close()
     assert first["image"].shape == (4, 4, 4, 1)
     assert next(batches, None) is None
+
+
+class _Broken(Rows):
+    """Rows of growing size; row 4 cannot be read."""
+
+    def chunk(self, indices, keys=None):
+        if 4 in indices:
+            raise self.columns["error"][0]
+        return {"image": [np.full((int(max(indices)) + 1, 3), index) for index in indices]}
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "message"),
+    [(UserError("row 4 is torn"), UserError, "^row 4 is torn$"), (OSError("gone"), RuntimeError, "OSError: gone")],
+)
+def test_errors_of_workers_reach_the_consumer(error, raised, message):
+    split = StreamSplit(_Broken({"error": [error] * 5}))
+    batches = eval_batches(split, batch_size=1, workers=1)
+    sizes = []
+    with pytest.raises(raised, match=message):
+        for batch in batches:
+            sizes.append(batch["image"].shape)
+            np.testing.assert_array_equal(batch["image"], batch["index"][0])
+    assert sizes == [(1, i + 1, 3) for i in range(4)]
+
+
+class _Killed(Rows):
+    def chunk(self, indices, keys=None):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_reported():
+    batches = eval_batches(StreamSplit(_Killed({"label": [0]})), batch_size=1, workers=1)
+    with pytest.raises(UserError, match=r"has ended \(exit code -9\).* lower config.data.workers"):
+        next(batches)

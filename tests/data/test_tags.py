@@ -1,6 +1,7 @@
 """Words with one tag each: at the first token of each word."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow_datasets as tfds
 
@@ -83,6 +84,26 @@ def test_lists_of_words_and_classes(tags, classes, expected):
     chunk = examples["train"].chunk(range(3))
     found = [[keys["x"].classes[t] for t in row[m > 0]] for row, m in zip(chunk["x"], chunk["x_mask"], strict=True)]
     assert found == expected
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_lists_of_words_in_a_table(suffix, config, tmp_path):
+    frame = pd.DataFrame({"words": [["he", "runs"], ["dogs", "run", "."]], "tags": [["P", "V"], ["N", "V", "."]]})
+    file = tmp_path / f"tagged.{suffix}"
+    frame.to_json(file, orient="records", lines=True) if suffix == "jsonl" else frame.to_parquet(file)
+    settings = config(f"{suffix}:{file}", preprocess=("tokenize_words('words', 'tags', words())",))
+    splits, info = data.load(settings)
+    arrays = splits["train"].arrays
+    assert sorted(map(tuple, names(info, arrays))) == [("N", "V", "."), ("P", "V")]
+    vocabulary = info.keys["words"].vocabulary
+    read = [
+        [vocabulary.token(i) for i in ids[mask > 0]]
+        for ids, mask in zip(arrays["words"], arrays["tags_mask"], strict=True)
+    ]
+    assert sorted(read) == [["dogs", "run", "."], ["he", "runs"]]
+    assert info.state["raw"] == {"words": "text", "tags": "text"}  # new inputs may be lines of text
+    with pytest.raises(UserError, match="column 'words' holds lists of words: leave it out"):
+        data.load(config(f"{suffix}:{file}", preprocess=("features()",)))
 
 
 class Tagged(tfds.core.GeneratorBasedBuilder, skip_registration=True):

@@ -114,6 +114,34 @@ def test_images_in_the_depth_and_size_of_the_set(tmp_path):
         encoded(config, info, "image", lines=["a"])
 
 
+@pytest.mark.parametrize("ops", [(), ("rename(picture='photo')",)], ids=["plain", "renamed"])
+def test_images_and_tables_of_paths(ops, tmp_path):
+    for i in range(2):
+        Image.fromarray(np.full((6, 6, 3), 100 * i, np.uint8)).save(tmp_path / f"{i}.png")
+    pd.DataFrame({"photo": ["0.png", "1.png"], "label": ["a", "b"]}).to_csv(tmp_path / "set.csv", index=False)
+    key = "picture" if ops else "photo"
+    config, _, info = loaded(f"csv:{tmp_path / 'set.csv'}", *ops, f"read_image('{key}')", "resize(4, 5)")
+    Image.new("L", (9, 7), 40).save(tmp_path / "new.png")
+    (tmp_path / "new.csv").write_text("photo\n1.png\nnew.png\n")
+    found = encoded(config, info, "image", [tmp_path / "new.png", tmp_path / "new.csv"])
+    assert found.names == [str(tmp_path / "new.png"), f"{tmp_path / 'new.csv'}:1", f"{tmp_path / 'new.csv'}:2"]
+    assert found.batch["image"].shape == (3, 4, 5, 3) and found.batch["image"].dtype == np.uint8
+    assert found.batch["image"].mean((1, 2, 3)).tolist() == [40, 100, 40]
+    with pytest.raises(UserError, match=r"give image files or \.csv, .*, not .*new\.wav"):
+        (tmp_path / "new.wav").write_bytes(b"RIFF")
+        encoded(config, info, "image", [tmp_path / "new.wav"])
+
+
+def test_sounds_and_tables_of_paths(tmp_path):
+    for name, rate in (("a", 8000), ("b", 8000), ("new", 4000)):
+        wavfile.write(tmp_path / f"{name}.wav", rate, np.full(rate, 1000, np.int16))
+    pd.DataFrame({"sound": ["a.wav", "b.wav"], "label": ["a", "b"]}).to_csv(tmp_path / "set.csv", index=False)
+    config, _, info = loaded(f"csv:{tmp_path / 'set.csv'}", "read_sound('sound', rate=4000)")
+    (tmp_path / "new.csv").write_text("sound\na.wav\n")
+    found = encoded(config, info, "audio", [tmp_path / "new.wav", tmp_path / "new.csv"]).batch
+    assert found["audio_lengths"].tolist() == [4000, 4000]
+
+
 def test_a_text_run_refuses_images(tmp_path):
     config, _, info = texts(tmp_path, "tokenize('text', words())")
     Image.new("RGB", (9, 7)).save(tmp_path / "new.png")
