@@ -22,6 +22,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed for sampling.")
 _TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Divides the logits: lower is more conservative.")
 _TOP_K = flags.DEFINE_integer("top_k", 0, "Sample from the top_k most probable tokens; 0 = all.")
 _TOP_P = flags.DEFINE_float("top_p", 1.0, "Sample from the most probable tokens with this total probability (nucleus).")
+_BEAMS = flags.DEFINE_integer("beams", 0, "Most probable text by a search with this number of beams; 0 = sample.")
 
 
 def main(argv):
@@ -33,7 +34,12 @@ def main(argv):
         if argv[1:] or _OUTPUT.value or _ATTENTION.value:
             raise cli.UserError("--prompt excludes files, --output and --attention")
         choice = {"temperature": _TEMPERATURE.value, "top_k": _TOP_K.value, "top_p": _TOP_P.value}
-        print(predict.complete(_WORKDIR.value, _PROMPT.value, _LENGTH.value, _SEED.value, **choice))
+        pieces = predict.complete(
+            _WORKDIR.value, _PROMPT.value, _LENGTH.value, _SEED.value, **choice, beams=_BEAMS.value
+        )
+        for piece in pieces:
+            print(piece, end="", flush=True)
+        print()
         return
     lines = [] if argv[1:] or sys.stdin.isatty() else inputs.text_lines(sys.stdin)
     if not argv[1:] and not lines:

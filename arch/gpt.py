@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 
 from arch.layers.attention import SelfAttention
 from arch.layers.decoder import Cache, check_context
-from arch.layers.feedforward import FeedForward, gelu_tanh
+from arch.layers.feedforward import FeedForward, gelu_exact, gelu_tanh
 from arch.layers.mixer import Context
 from arch.layers.norm import Norm, layer_norm, rms_norm
 from arch.layers.positions import Learned, Positions, Rotary
@@ -34,6 +34,12 @@ LLAMA: dict[str, Any] = {
     "tied": False,
     "dropout": 0.0,
     "context": 4096,
+}
+NANOGPT: dict[str, Any] = {
+    "norm": partial(layer_norm, epsilon=1e-5, bias=False),
+    "activation": gelu_exact,
+    "bias": False,
+    "dropout": 0.0,
 }
 QWEN: dict[str, Any] = LLAMA | {"norm": partial(rms_norm, epsilon=1e-6), "positions": partial(Rotary, base=1e6)}
 
@@ -111,8 +117,9 @@ class GPT(nn.Module):
         "GPT-2 medium": _size(24, 1024, 16),
         "GPT-2 large": _size(36, 1280, 20),
         "GPT-2 XL": _size(48, 1600, 25),
-        "nanoGPT": {"pad_vocabulary": 64, "bias": False, "norm": partial(layer_norm, epsilon=1e-5, bias=False)}
-        | {"dropout": 0.0},
+        "nanoGPT": NANOGPT | {"pad_vocabulary": 64},
+        "nanoGPT character": NANOGPT | _size(6, 384, 6, context=256, dropout=0.2),
+        "nanoGPT CPU": NANOGPT | _size(4, 128, 4, context=64),
         "GPT-3 small": _gpt3(12, 768, 12),
         "GPT-3 medium": _gpt3(24, 1024, 16),
         "GPT-3 large": _gpt3(24, 1536, 16),
@@ -171,6 +178,7 @@ class GPT(nn.Module):
             rows = -(-self.num_classes // self.pad_vocabulary) * self.pad_vocabulary
             self.head = self.param("head_kernel", nn.initializers.normal(0.02), (self.width, rows))
 
+    @nn.nowrap
     def _block(self, window: int | None) -> Callable[..., Block]:
         """Figure 1 (left) of the paper of GPT-1, and section 2.3 of that of GPT-2 for the order of the norms."""
         init = {"kernel_init": nn.initializers.normal(0.02)}

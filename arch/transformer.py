@@ -133,9 +133,11 @@ class Transformer(nn.Module):
         widths = {"key_width": self.key_width, "value_width": self.value_width}
         return {"heads": self.heads, **widths, "dropout": self.attention_dropout}
 
+    @nn.nowrap
     def _self_attention(self, *, causal: bool) -> Sublayer:
         return partial(SelfAttention, **self._heads, causal=causal, positions=self.positions)
 
+    @nn.nowrap
     def _trunk(self, depth: int, mixers: dict[str, Sublayer]) -> Trunk:
         """One side of figure 1."""
         feed_forward = partial(FeedForward, self.mlp_width, self.activation, dropout=self.activation_dropout)

@@ -55,18 +55,21 @@ class Measured:
         tuned = [key.rpartition(".")[2].replace("_", " ") for key in self.experiment.tune]
         paper = [f"paper: {self.experiment.paper.metric}"] if self.experiment.paper.values else []
         best = "lower is better" if self.experiment.metric.startswith("-") else "higher is better"
-        return ["row", f"{self.experiment.metric.lstrip('-')} ({best})", "seeds", *tuned, *COST, *paper]
+        gain = ["gain over the previous row"] if self.experiment.ladder else []
+        return ["row", f"{self.experiment.metric.lstrip('-')} ({best})", *gain, "seeds", *tuned, *COST, *paper]
 
     @property
     def lines(self) -> list[list[str]]:
         published = self.experiment.paper
         paper = {row: f"{x:g}{' (unverified)' * (row in published.recalled)}" for row, x in published.values.items()}
         lines = []
-        for row in self.rows:
+        for row, before in zip(self.rows, (None, *self.rows), strict=False):
             tuned = [f"{row.tuned[key]:g}" if key in row.tuned else "" for key in self.experiment.tune]
             value = spread(row.interval) if row.values else "diverged" if row.diverged else "not run"
             lost = f", {row.diverged} diverged" if row.diverged else ""
-            cells = [row.label, value, f"{len(row.values)}{lost}", *tuned, *self._cost(row.label)]
+            gain = [spread(judge.gain(self.experiment, row, before)[0]) if before else ""]
+            gain = gain if self.experiment.ladder else []
+            cells = [row.label, value, *gain, f"{len(row.values)}{lost}", *tuned, *self._cost(row.label)]
             lines.append(cells + ([paper.get(row.label, "")] if paper else []))
         return lines
 

@@ -4,7 +4,9 @@ import dataclasses
 import functools
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -19,12 +21,13 @@ from core.errors import UserError
 from core.info import Info
 from data.augment.transform import Transform
 from data.preprocess.pipeline import Pipeline
+from data.preprocess.windows import Windows
 from inference.inputs import Inputs, encode, text_key
 from reporting import attention as attention_figures
 from tasks.task import Task
 from training import build
 from training.checkpoint import read_best
-from training.decoding import generate, sample
+from training.decoding import beam_search, generate, sampler, stream
 from training.workdir import Workdir, check_writable, write_whole
 
 BATCH = 256  # inputs per call of the model
@@ -114,31 +117,53 @@ def predict(workdir: str, files: list[str], lines: list[str] | None = None) -> P
 
 
 def complete(
-    workdir: str, prompt: str, length: int, seed: int = 0, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
-) -> str:
-    """Returns `prompt` with its continuation by a language model: `length` tokens from `training.decoding.sample`.
+    workdir: str,
+    prompt: str,
+    length: int,
+    seed: int = 0,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    beams: int = 0,
+) -> Iterator[str]:
+    """Yields `prompt` and its continuation by a language model, piece by piece: up to `length` tokens.
 
-    Raises UserError for a run of another kind of model, an empty prompt, or a text beyond the model's context.
+    Args:
+        beams: 0: tokens are drawn as by `training.decoding.sample`; otherwise the most probable text by beam search.
+
+    Raises UserError for a run of another kind of model, an empty prompt, or a prompt beyond the model's context.
     """
     run = load(workdir)
     reads = run.task.inputs[0]
     vocabulary = run.info.keys[reads].vocabulary
     fitted = Pipeline.from_json(run.info.state["preprocess"])
-    is_running = bool(fitted.ops) and fitted.ops[-1].arranges and bool(vocabulary)
-    if not (is_running and isinstance(run.model, Decoder)):
+    running = fitted.ops[-1] if fitted.ops else None
+    if not (isinstance(running, Windows) and vocabulary and isinstance(run.model, Decoder)):
         raise UserError(f"--prompt: {run.config.model.name} of --workdir {workdir} is not a language model")
     if not prompt:
         raise UserError("--prompt is empty: begin with at least one character")
     ids = np.asarray(fitted({text_key(fitted, run.info, reads): [prompt]})[reads][0], np.int32)
+    eos = vocabulary.eos if running.documents else None  # otherwise no text of the training has an end
+    ends = {"eos_id": eos, "suppress": tuple(index for index in vocabulary.special if index != eos)}
+    if beams:
+        tokens = _most_probable(run, ids, length, beams, **ends)
+    else:
+        choose = sampler(jax.random.key(seed), temperature, top_k, top_p)
+        tokens = stream(run.model, run.variables, ids.tolist(), choose, length=length, **ends)
+    yield prompt
+    yield from vocabulary.stream(tokens)
+
+
+def _most_probable(run: Trained, ids: np.ndarray, length: int, beams: int, **ends: Any) -> list[int]:
     conditions = [jnp.asarray(ids[None]), jnp.array([len(ids)], jnp.int32)]
-    options = {"length": length, "temperature": temperature, "top_k": top_k, "top_p": top_p}
-    specials = vocabulary.special  # never occur in a running text
 
     @jax.jit
-    def write(variables):
-        return sample(run.model, variables, conditions, rng=jax.random.key(seed), suppress=specials, **options).tokens
+    def search(variables):
+        decoded = beam_search(run.model, variables, conditions, length=length, beams=beams, **ends)
+        return decoded.tokens[0], decoded.lengths[0]
 
-    return prompt + vocabulary.text(np.asarray(write(run.variables)[0]))
+    tokens, written = search(run.variables)
+    return np.asarray(tokens[:written]).tolist()
 
 
 def draw_attention(path: str, predictions: Predictions) -> None:
@@ -152,6 +177,7 @@ def draw_attention(path: str, predictions: Predictions) -> None:
         raise UserError(f"--attention: {run.config.model.name} does not attend to its input")
     words = [run.task.vocabulary.token(index) for index in outputs["prediction"][0, : outputs["lengths"][0]]]
     weights, key = attention[-1][0, : len(words)], run.task.conditions[0]
+    weights = weights.mean(1) if weights.ndim == 3 else weights  # over heads
     if vocabulary := run.info.keys[key].vocabulary:
         source = [vocabulary.token(index) for index in batch[key][0, : batch[f"{key}_lengths"][0]]]
         attention_figures.over_words(path, source, words, weights[:, : len(source)])

@@ -14,7 +14,8 @@ sequences have ended.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -51,6 +52,7 @@ class Decoded(NamedTuple):
 
 # (tokens [b], state) -> (logits [b, k], state, captured values [b, ...])
 Step = Callable[[Array, PyTree], tuple[Array, PyTree, dict[str, Array]]]
+Choose = Callable[[Array, Array | int], Array]  # (logits [b, k], number of the token) -> tokens [b]
 
 
 def generate(model: nn.Module, variables: PyTree, task: Task, batch: Mapping, capture: Sequence[str] = ()) -> Decoded:
@@ -104,6 +106,16 @@ def sample(
         top_p: draws only from the smallest set of the most probable of these whose share of the probability is `top_p`
             (nucleus sampling, Holtzman et al. 2020, arXiv 1904.09751, sec. 3.1).
 
+    Raises UserError as `sampler`.
+    """
+    choose = sampler(rng, temperature, top_k, top_p)
+    start = _start(model, variables, conditions, length, suppress, capture)
+    return _decode_one_by_one(*start, length, eos_id, choose)
+
+
+def sampler(rng: PRNGKeyArray, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Choose:
+    """Returns the function that draws the next tokens; its arguments are those of `sample`.
+
     Raises:
         UserError: temperature is not above 0, top_k is below 0, or top_p is outside (0, 1].
     """
@@ -121,8 +133,48 @@ def sample(
         choice = jax.random.categorical(jax.random.fold_in(rng, t), values)
         return jnp.take_along_axis(tokens, choice[:, None], -1)[:, 0]
 
-    start = _start(model, variables, conditions, length, suppress, capture)
-    return _decode_one_by_one(*start, length, eos_id, choose)
+    return choose
+
+
+def stream(
+    model: nn.Module,
+    variables: PyTree,
+    prompt: Sequence[int],
+    choose: Choose,
+    *,
+    length: int,
+    eos_id: int | None = None,
+    suppress: Sequence[int] = (),
+) -> Iterator[int]:
+    """Yields the tokens that continue one prompt, each as soon as it is chosen; not to be called under `jit`.
+
+    A text that exceeds the model's context goes on from its last tokens, half a context at a time.
+    """
+
+    @functools.partial(jax.jit, static_argnames="room")
+    def start(variables, tokens, room):
+        lengths = jnp.full(1, tokens.shape[1], jnp.int32)
+        return model.apply(variables, tokens, lengths, length=room, method="start")
+
+    @functools.partial(jax.jit, donate_argnums=2)
+    def extend(variables, token, cache, t):
+        logits, cache = model.apply(variables, token[:, None], cache, method="decode")
+        return choose(_without(logits[:, 0], suppress), t).astype(jnp.int32), cache
+
+    ids, t = list(prompt), 0
+    while t < length:
+        context, left = model.context, length - t
+        if context is not None and len(ids) + left - 1 > context:
+            ids = ids[-max(context // 2, 1) :]
+            left = min(left, context - len(ids) + 1)
+        token, cache = start(variables, jnp.array([ids], jnp.int32), left)
+        for _ in range(left):
+            token, cache = extend(variables, token, cache, t)
+            ids.append(int(token[0]))
+            yield ids[-1]
+            t += 1
+            if ids[-1] == eos_id:
+                return
 
 
 def beam_search(
@@ -172,9 +224,13 @@ def _start(
         )
         paths = flatten_dict(sown.get("intermediates", {}), sep="/")
         captured = {path: calls[-1][:, 0] for path, calls in paths.items() if path.split("/")[-1] in capture}
-        return logits[:, 0].at[:, np.array(suppress, int)].set(-jnp.inf), cache.state, captured
+        return _without(logits[:, 0], suppress), cache.state, captured
 
     return first.astype(jnp.int32), start.state, step
+
+
+def _without(logits: Float[Array, "b k"], suppress: Sequence[int]) -> Float[Array, "b k"]:
+    return logits.at[:, np.array(suppress, int)].set(-jnp.inf)
 
 
 def _empty(first: Int[Array, " b"], captured: dict[str, jax.ShapeDtypeStruct], length: int) -> Decoded:

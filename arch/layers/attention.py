@@ -1,7 +1,7 @@
 """Multi-head attention, to the same tokens or to a memory: one implementation for training, prefill and decoding."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -51,6 +51,9 @@ class _Heads(nn.Module):
     implementation: Literal["auto", "einsum", "xla", "cudnn"] = "auto"
     dtype: DTypeLike | None = None
 
+    SOWN: ClassVar[str] = "attention"
+
+    @nn.nowrap
     def widths(self, d: int) -> tuple[int, int, int]:
         """Returns n, h and v. Raises ValueError if the numbers of heads do not fit."""
         kv_heads, is_split = self.kv_heads or self.heads, None in (self.key_width, self.value_width)
@@ -75,7 +78,7 @@ class _Heads(nn.Module):
         d: int,
         train: bool,
     ) -> Float[Array, "b t d"]:
-        """Returns softmax(q k / sqrt(h) + bias) v, projected to d; sows the weights [b, t, heads, s] as "attention"."""
+        """Returns softmax(q k / sqrt(h) + bias) v, projected to d; sows the weights [b, t, heads, s] as `SOWN`."""
         if self._fused(queries, bias, train):
             q, k, v = (jnp.swapaxes(x, 1, 2) for x in (queries, pairs.keys, pairs.values))
             kind = "cudnn" if self.implementation == "auto" else self.implementation
@@ -85,6 +88,7 @@ class _Heads(nn.Module):
             result = self._einsum(queries, pairs, mask, bias, train)
         return nn.Dense(d, self.out_bias, self.dtype, kernel_init=self.out_init, name="out")(result)
 
+    @nn.nowrap
     def _fused(self, queries: Array, bias: Array | None, train: bool) -> bool:
         if self.implementation != "auto":
             return self.implementation != "einsum"
@@ -100,7 +104,7 @@ class _Heads(nn.Module):
         if mask is not None:
             scores = jnp.where(mask[:, :, None], scores, jnp.finfo(scores.dtype).min)
         weights = nn.softmax(scores)
-        self.sow("intermediates", "attention", rearrange(weights, "b n r t s -> b t (n r) s"))
+        self.sow("intermediates", self.SOWN, rearrange(weights, "b n r t s -> b t (n r) s"))
         weights = nn.Dropout(self.dropout, deterministic=not train)(weights.astype(queries.dtype))
         return rearrange(jnp.einsum("bnrts,bnsv->bnrtv", weights, pairs.values), "b n r t v -> b t (n r v)")
 
@@ -119,6 +123,8 @@ class SelfAttention(_Heads):
     window: int | None = None
     positions: Callable[..., Positions] = Positions
 
+    SOWN: ClassVar[str] = "self_attention"
+
     @nn.compact
     def __call__(self, x: Float[Array, "b t d"], context: Context, cache: KeyValues | None = None) -> Cached:
         n, h, v = self.widths(x.shape[-1])
@@ -135,6 +141,7 @@ class SelfAttention(_Heads):
         bias = positions.bias(context.positions, seen, self.heads)
         return self.attend(queries, pairs, mask, bias, x.shape[-1], context.train), cache
 
+    @nn.nowrap
     def _mask(self, context: Context, seen: Int[Array, "#b s"]) -> Mask | None:
         """Returns the pairs of query and key that may meet; a cache has keys only up to the query's position."""
         distance = context.positions[:, None, :, None] - seen[:, None, None, :]

@@ -45,14 +45,14 @@ class Learned(Positions):
     """A learned vector per position (Gehring et al. 2017, arXiv 1705.03122, section 3.1).
 
     Attributes:
-        init: of the table [length, d].
+        table_init: of the table [length, d].
     """
 
-    init: Initializer = nn.initializers.normal(0.02)
+    table_init: Initializer = nn.initializers.normal(0.02)
 
     @nn.compact
     def embed(self, x, positions):
-        table = self.param("embedding", self.init, (self.length, x.shape[-1]))
+        table = self.param("embedding", self.table_init, (self.length, x.shape[-1]))
         return x + table.astype(x.dtype)[positions]
 
 

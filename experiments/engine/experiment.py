@@ -117,6 +117,7 @@ class Experiment:
             by the metric of the same name.
         diverged: value of a run whose loss became infinite; None: a row with such a run has no result.
         starts: row -> the row whose weights, of the same seed, initialise it (`config.init_from`).
+        ladder: whether each row adds something to the row before; the table then has its gain.
         changes: overrides of all rows from the command line (`changed`).
     """
 
@@ -133,6 +134,7 @@ class Experiment:
     curves: Curves | None = None
     diverged: float | None = None
     starts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    ladder: bool = False
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -153,6 +155,7 @@ def experiment(
     curves: Curves | None = None,
     diverged: float | None = None,
     starts: Mapping[str, str] | None = None,
+    ladder: bool = False,
 ) -> Experiment | ConfigDict:
     """Returns the experiment at a scale, or the complete training config of one cell, as `arg` selects.
 
@@ -182,6 +185,7 @@ def experiment(
         curves=curves and dataclasses.replace(curves, points={k: x for k, x in curves.points.items() if k in labels}),
         diverged=diverged,
         starts=starts,
+        ladder=ladder,
     )
     return cell_config(result, parse_cell(result, rest)) if rest else result
 

@@ -78,15 +78,19 @@ def rows(experiment: Experiment, records: Sequence[Record]) -> list[Row]:
 
 def verdicts(experiment: Experiment, measured: Sequence[Row]) -> list[Verdict]:
     """Returns the verdict on each claim."""
-    by_label = {row.label: row.values for row in measured}
-    sign = -1 if experiment.metric.startswith("-") else 1
+    by_label = {row.label: row for row in measured}
     result = []
     for claim in experiment.claims:
-        first, second = by_label[claim.better], by_label[claim.worse]
-        differences = [sign * (first[seed] - second[seed]) for seed in sorted(first.keys() & second.keys())]
-        interval = Interval.of(differences)
-        result.append(Verdict(claim, interval, len(differences), judge(interval, claim.least)))
+        interval, seeds = gain(experiment, by_label[claim.better], by_label[claim.worse])
+        result.append(Verdict(claim, interval, seeds, judge(interval, claim.least)))
     return result
+
+
+def gain(experiment: Experiment, row: Row, other: Row) -> tuple[Interval, int]:
+    """Returns by how much a row is better than another, over their common seeds, and the number of these."""
+    sign = -1 if experiment.metric.startswith("-") else 1
+    seeds = sorted(row.values.keys() & other.values.keys())
+    return Interval.of([sign * (row.values[seed] - other.values[seed]) for seed in seeds]), len(seeds)
 
 
 def judge(difference: Interval, least: float) -> str:

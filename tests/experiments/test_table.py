@@ -177,3 +177,12 @@ def test_what_is_declared_is_no_default():
     assert declared(tiny.get_config())["wide"] == declared(tiny.get_config("full"))["wide"]
     assert "model.activation" in declared(tiny.get_config())["wide"]
     assert "parallel.strategy" not in declared(tiny.get_config())["wide"]
+
+
+def test_a_ladder_has_the_gain_of_each_row_over_the_row_before():
+    whole = declare(ladder=True)
+    values = {"a": (3.0, 3.4, 2.9), "b": (2.5, 2.8, 2.5)}  # of a loss
+    measured = judge.rows(whole, [record(row, i, x) for row, of_row in values.items() for i, x in enumerate(of_row)])
+    lines = table.Measured(whole, {}, [], measured, []).lines
+    half = stats.t.ppf(0.975, 2) * stats.sem([0.5, 0.6, 0.4])
+    assert [line[2] for line in lines[:2]] == ["", f"0.5 ± {half:.2g}"]

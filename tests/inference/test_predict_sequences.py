@@ -29,6 +29,10 @@ def said(one, count=FEW):
     return [one.run.task.vocabulary.text(ids) for ids in texts]
 
 
+def joined(*args, **kwargs):
+    return "".join(complete(*args, **kwargs))
+
+
 def raw(one, recipes_dir):
     """Returns the first test examples as they are stored: key -> one value per example."""
     config = one.run.config.data
@@ -42,11 +46,11 @@ def shakespeare(trained):
 
 def test_a_language_model_goes_on_with_a_prompt(shakespeare):
     workdir, prompt = str(shakespeare.workdir), "a man"
-    one, again, other = (complete(workdir, prompt, 40, seed) for seed in (0, 0, 1))
+    one, again, other = (joined(workdir, prompt, 40, seed) for seed in (0, 0, 1))
     assert one.startswith(prompt) and len(one) == len(other) == len(prompt) + 40
     assert one == again != other
-    best = {complete(workdir, prompt, 12, seed, top_k=1) for seed in (0, 1)}
-    assert len(best) == 1
+    best = {joined(workdir, prompt, 12, seed, top_k=1) for seed in (0, 1)}
+    assert best == {joined(workdir, prompt, 12, beams=1)}
 
 
 def test_prompts_from_the_command_line(shakespeare):
@@ -70,9 +74,9 @@ def test_slips_of_a_prompt(arguments, words, trained):
 def test_runs_are_used_as_they_were_trained(shakespeare, trained):
     intents = str(trained(text, "clinc_oos").workdir)
     with pytest.raises(UserError, match=r"^temperature=-1.0, top_k=0, top_p=1.0: must be above 0"):
-        complete(str(shakespeare.workdir), "a", 5, temperature=-1.0)
+        joined(str(shakespeare.workdir), "a", 5, temperature=-1.0)
     with pytest.raises(UserError, match="--prompt is empty"):
-        complete(str(shakespeare.workdir), "", 5)
+        joined(str(shakespeare.workdir), "", 5)
     with pytest.raises(UserError, match="give --prompt"):
         predict(str(shakespeare.workdir), [], ["a man"])
     with pytest.raises(UserError, match=r"this run reads 'text' of clinc_oos: give lines of text"):
