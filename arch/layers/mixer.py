@@ -4,10 +4,10 @@ A sublayer is a module with the field `dtype`, called as `sublayer(x, context, c
 the shape of x. A sublayer that looks at single tokens ignores `context` and returns the cache None.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
 # b: batch, t: tokens, m: positions of the memory, c: their width, d: width of the model; `#` marks axes of size 1
 
@@ -26,14 +26,14 @@ class Context(struct.PyTreeNode):
         lengths: number of tokens of each row that the new cache contains; None: all. Later ones are not remembered.
     """
 
-    positions: Int[Array, "#b t"]
+    positions: Any  # Int [#b t]; not checked as annotations, since trees are rebuilt with leaves of other types
     train: bool = struct.field(pytree_node=False, default=False)
-    mask: Bool[Array, "b t"] | None = None
-    segments: Int[Array, "b t"] | None = None
-    memory: Float[Array, "b m c"] | None = None
-    memory_mask: Bool[Array, "b m"] | None = None
+    mask: Any = None  # Bool [b t]
+    segments: Any = None  # Int [b t]
+    memory: Any = None  # Float [b m c]
+    memory_mask: Any = None  # Bool [b m]
     capacity: int | None = struct.field(pytree_node=False, default=None)
-    lengths: Int[Array, " b"] | None = None
+    lengths: Any = None  # Int [b]
 
 
 class KeyValues(NamedTuple):

@@ -46,14 +46,15 @@ def small(recipe: ModuleType, name: str) -> ConfigDict:
     """Returns the recipe's config, narrow and short."""
     config = get(recipe, name)
     steps = STEPS.get(config.task.name, 2)
-    config.train.update(steps=steps, epochs=0.0, batch_size=8, patience=0)  # one evaluation is too few for patience
+    config.train.update(steps=steps, epochs=0.0, batch_size=8, batch_tokens=0)
+    config.train.patience = 0  # one evaluation is too few
     config.optimizer.warmup_steps, config.data.workers = 1.0, 0
     config.eval.update(every=float(steps), batch_size=8)
     config.data.buckets = min(config.data.buckets, 2)
     config.checkpoint.every = config.log.every = float(steps)
     for key, value in {"width": 12, "embedding_width": 12, "depth": 8}.items():
         if key in config.model:
-            config.model[key] = value
+            config.model[key] = min(config.model[key], value)
     if "widths" in config.model:
         config.model.widths = (12,) * len(config.model.widths)
     for op, sizes in {"windows": {"size": 10, "evaluation": 20}, "forecast": {"window": 10, "horizon": 24}}.items():
@@ -86,9 +87,10 @@ def record(config: ConfigDict, seen: set[str], prefix: str = "") -> ConfigDict:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A finished run: final metrics, per-example arrays of the test split, keys set that nothing read, its data."""
+    """A finished run: final metrics, per-example arrays of its last split, keys set that nothing read, its data."""
 
     workdir: Path
+    split: str
     results: Results
     arrays: dict[str, np.ndarray]
     unread: set[str]
@@ -119,4 +121,5 @@ def train_small(config: ConfigDict, workdir: Path, data_dir: str, patch) -> Trai
         jax.config.update("jax_disable_most_optimizations", False)
     plain = dict(leaves(default()))
     unread = {key for key, value in leaves(config) if value != plain.get(key)} - seen
-    return Trained(workdir, results, kept["arrays"]["test"], unread, kept["run"])
+    split = list(results)[-1]
+    return Trained(workdir, split, results, kept["arrays"][split], unread, kept["run"])
