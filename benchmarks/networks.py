@@ -16,14 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
-from jax.typing import DTypeLike
 from torch import nn
 from torch.nn import functional as F
 
-from arch import gpt as gpt_
-from arch import transformer as transformer_
+from arch.gpt import GPT
+from arch.layers.feedforward import gelu_tanh
 from arch.layers.recurrent import GRU, LSTM, Elman
 from arch.rnn import RecurrentClassifier
+from arch.transformer import Transformer
 from benchmarks import peers, peers_attention
 from tasks.classification import Classification
 from tasks.sequence import TokenClassification
@@ -52,7 +52,7 @@ class Network:
     model: flax.linen.Module
     peer: Callable[[], nn.Module]
     batch: Mapping[str, np.ndarray]
-    task: Classification = Classification()
+    task: Classification
     adamw: bool = False
     flops: float = 0.0
 
@@ -161,7 +161,7 @@ def classifier(
 ) -> Network:
     """Returns a network over inputs of a shape, batch first."""
     inputs = np.random.default_rng(0).standard_normal(shape, np.float32)
-    return Network(name, model, peer, _with_mask(image=inputs, label=_tokens(classes, shape[0])))
+    return Network(name, model, peer, _with_mask(image=inputs, label=_tokens(classes, shape[0])), Classification())
 
 
 def recurrent(kind: str, batch: int, steps: int, units: int) -> Network:
@@ -171,50 +171,26 @@ def recurrent(kind: str, batch: int, steps: int, units: int) -> Network:
     return classifier(f"{kind} {units}, {steps} steps", (batch, steps, units), model, peer)
 
 
-def gpt(
-    name: str,
-    *,
-    batch: int,
-    context: int,
-    vocabulary: int,
-    depth: int,
-    width: int,
-    heads: int,
-    bias: bool,
-    dropout: float = 0.0,
-    dtype: DTypeLike | None = None,
-) -> Network:
-    """Returns a GPT-2 on full contexts, its head tied to its embedding; FLOP by nanoGPT's formula."""
-    norm = functools.partial(gpt_.layer_norm, epsilon=1e-5, bias=bias)
-    sizes = {"context": context, "depth": depth, "width": width, "heads": heads, "bias": bias, "dropout": dropout}
-    model = gpt_.GPT(num_classes=vocabulary, vocab_size=vocabulary, norm=norm, dtype=dtype, **sizes)
-    tokens = _tokens(vocabulary, batch, context + 1)
-    peer = functools.partial(peers_attention.GPT, vocabulary, **sizes)
-    parameters = sum(leaf.numel() for leaf in peer().parameters()) - context * width
-    flops = (6 * parameters + 12 * depth * width * context) * batch * context
+def gpt(name: str, model: GPT, batch: int) -> Network:
+    """Returns a GPT with learned positions on full contexts; FLOP by nanoGPT's formula."""
+    vocabulary = -(-model.vocab_size // model.pad_vocabulary) * model.pad_vocabulary
+    sizes = {field: getattr(model, field) for field in ("context", "depth", "width", "heads", "bias", "dropout")}
+    gelu = "tanh" if model.activation is gelu_tanh else "none"
+    peer = functools.partial(peers_attention.GPT, vocabulary, gelu=gelu, **sizes)
+    with torch.device("meta"):
+        parameters = sum(leaf.numel() for leaf in peer().parameters()) - model.context * model.width
+    flops = 6 * parameters + 12 * model.depth * model.width * model.context
+    tokens = _tokens(model.vocab_size, batch, model.context + 1)
     text = _with_mask(tokens=tokens[:, :-1], labels=tokens[:, 1:])
-    return Network(name, model, peer, text, TokenClassification(), True, flops)
+    return Network(name, model, peer, text, TokenClassification(), True, flops * batch * model.context)
 
 
-def transformer(
-    name: str,
-    *,
-    batch: int,
-    length: int,
-    vocabulary: int,
-    depth: int,
-    width: int,
-    heads: int,
-    mlp_width: int,
-    dropout: float = 0.1,
-    dtype: DTypeLike | None = None,
-) -> Network:
-    """Returns the Transformer of 2017 on sources of `length` / 2 to `length` tokens and targets of `length`."""
-    sizes = {"depth": depth, "width": width, "heads": heads, "mlp_width": mlp_width, "dropout": dropout}
-    model = transformer_.Transformer(num_classes=vocabulary, vocab_size=vocabulary, dtype=dtype, **sizes)
-    peer = functools.partial(peers_attention.Transformer, vocabulary, length, **sizes)
+def transformer(name: str, model: Transformer, batch: int, length: int) -> Network:
+    """Returns a post-norm Transformer, on sources of `length` / 2 to `length` tokens and targets of `length`."""
+    sizes = {field: getattr(model, field) for field in ("depth", "width", "heads", "mlp_width", "dropout")}
+    peer = functools.partial(peers_attention.Transformer, model.num_classes, length, **sizes)
     lengths = length // 2 + _tokens(length // 2 + 1, batch)
-    texts = {"source": _tokens(vocabulary, batch, length), "source_lengths": lengths}
-    texts = _with_mask(**texts, target=_tokens(vocabulary, batch, length))
+    texts = {"source": _tokens(model.num_classes, batch, length), "source_lengths": lengths}
+    texts = _with_mask(**texts, target=_tokens(model.num_classes, batch, length))
     task = TokenClassification(inputs=("source", "source_lengths", "target"), target="target", shift=1)
     return Network(name, model, peer, texts, task, True)

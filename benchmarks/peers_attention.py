@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# b: batch, t: tokens, s: tokens of the source, d: width; caches are (keys, values), each [b, heads, capacity, d / heads]
+# b: batch, t: tokens, d: width; a cache is (keys, values), each [b, heads, capacity, d / heads]
 
 
 class Attention(nn.Module):
@@ -44,7 +44,7 @@ class GPT(nn.Module):
     """`arch.gpt.GPT`: tied head, learned positions, norms before each branch."""
 
     def __init__(
-        self, vocabulary: int, context: int, depth: int, width: int, heads: int, bias: bool = True, dropout: float = 0.0
+        self, vocabulary: int, context: int, depth: int, width: int, heads: int, bias: bool, dropout: float, gelu: str
     ):
         super().__init__()
         self.embedding, self.positions = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
@@ -53,7 +53,7 @@ class GPT(nn.Module):
         for _ in range(depth):
             norms = [nn.LayerNorm(width, bias=bias) for _ in range(2)]
             attention = Attention(width, heads, bias, dropout, is_causal=True)
-            branches = [attention, feed_forward(width, 4 * width, nn.GELU("tanh"), bias)]
+            branches = [attention, feed_forward(width, 4 * width, nn.GELU(gelu), bias)]
             self.blocks.append(nn.ModuleList([*norms, *branches]))
         self.norm = nn.LayerNorm(width, bias=bias)
         for parameter in self.parameters():
@@ -73,7 +73,9 @@ class GPT(nn.Module):
 class Transformer(nn.Module):
     """`arch.transformer.Transformer`: one embedding for source, target and head, sinusoids, norms after each branch."""
 
-    def __init__(self, vocabulary: int, depth: int, width: int, heads: int, hidden: int, dropout: float, longest: int):
+    def __init__(
+        self, vocabulary: int, longest: int, depth: int, width: int, heads: int, mlp_width: int, dropout: float
+    ):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, width)
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
@@ -82,7 +84,7 @@ class Transformer(nn.Module):
         self.drop = nn.Dropout(dropout)
 
         def block(*attentions: Attention) -> nn.ModuleList:
-            branches = [*attentions, feed_forward(width, hidden, nn.ReLU())]
+            branches = [*attentions, feed_forward(width, mlp_width, nn.ReLU())]
             return nn.ModuleList([nn.ModuleList([branch, nn.LayerNorm(width)]) for branch in branches])
 
         self.encoder = nn.ModuleList(block(Attention(width, heads)) for _ in range(depth))
