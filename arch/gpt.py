@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 
 from arch.layers.attention import SelfAttention
 from arch.layers.decoder import Cache, check_context
+from arch.layers.dense import matmul
 from arch.layers.feedforward import FeedForward, gelu_exact, gelu_tanh
 from arch.layers.mixer import Context
 from arch.layers.norm import Norm, layer_norm, rms_norm
@@ -250,5 +251,5 @@ class GPT(nn.Module):
         x = self.position_embedding.embed(self.embedding(tokens), context.positions)
         x, caches = self.trunk(self.drop(x, deterministic=not context.train), context, caches)
         kernel = self.embedding.embedding.T if self.tied else self.head
-        logits = jnp.matmul(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
+        logits = matmul(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
         return logits[..., : self.num_classes], caches

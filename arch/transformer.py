@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 
 from arch.layers.attention import CrossAttention, SelfAttention
 from arch.layers.decoder import Cache, check_context
+from arch.layers.dense import Dense, matmul
 from arch.layers.feedforward import FeedForward
 from arch.layers.mixer import Context
 from arch.layers.norm import Norm, layer_norm
@@ -129,7 +130,7 @@ class Transformer(nn.Module):
         sublayers[CROSS] = partial(CrossAttention, **self._heads)
         self.decoder = self._trunk(self.decoder_depth or self.depth, sublayers)
         if not self.tied:
-            self.head = nn.Dense(self.num_classes, use_bias=self.head_bias, kernel_init=init)
+            self.head = Dense(self.num_classes, use_bias=self.head_bias, kernel_init=init)
         elif self.head_bias:
             self.bias = self.param("head_bias", nn.initializers.zeros, (self.num_classes,))
 
@@ -199,7 +200,7 @@ class Transformer(nn.Module):
         if not self.tied:
             return self.head(x), caches
         kernel = self.target_embedding.embedding.T.astype(x.dtype)
-        logits = jnp.matmul(x, kernel, preferred_element_type=jnp.float32)
+        logits = matmul(x, kernel, preferred_element_type=jnp.float32)
         return (logits + self.bias if self.head_bias else logits), caches
 
     def _embed(self, embedding: nn.Embed, positions: Positions, tokens: Array, places: Array, train: bool):

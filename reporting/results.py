@@ -165,7 +165,8 @@ def _row(records: Sequence[Record]) -> list[str]:
 
 def _spread(name: str, values: Sequence[float]) -> str:
     """Returns "accuracy 99.61% (99.44% to 99.72%)"."""
-    low, mean, high = (number(x, name.rpartition(" ")[2]) for x in (min(values), sum(values) / len(values), max(values)))
+    metric = name.rpartition(" ")[2]
+    low, mean, high = (number(x, metric) for x in (min(values), sum(values) / len(values), max(values)))
     return f"{name.replace('_', ' ')} {mean}" + (f" ({low} to {high})" if low != high else "")
 
 

@@ -12,6 +12,7 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Bool, Float, Int
 
+from arch.layers.dense import Dense
 from arch.layers.mixer import Cached, Context, KeyValues
 from arch.layers.norm import Norm
 from arch.layers.positions import Positions
@@ -64,7 +65,7 @@ class _Heads(nn.Module):
 
     def project(self, x: Array, name: str, heads: int, width: int, train: bool) -> Float[Array, "b heads t width"]:
         """Returns queries, keys or values."""
-        dense = nn.Dense(heads * width, self.bias, self.dtype, kernel_init=self.kernel_init, name=name)
+        dense = Dense(heads * width, self.bias, self.dtype, kernel_init=self.kernel_init, name=name)
         y = rearrange(dense(x), "b t (heads width) -> b heads t width", heads=heads)
         if self.qk_norm and name != "value":
             y = self.qk_norm(train=train, dtype=self.dtype, name=f"{name}_norm")(y)
@@ -89,7 +90,7 @@ class _Heads(nn.Module):
             result = rearrange(result, "b t heads v -> b t (heads v)")
         else:
             result = self._einsum(queries, pairs, mask, bias, train)
-        return nn.Dense(d, self.out_bias, self.dtype, kernel_init=self.out_init, name="out")(result)
+        return Dense(d, self.out_bias, self.dtype, kernel_init=self.out_init, name="out")(result)
 
     @nn.nowrap
     def _fused(self, queries: Array, pairs: KeyValues, bias: Array | None, train: bool) -> bool:

@@ -10,6 +10,7 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
+from arch.layers.dense import Dense
 from arch.layers.mixer import Cached, Context
 
 # b: batch, t: tokens, d: width of the model
@@ -44,7 +45,7 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t d"], context: Context, cache: None = None) -> Cached:
-        dense = partial(nn.Dense, use_bias=self.bias, dtype=self.dtype)
+        dense = partial(Dense, use_bias=self.bias, dtype=self.dtype)
         hidden = self.activation(dense(self.width, kernel_init=self.kernel_init, name="hidden")(x))
         if self.gated:
             hidden *= dense(self.width, kernel_init=self.kernel_init, name="gate")(x)

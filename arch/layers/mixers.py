@@ -11,6 +11,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
+from arch.layers.dense import Dense
 from arch.layers.mixer import Cached, Context
 from arch.layers.recurrence import State
 from arch.layers.recurrent import GRU
@@ -38,7 +39,7 @@ class Recurrence(nn.Module):
         layer = Recurrent(self.cell, (self.width or x.shape[-1],), dtype=self.dtype, name="recurrent")
         y, states = layer(x, cache, context.lengths, train=context.train)
         states = states if cache is not None or context.capacity is not None else None
-        return nn.Dense(x.shape[-1], dtype=self.dtype, name="out")(y), states
+        return Dense(x.shape[-1], dtype=self.dtype, name="out")(y), states
 
 
 class Convolution(nn.Module):
@@ -56,7 +57,7 @@ class Convolution(nn.Module):
         self, x: Float[Array, "b t d"], context: Context, cache: Float[Array, "b k d"] | None = None
     ) -> Cached:
         d, before = x.shape[-1], self.size - 1
-        values, gate = jnp.split(nn.Dense(2 * d, dtype=self.dtype, name="in")(x), 2, -1)
+        values, gate = jnp.split(Dense(2 * d, dtype=self.dtype, name="in")(x), 2, -1)
         kernel = self.param("kernel", nn.initializers.variance_scaling(1.0, "fan_in", "normal"), (self.size, d))
         earlier = jnp.zeros((len(x), before, d), values.dtype) if cache is None else cache
         seen = jnp.concatenate([earlier, values], 1)
@@ -67,7 +68,7 @@ class Convolution(nn.Module):
         if cache is not None or context.capacity is not None:
             count = jnp.full(len(x), x.shape[1]) if context.lengths is None else context.lengths
             cache = jnp.take_along_axis(seen, (count[:, None] + jnp.arange(before))[..., None], axis=1)
-        return nn.Dense(d, dtype=self.dtype, name="out")(y * nn.silu(gate)), cache
+        return Dense(d, dtype=self.dtype, name="out")(y * nn.silu(gate)), cache
 
 
 def _visible(

@@ -1,0 +1,196 @@
+"""A network in this project and in PyTorch, and one training step of each: the same loss, optimizer and batch.
+
+Imports only `arch`, `tasks`, `training.state` and `training.step`, so that it runs with little more than jax, flax,
+optax and PyTorch installed.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Mapping
+
+import flax.linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from arch.gpt import GPT
+from arch.layers.feedforward import gelu_tanh
+from arch.layers.recurrent import GRU, LSTM, Elman
+from arch.rnn import RecurrentClassifier
+from arch.transformer import Transformer
+from benchmarks import peers, peers_attention
+from tasks.classification import Classification
+from tasks.sequence import TokenClassification
+from training.state import create
+from training.step import train_step
+
+CELLS = {"LSTM": LSTM, "GRU": GRU, "RNN": Elman}
+SECONDS = 0.4  # per turn, after one step that is not timed: the other side's threads may still be spinning
+ADAMW = {"weight_decay": 0.1, "eps": 1e-8}
+
+Run = Callable[[int], None]  # runs a number of steps, and waits for the last one
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """One network in both frameworks.
+
+    Attributes:
+        model, peer: ours, and PyTorch's, which gets the same inputs, but images as [b, c, h, w].
+        batch: `task`'s inputs and target.
+        adamw: the optimizer is AdamW instead of SGD with momentum.
+        flops: floating-point operations of one step; 0: unknown.
+    """
+
+    name: str
+    model: flax.linen.Module
+    peer: Callable[[], nn.Module]
+    batch: Mapping[str, np.ndarray]
+    task: Classification
+    adamw: bool = False
+    flops: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """The number of examples in the batch."""
+        return len(self.batch["mask"])
+
+    def ours(self, parallel=None) -> tuple[Run, int]:
+        """Returns our step and the number of parameters.
+
+        Args:
+            parallel: a `training.parallel.Parallel`: all of its devices share the batch.
+        """
+        optimizer = optax.adamw(1e-3, **ADAMW) if self.adamw else optax.sgd(0.01, momentum=0.9)
+        inputs = tuple(self.batch[name] for name in self.task.inputs)
+        state = create(self.model, optimizer, inputs, jax.random.key(0))
+        count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        step = functools.partial(train_step, model=self.model, task=self.task, optimizer=optimizer)
+        if parallel:
+            step = parallel.compile_train(functools.partial(step, axis_name=parallel.axis_name))
+            state, (batch,) = parallel.place(state), parallel.batches([self.batch])
+        else:
+            step, batch = jax.jit(step, donate_argnums=0), jax.device_put(dict(self.batch))
+
+        def run(count: int) -> None:
+            nonlocal state
+            for _ in range(count):
+                state, metrics = step(state, batch)
+                if parallel:  # fake devices on few cores block each other when several steps are in flight
+                    jax.block_until_ready(metrics)
+            jax.block_until_ready((state, metrics))
+
+        return run, count
+
+    def theirs(self, device: str = "cpu") -> tuple[Run, int]:
+        """Returns the same for PyTorch eager; images are channels last on a GPU, where that is faster.
+
+        The redundant second bias of a recurrent layer is not counted (except in the GRU's candidate).
+        """
+        model = self.peer().to(device)
+        inputs = [torch.tensor(self.batch[name], device=device) for name in self.task.inputs]
+        inputs = [x.long() if x.dtype == torch.int32 else x for x in inputs]
+        labels = torch.tensor(np.asarray(self.task.labels(self.batch)), device=device).long()
+        is_gpu, is_half = device != "cpu", getattr(self.model, "dtype", None) == jnp.bfloat16
+        if inputs[0].ndim == 4:
+            layout = torch.channels_last if is_gpu else torch.contiguous_format
+            inputs[0] = inputs[0].permute(0, 3, 1, 2).contiguous(memory_format=layout)
+            model = model.to(memory_format=layout)
+        if self.adamw:
+            optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=True, **ADAMW)
+        else:
+            optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+        precision = functools.partial(torch.autocast, device, torch.bfloat16) if is_half else contextlib.nullcontext
+
+        def run(count: int) -> None:
+            for _ in range(count):
+                optimizer.zero_grad()
+                with precision():
+                    logits = model(*inputs)
+                    scored = logits[:, : labels.shape[1]] if labels.ndim == 2 else logits
+                    loss = F.cross_entropy(scored.flatten(0, -2), labels.flatten())
+                loss.backward()
+                optimizer.step()
+            if is_gpu:
+                torch.cuda.synchronize()
+
+        layers = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
+        spare = sum(2 * m.hidden_size if m.mode == "GRU" else m.bias_hh_l0.numel() for m in layers)
+        return run, sum(p.numel() for p in model.parameters()) - spare
+
+
+def compare(runs: list[Run], rounds: int) -> np.ndarray:
+    """Returns milliseconds per step [runs, rounds]; each run has one turn of about SECONDS, and 3 steps at least, per
+    round.
+    """
+
+    def turn(run: Run, count: int) -> float:
+        run(1)
+        start = time.perf_counter()
+        run(count)
+        return 1e3 * (time.perf_counter() - start) / count
+
+    for run in runs:  # compiles, and fills PyTorch's caches
+        run(3)
+    counts = [max(3, round(1e3 * SECONDS / turn(run, 3))) for run in runs]
+    return np.array([[turn(run, count) for run, count in zip(runs, counts, strict=True)] for _ in range(rounds)]).T
+
+
+def middle_half(ratios: np.ndarray) -> tuple[float, float, float]:
+    """Returns the median and the quartiles."""
+    low, middle, high = np.percentile(ratios, (25, 50, 75))
+    return middle, low, high
+
+
+def _with_mask(**arrays: np.ndarray) -> dict[str, np.ndarray]:
+    return {**arrays, "mask": np.ones(len(next(iter(arrays.values()))), np.float32)}
+
+
+def _tokens(vocabulary: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, vocabulary, shape, np.int32)
+
+
+def classifier(
+    name: str, shape: tuple[int, ...], model: flax.linen.Module, peer: Callable[[], nn.Module], classes: int = 10
+) -> Network:
+    """Returns a network over inputs of a shape, batch first."""
+    inputs = np.random.default_rng(0).standard_normal(shape, np.float32)
+    return Network(name, model, peer, _with_mask(image=inputs, label=_tokens(classes, shape[0])), Classification())
+
+
+def recurrent(kind: str, batch: int, steps: int, units: int) -> Network:
+    """Returns a layer "LSTM", "GRU" or "RNN" and a head on its last output."""
+    model = RecurrentClassifier(cell=CELLS[kind], widths=(units,))
+    peer = functools.partial(peers.recurrent, kind, units, units, 10)
+    return classifier(f"{kind} {units}, {steps} steps", (batch, steps, units), model, peer)
+
+
+def gpt(name: str, model: GPT, batch: int) -> Network:
+    """Returns a GPT with learned positions on full contexts; FLOP by nanoGPT's formula."""
+    vocabulary = -(-model.vocab_size // model.pad_vocabulary) * model.pad_vocabulary
+    sizes = {field: getattr(model, field) for field in ("context", "depth", "width", "heads", "bias", "dropout")}
+    gelu = "tanh" if model.activation is gelu_tanh else "none"
+    peer = functools.partial(peers_attention.GPT, vocabulary, gelu=gelu, **sizes)
+    with torch.device("meta"):
+        parameters = sum(leaf.numel() for leaf in peer().parameters()) - model.context * model.width
+    flops = 6 * parameters + 12 * model.depth * model.width * model.context
+    tokens = _tokens(model.vocab_size, batch, model.context + 1)
+    text = _with_mask(tokens=tokens[:, :-1], labels=tokens[:, 1:])
+    return Network(name, model, peer, text, TokenClassification(), True, flops * batch * model.context)
+
+
+def transformer(name: str, model: Transformer, batch: int, length: int) -> Network:
+    """Returns a post-norm Transformer, on sources of `length` / 2 to `length` tokens and targets of `length`."""
+    sizes = {field: getattr(model, field) for field in ("depth", "width", "heads", "mlp_width", "dropout")}
+    peer = functools.partial(peers_attention.Transformer, model.num_classes, length, **sizes)
+    lengths = length // 2 + _tokens(length // 2 + 1, batch)
+    texts = {"source": _tokens(model.num_classes, batch, length), "source_lengths": lengths}
+    texts = _with_mask(**texts, target=_tokens(model.num_classes, batch, length))
+    task = TokenClassification(inputs=("source", "source_lengths", "target"), target="target", shift=1)
+    return Network(name, model, peer, texts, task, True)
