@@ -90,7 +90,12 @@ def make_case(name: str) -> Case:
     return Case(*CASES[name])
 
 
-@pytest.fixture(params=CASES)
+def params() -> list:
+    """Returns the names of the cases; mixers and scanned trunks are slow."""
+    return [name if name.endswith(" test") else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+
+
+@pytest.fixture(params=params())
 def case(request) -> Case:
     return make_case(request.param)
 

@@ -52,7 +52,10 @@ def make_case(name: str) -> Case:
     return Case(CASES[name])
 
 
-@pytest.fixture(params=CASES)
+FAST = ("Learned", "Rotary", "band")
+
+
+@pytest.fixture(params=[name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in CASES])
 def case(request) -> Case:
     return make_case(request.param)
 

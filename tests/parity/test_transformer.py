@@ -66,7 +66,7 @@ def test_self_attention_is_that_of_pytorch(causal):
     )
     module = SelfAttention(HEADS, causal=causal)
     context = CONTEXT.replace(mask=jnp.asarray(MASK))
-    (y, _), captured = module.apply({"params": attention(peer)}, X, context, mutable="intermediates")
+    (y, _), captured = module.apply({"params": attention(peer)}, jnp.asarray(X), context, mutable="intermediates")
     CLOSE(y, array(expected))
     CLOSE(captured["intermediates"][module.SOWN][0], array(weights).swapaxes(1, 2))
 
@@ -76,7 +76,7 @@ def test_cross_attention_is_that_of_pytorch():
     disturb(peer)
     expected, _ = peer(torch.tensor(X), memory, memory, key_padding_mask=~torch.tensor(MEMORY_MASK))
     context = CONTEXT.replace(memory=jnp.asarray(Y), memory_mask=jnp.asarray(MEMORY_MASK))
-    y, _ = CrossAttention(HEADS).apply({"params": attention(peer)}, X, context)
+    y, _ = CrossAttention(HEADS).apply({"params": attention(peer)}, jnp.asarray(X), context)
     CLOSE(y, array(expected))
 
 
