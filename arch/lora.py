@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array, lax
 from jaxtyping import Float, PRNGKeyArray, PyTree
@@ -50,7 +51,7 @@ class LoRA(nn.Module):
     def context(self) -> int | None:
         return self.network.context
 
-    def adapt(self, path: str, old: Array, new: Array) -> Array | None:
+    def adapt(self, path: str, old: np.ndarray | Array, new: Array) -> Array | None:
         """Returns a parameter of a checkpoint in another shape, as the network does."""
         return self.network.adapt(path, old, new) if hasattr(self.network, "adapt") else None
 

@@ -58,7 +58,7 @@ class Learned(Positions):
         return x + table.astype(x.dtype)[positions]
 
 
-def common_positions(path: str, old: Array, new: Array) -> Array | None:
+def common_positions(path: str, old: np.ndarray | Array, new: Array) -> Array | None:
     """Returns the learned positions `new` [length, d] with those of `old` [another length, d] as far as both exist;
     None for another parameter. It is the hook `adapt` of networks with learned positions."""
     owner = path.split("/")[-2:][0]
