@@ -61,7 +61,7 @@ def export(workdir: str, to: str) -> Path:
 def write(run: Trained, folder: Path) -> None:
     """Writes a model, its config and its tokenizer to a new or empty folder. Raises UserError as `export`."""
     family, config, shapes = expressed(run)
-    arrays = family.write_weights(_params(run, shapes))
+    arrays = family.write_weights(_params(run, shapes), family.read_config(config))
     texts = {CONFIG: config | _special_ids(run.info, config)} | _tokenizers(run)
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))

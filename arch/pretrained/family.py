@@ -53,6 +53,9 @@ class Weight(NamedTuple):
     change: Change = SAME
     only: Mapping[str, Any] = {}
 
+    def fits(self, fields: Fields) -> bool:
+        return all(fields[key] == value for key, value in self.only.items())
+
     def of_block(self, number: int) -> "Weight":
         ours = tuple(path.format(number + 1) for path in self.ours)
         return self._replace(theirs=self.theirs.replace("{}", str(number)), ours=ours)
@@ -222,17 +225,17 @@ class Family:
             aliases = weight.theirs.split("|")
             known.update(aliases)
             name = next((alias for alias in aliases if alias in theirs), None)
-            if name and all(fields[key] == value for key, value in weight.only.items()):
+            if name and weight.fits(fields):
                 parts = np.split(weight.change.to_ours(theirs[name]), len(weight.ours), axis=-1)
                 found |= dict(zip(weight.ours, parts, strict=True))
         constant = re.compile("|".join(self.ignored) or "$^")
         return found, [name for name in theirs if name not in known and not constant.fullmatch(name)]
 
-    def write_weights(self, params: Arrays) -> dict[str, np.ndarray]:
-        """Returns the arrays of a checkpoint. Raises UserError for a parameter without a name in it."""
+    def write_weights(self, params: Arrays, fields: Fields) -> dict[str, np.ndarray]:
+        """Inverse of `read_weights`. Raises UserError for a parameter without a name in a checkpoint."""
         ours, result = dict(params), {}
         for weight in self._rows(r"block(\d+)/", ours, first=1):
-            if all(path in ours for path in weight.ours):
+            if weight.fits(fields) and all(path in ours for path in weight.ours):
                 name = weight.theirs.partition("|")[0]
                 whole = np.concatenate([ours.pop(path) for path in weight.ours], axis=-1)
                 result[name if name in self.headed else self.prefix + name] = weight.change.to_theirs(whole)

@@ -54,7 +54,8 @@ def _is_language(piece: str) -> bool:
 
 def _piece(name: str, scores: dict[str, float], lowest: float) -> tuple[str, float]:
     """Returns a piece of the vocabulary and its score. One that this side's model lacks cannot be a part of a text, but
-    a single character can: Marian looks up characters that its model does not know."""
+    a single character can: Marian looks up a character that its model does not know (and of several in a row, which it
+    reads as one, finds none)."""
     if name in scores or len(name) == 1 or name in (PAD, EOS, UNK) or _is_language(name):
         return name, scores.get(name, lowest)
     return HIDDEN + name, lowest

@@ -78,7 +78,7 @@ def test_every_parameter_has_a_name_and_comes_back(kind, config):
     shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), *inputs)
     rng = np.random.default_rng(0)
     params = {path: rng.standard_normal(x.shape) for path, x in flatten_dict(shapes["params"], sep="/").items()}
-    written = family.write_weights(params)
+    written = family.write_weights(params, family.read_config(config))
     for prefix in ("", family.prefix):  # of models with and without a head
         theirs = {prefix + name.removeprefix(family.prefix): x for name, x in written.items()}
         found, unknown = family.read_weights(theirs, family.read_config(config))
@@ -147,7 +147,7 @@ def test_what_an_architecture_cannot_represent(kind, change, words):
 
 def test_parameters_without_a_name_are_refused():
     with pytest.raises(UserError, match="trunk/block1/attention/lora has no name in checkpoints of gpt2"):
-        families()["gpt2"].write_weights({"trunk/block1/attention/lora": np.ones(2)})
+        families()["gpt2"].write_weights({"trunk/block1/attention/lora": np.ones(2)}, {"tied": True})
 
 
 def test_functions_are_compared_with_their_arguments():

@@ -178,19 +178,21 @@ def test_ten_steps_of_sgd_give_the_same_losses(pair):
 
 
 def test_greedy_decoding_is_the_same(pair):
-    options = {"do_sample": False, "max_new_tokens": 6, "eos_token_id": None, "pad_token_id": 30, "num_beams": 1}
+    options = {"return_dict_in_generate": True, "output_logits": True, "do_sample": False}
+    options |= {"max_new_tokens": 6, "eos_token_id": None, "pad_token_id": 30, "num_beams": 1}
     with torch.no_grad():
         if pair.is_pair:
             mask = (torch.arange(9)[None] < torch.tensor(pair.lengths)[:, None]).long()
             source = torch.tensor(pair.source, dtype=torch.long)
-            expected = pair.torch.generate(source, attention_mask=mask, **options)[:, 1:]
+            expected = pair.torch.generate(source, attention_mask=mask, **options)
         else:
             prompt = torch.tensor(pair.tokens, dtype=torch.long)
-            expected = pair.torch.generate(prompt, attention_mask=torch.ones_like(prompt), **options)[:, 11:]
+            expected = pair.torch.generate(prompt, attention_mask=torch.ones_like(prompt), **options)
     conditions = pair.inputs[:2] if pair.is_pair else (*pair.inputs, jnp.array([11, 11], jnp.int32))
-    decode = jax.jit(lambda params: greedy(pair.model, {"params": params}, conditions, length=6).tokens)
-    assert np.asarray(decode(pair.params)).tolist() == expected.tolist()
-    assert len(set(expected.flatten().tolist())) > 2
+    decoded = jax.jit(lambda params: greedy(pair.model, {"params": params}, conditions, length=6))(pair.params)
+    assert np.asarray(decoded.tokens).tolist() == expected.sequences[:, -6:].tolist()
+    best = torch.stack(expected.logits).log_softmax(-1).amax(-1)
+    np.testing.assert_allclose(decoded.score, best.sum(0), atol=1e-3)
 
 
 def test_transformers_loads_the_export(pair, tmp_path):
@@ -210,7 +212,8 @@ def test_transformers_loads_the_export(pair, tmp_path):
         pair.torch = before
         expected = pair.theirs()
     assert torch.equal(found, expected)
-    again = transformers.AutoTokenizer.from_pretrained(tmp_path / "ours")
+    # AutoTokenizer does the same, but for qwen2, where it takes Qwen's own class whatever the files name
+    again = transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path / "ours")
     assert again("w3 w26 other", add_special_tokens=False).input_ids == [7, 30, 3]
     assert (again.eos_token_id, again.pad_token_id) == (2, 0)
 
@@ -234,19 +237,10 @@ def test_marian_tokenizers_are_those_of_transformers(tmp_path):
     files = (str(tmp_path / name) for name in ("source.spm", "target.spm", "vocab.json"))
     theirs = transformers.MarianTokenizer(*files)
     source, target = (marian.tokenizer(tmp_path, side) for side in ("source", "target"))
-    texts = [" ".join(rng.choice(words["source"] + words["target"], 6)) for _ in range(50)]
-    texts += [
-        "the cat",
-        " two  spaces",
-        "Katze saß",
-        "\uff57\uff49de the",
-        "john's dog, ran",
-        ">>deu<< the cat",
-        "8 % the",
-    ]
-    pad = len(pieces) - 1
-    for text in texts:
+    pad, others = len(pieces) - 1, ["8 % the", " two  spaces", "Katze", "\uff57\uff49de the", ">>deu<< the cat", "s ß"]
+    for text in [*(" ".join(rng.choice(words["source"], 6)) for _ in range(40)), *others]:
         assert source.encode(text).ids == theirs(text).input_ids, text
+    for text in [*(" ".join(rng.choice(words["target"], 6)) for _ in range(40)), "ß und 8"]:
         ids = theirs(text_target=text).input_ids
         assert target.encode(text).ids == [pad, *ids], text
         kept = [i for i in ids if i > 1]
@@ -257,6 +251,7 @@ def test_marian_tokenizers_are_those_of_transformers(tmp_path):
 
 def test_names_and_arrays_come_back(pair):
     family = families()[pair.published.config["model_type"]]
-    written, stored = family.write_weights(pair.published.params()[0]), load_file(pair.folder / "model.safetensors")
+    written = family.write_weights(pair.published.params()[0], pair.published.fields)
+    stored = load_file(pair.folder / "model.safetensors")
     assert written.keys() == stored.keys()
     assert all(np.array_equal(written[name], stored[name]) for name in stored)

@@ -36,7 +36,8 @@ def write(folder, config):
     family = families()[config["model_type"]]
     model = build.construct(ConfigDict({"name": family.model, **family.read_config(config)}), "arch")
     params = model.init(jax.random.key(3), jnp.zeros((1, 4), jnp.int32), train=False)["params"]
-    arrays = family.write_weights({path: np.asarray(x) for path, x in flatten_dict(params, sep="/").items()})
+    flat = {path: np.asarray(x) for path, x in flatten_dict(params, sep="/").items()}
+    arrays = family.write_weights(flat, family.read_config(config))
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
     save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, folder / "model.safetensors")
