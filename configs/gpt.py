@@ -18,7 +18,7 @@ from training.overrides import variant
 NANOGPT = {
     "optimizer.learning_rate": 1e-3,
     "optimizer.b2": 0.99,
-    "optimizer.warmup_steps": 100.0,
+    "optimizer.warmup_steps": 0.05,  # 100 steps
 }
 VARIANTS = {
     "shakespeare_cpu": {
@@ -34,6 +34,7 @@ VARIANTS = {
     "shakespeare": {
         **NANOGPT,
         "model.variant": "nanoGPT character",
+        "optimizer.warmup_steps": 0.02,
         "train.steps": 5000,
         "train.batch_size": 64,
         "eval.every": 250.0,

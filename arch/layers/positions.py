@@ -115,6 +115,8 @@ class Rotary(Positions):
 
     def rotate(self, x, positions):
         width = self.width or x.shape[-1]
+        if width % 2:
+            raise ValueError(f"Rotary rotates pairs of features: the width of a head, {width}, must be even")
         angles = positions[:, None, :, None] * jnp.asarray(self._frequencies(width), jnp.float32)
         sin, cos = jnp.sin(angles).astype(x.dtype), jnp.cos(angles).astype(x.dtype)
         rotated, rest = x[..., :width], x[..., width:]

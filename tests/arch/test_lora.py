@@ -69,7 +69,7 @@ def _without_factors(variables):
     return {name: x for name, x in variables["params"].items() if not name.startswith("lora_")}
 
 
-@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("scan", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_training_begins_with_the_network(scan):
     case = gpt(scan)
     plain = {"params": _without_factors(case.first)}

@@ -23,6 +23,7 @@ from training.step import train_step
 SEEDS = range(3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "name"), recipes.ALL, ids=recipes.ids(recipes.ALL))
 def test_every_recipe_computes_in_bfloat16_and_keeps_a_float32_state(recipe, name, recipes_dir):
     config = recipes.small(recipe, name)

@@ -44,6 +44,7 @@ def test_costs_are_those_of_layers_and_leave_out_what_contains_others():
     }
 
 
+@pytest.mark.slow
 def test_a_profile_leaves_the_run_as_it_is_and_may_be_repeated(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("training.profile.ROWS", 1000)
     config = small.get_config()

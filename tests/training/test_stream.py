@@ -37,6 +37,7 @@ def test_an_end_token_ends_the_text():
     assert ended == tokens[: tokens.index(end) + 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", [PROMPT, PROMPT * 6], ids=["short", "beyond the context"])
 def test_beyond_the_context_the_last_tokens_go_on(prompt):
     """Each stretch is what the model writes after the last half of its context."""

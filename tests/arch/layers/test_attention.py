@@ -151,7 +151,7 @@ def test_self_attention_is_that_of_flax(causal):
         CASES["grouped heads"],
         CASES["band"],
         CASES["key and value width"],
-        {"positions": Rotary, "kv_heads": 1},
+        {"positions": Rotary, "kv_heads": 1, "key_width": 4, "value_width": 4},
         {"positions": ALiBi, "causal": True},
         {"positions": RelativeBias},
     ],

@@ -159,6 +159,7 @@ def test_the_cache_of_rows_of_unequal_lengths_has_their_real_tokens(causal):
 MIXERS = {name: name for name in CAUSAL if name.startswith("layers.mixers.")} | {"attention": None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MIXERS)
 def test_each_mixer_learns_in_the_same_trunk_to_repeat_the_token_of_two_steps_before(name):
     """The mixer is given as a config gives it."""
