@@ -42,7 +42,7 @@ CONFIGS = {  # each key differs from its default in one of them
     "marian": [
         MARIAN | {"decoder_start_token_id": 22},
         MARIAN | {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 29, "tie_word_embeddings": False}
-        | {"activation_function": "swish", "scale_embedding": True, "activation_dropout": 0.1, "dropout": 0.0},
+        | {"activation_function": "silu", "scale_embedding": True, "activation_dropout": 0.1, "dropout": 0.0},
     ],
 }  # fmt: skip
 CASES = [(kind, config) for kind, configs in CONFIGS.items() for config in configs]
