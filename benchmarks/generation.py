@@ -1,8 +1,9 @@
 """Generation by a language model, against the same network in PyTorch eager: same machine, run and number of threads.
 
-    python -m benchmarks.generation [--rounds=20]
+    python -m benchmarks.generation [--rounds=20] [--only=WORD]
 
-Both sample every token from the model's distribution, one by one. Needs the extra `bench`.
+Both sample every token from the model's distribution, one by one; a GPT continues a prompt with a cache of keys and
+values. Needs the extra `bench`.
 """
 
 import argparse
@@ -10,13 +11,14 @@ import importlib.metadata
 import sys
 from collections.abc import Callable
 
+import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from arch.gpt import GPT
 from arch.layers.recurrent import GRU, LSTM
 from arch.rnn import RecurrentNetwork
-from benchmarks.step import compare
 from core.cli import use_huge_pages
 from training.decoding import sample
 from training.parallel import cores
@@ -24,58 +26,97 @@ from training.parallel import cores
 try:
     import torch
     from torch import nn
+
+    from benchmarks import networks, peers_attention
 except ImportError:
     torch = None
 
 VOCABULARY, LENGTH, WIDTH = 69, 300, 256  # configs/text.py:shakespeare
+PROMPT, NEW = 16, 200  # of a GPT
+SIZES = {"depth": 6, "width": 384, "heads": 6, "context": 256}  # nanoGPT's for characters
 
 
-def ours(cell: type, batch: int) -> Callable[[], None]:
-    model = RecurrentNetwork(cell=cell, widths=(WIDTH,), vocab_size=VOCABULARY, num_classes=VOCABULARY)
-    first = jnp.zeros((batch, 1), jnp.int32)
-    variables = jax.jit(lambda key: model.init(key, first, train=False))(jax.random.key(0))
+def ours(model: flax.linen.Module, batch: int, prompt: int, length: int) -> Callable[[int], None]:
+    """Returns a function that generates a number of times."""
+    tokens = jnp.zeros((batch, prompt), jnp.int32)
+    variables = jax.jit(lambda key: model.init(key, tokens, train=False))(jax.random.key(0))
 
     @jax.jit
     def write(variables, key):
-        prompts = first, jnp.ones(batch, jnp.int32)
-        return sample(model, variables, prompts, length=LENGTH, rng=key).tokens
+        prompts = tokens, jnp.full(batch, prompt, jnp.int32)
+        return sample(model, variables, prompts, length=length, rng=key).tokens
 
-    return lambda: jax.block_until_ready(write(variables, jax.random.key(1)))
+    def run(count: int) -> None:
+        for _ in range(count):
+            jax.block_until_ready(write(variables, jax.random.key(1)))
+
+    return run
 
 
-def theirs(kind: str, batch: int) -> Callable[[], None]:
+def their_layer(kind: str, batch: int) -> Callable[[int], None]:
+    """Returns the same for a recurrent layer of PyTorch."""
     embedding, head = nn.Embedding(VOCABULARY, WIDTH), nn.Linear(WIDTH, VOCABULARY)
     layer = getattr(nn, kind)(WIDTH, WIDTH, batch_first=True)
 
     @torch.inference_mode()
-    def write():
-        tokens, state = torch.zeros(batch, 1, dtype=torch.long), None
-        for _ in range(LENGTH):
-            outputs, state = layer(embedding(tokens), state)
-            tokens = torch.multinomial(torch.softmax(head(outputs[:, 0]), -1), 1)
+    def run(count: int) -> None:
+        for _ in range(count):
+            tokens, state = torch.zeros(batch, 1, dtype=torch.long), None
+            for _ in range(LENGTH):
+                outputs, state = layer(embedding(tokens), state)
+                tokens = torch.multinomial(torch.softmax(head(outputs[:, 0]), -1), 1)
 
-    return write
+    return run
+
+
+def their_gpt(batch: int) -> Callable[[int], None]:
+    """Returns the same for a GPT of PyTorch, whose cache is preallocated, which is faster than `torch.cat`."""
+    model = peers_attention.GPT(VOCABULARY, **SIZES, bias=True, dropout=0.0, gelu="tanh").eval()
+    shape = (batch, SIZES["heads"], PROMPT + NEW, SIZES["width"] // SIZES["heads"])
+
+    @torch.inference_mode()
+    def run(count: int) -> None:
+        for _ in range(count):
+            caches = [(torch.empty(shape), torch.empty(shape)) for _ in range(SIZES["depth"])]
+            tokens, first = torch.zeros(batch, PROMPT, dtype=torch.long), 0
+            for _ in range(NEW):
+                logits = model(tokens, caches, first)[:, -1]
+                first += tokens.shape[1]
+                tokens = torch.multinomial(torch.softmax(logits, -1), 1)
+
+    return run
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--only", default="", help="a part of the names of the networks to time")
+    arguments = parser.parse_args()
     if torch is None:
         print("benchmarks.generation compares with PyTorch: pip install -e '.[bench]'", file=sys.stderr)
         return 2
     torch.set_num_threads(cores())
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "flax", "torch"))
-    print(
-        f"{versions}; {jax.devices()[0].device_kind}, {cores()} cores; {WIDTH} units, {LENGTH} tokens, {rounds} rounds"
-    )
-    print(f"{'cell, batch':14} {'tokens/s':>10} {'torch':>10} {'ratio':>6}  range of the middle half")
-    for cell in (LSTM, GRU):
+    print(f"{versions}; {jax.devices()[0].device_kind}, {cores()} cores; {arguments.rounds} rounds")
+    print(f"{'network, batch':14} {'tokens/s':>10} {'torch':>10} {'ratio':>6}  range of the middle half")
+    for name in ("LSTM", "GRU", "GPT"):
         for batch in (1, 32):
-            mine, peer = 1e3 * batch * LENGTH / compare([ours(cell, batch), theirs(cell.__name__, batch)], rounds)
-            low, middle, high = np.percentile(mine / peer, (25, 50, 75))
-            mine, peer = np.median(mine), np.median(peer)
-            print(f"{cell.__name__ + f', {batch}':14} {mine:10,.0f} {peer:10,.0f} {middle:6.2f}  {low:.2f}-{high:.2f}")
+            if arguments.only not in name:
+                continue
+            size = {"vocab_size": VOCABULARY, "num_classes": VOCABULARY}
+            if name == "GPT":
+                prompt, length, model, peer = PROMPT, NEW, GPT(**size, **SIZES), their_gpt(batch)
+            else:
+                cell = {"LSTM": LSTM, "GRU": GRU}[name]
+                prompt, length, model = 1, LENGTH, RecurrentNetwork(cell=cell, widths=(WIDTH,), **size)
+                peer = their_layer(name, batch)
+            runs = [ours(model, batch, prompt, length), peer]
+            mine, theirs = 1e3 * batch * length / networks.compare(runs, arguments.rounds)
+            middle, low, high = networks.middle_half(mine / theirs)
+            mine, theirs = np.median(mine), np.median(theirs)
+            print(
+                f"{f'{name}, {batch}':14} {mine:10,.0f} {theirs:10,.0f} {middle:6.2f}  {low:.2f}-{high:.2f}", flush=True
+            )
     return 0
 
 

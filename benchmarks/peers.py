@@ -12,8 +12,8 @@ def mlp(features: int, widths: tuple[int, ...], classes: int) -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
 
 
-def resnet20() -> nn.Module:
-    """Returns `arch.resnet.CifarResNet(depth=20)`."""
+def cifar_resnet(depth: int = 20) -> nn.Module:
+    """Returns `arch.resnet.CifarResNet`."""
 
     class Block(nn.Module):
         def __init__(self, before: int, width: int, stride: int):
@@ -29,10 +29,35 @@ def resnet20() -> nn.Module:
                 x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.missing))
             return F.relu(x + y)
 
-    widths = [16] * 3 + [32] * 3 + [64] * 3
+    widths = [width for width in (16, 32, 64) for _ in range((depth - 2) // 6)]
     blocks = [Block(a, b, 1 + (a != b)) for a, b in zip([16, *widths], widths, strict=False)]
     stem = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
     return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+
+
+def bottleneck_resnet(blocks: tuple[int, ...] = (3, 4, 6, 3)) -> nn.Module:
+    """Returns `arch.resnet.ResNet`, by default of 50 layers: the stride is in the 3x3 convolution."""
+
+    def convolution(before: int, width: int, size: int, stride: int = 1) -> list[nn.Module]:
+        return [nn.Conv2d(before, width, size, stride, size // 2, bias=False), nn.BatchNorm2d(width)]
+
+    class Bottleneck(nn.Module):
+        def __init__(self, before: int, width: int, stride: int):
+            super().__init__()
+            layers = [*convolution(before, width, 1), nn.ReLU(True), *convolution(width, width, 3, stride)]
+            self.branch = nn.Sequential(*layers, nn.ReLU(True), *convolution(width, 4 * width, 1))
+            same = before == 4 * width
+            self.shortcut = nn.Identity() if same else nn.Sequential(*convolution(before, 4 * width, 1, stride))
+
+        def forward(self, x):
+            return F.relu(self.shortcut(x) + self.branch(x), inplace=True)
+
+    layers, before = [*convolution(3, 64, 7, 2), nn.ReLU(True), nn.MaxPool2d(3, 2, 1)], 64
+    for stage, depth in enumerate(blocks):
+        for i in range(depth):
+            layers.append(Bottleneck(before, 64 << stage, 2 if i == 0 and stage else 1))
+            before = 256 << stage
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, 1000))
 
 
 def recurrent(kind: str, features: int, width: int, classes: int) -> nn.Module:

@@ -51,9 +51,9 @@ def rows() -> "list[networks.Network]":
     sizes = {"depth": 3, "width": 256, "heads": 4, "mlp_width": 1024, "num_classes": 4000, "vocab_size": 4000}
     found = [
         networks.classifier("MLP 784-512-512-10", digits, MLP(), lambda: peers.mlp(784, (512, 512), 10)),
-        networks.classifier("ResNet-20, 32x32", images, CifarResNet(depth=20), peers.resnet20),
+        networks.classifier("ResNet-20, 32x32", images, CifarResNet(depth=20), peers.cifar_resnet),
         networks.classifier(
-            "ResNet-20, flax's Conv", images, CifarResNet(depth=20, conv=flax.linen.Conv), peers.resnet20
+            "ResNet-20, flax's Conv", images, CifarResNet(depth=20, conv=flax.linen.Conv), peers.cifar_resnet
         ),
         networks.gpt("nanoGPT's for CPUs", nanogpt(), 12),
         networks.gpt("the same, dropout 0.1", nanogpt(dropout=0.1), 12),

@@ -125,6 +125,8 @@ def sampler(rng: PRNGKeyArray, temperature: float = 1.0, top_k: int = 0, top_p: 
         )
 
     def choose(logits: Float[Array, "b k"], t: Array) -> Int[Array, " b"]:
+        if not top_k and top_p == 1:  # without a cut, nothing needs to be sorted
+            return jax.random.categorical(jax.random.fold_in(rng, t), logits / temperature)
         width = logits.shape[-1]
         values, tokens = lax.top_k(logits / temperature, min(top_k or width, width))
         probabilities = jax.nn.softmax(values)
