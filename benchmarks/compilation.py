@@ -46,8 +46,8 @@ def main() -> None:
     kinds = [(depth, scan) for scan in (True, False) for depth in DEPTHS]
     times = [[seconds(*kind) for kind in kinds] for _ in range(rounds)]
     for (depth, scan), each in zip(kinds, zip(*times, strict=True), strict=True):
-        kind = f"{depth} layers{', scan' if scan else '':6}"
-        print(f"{kind} {statistics.median(each):7.1f} ({min(each):.1f}-{max(each):.1f})")
+        name = f"{depth} layers{', scan' if scan else ''}"
+        print(f"{name:16} {statistics.median(each):7.1f} ({min(each):.1f}-{max(each):.1f})")
     for scan, first in ((True, 0), (False, 2)):
         ratio = statistics.median(each[first + 1] / each[first] for each in times)
         print(f"{DEPTHS[1]} layers / {DEPTHS[0]} layers{', scan' if scan else ''}: {ratio:.2f}")
