@@ -51,7 +51,7 @@ VARIANTS = {
         ),
         "optimizer.learning_rate": 6e-4,
         "optimizer.b2": 0.95,
-        "optimizer.warmup_steps": 2000.0,
+        "optimizer.warmup_steps": 2000 / 600_000,
         "train.steps": 600_000,
         "train.batch_size": 480,
         "train.accumulate": 5,

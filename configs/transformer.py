@@ -28,7 +28,7 @@ def get_config():
     config.model.dropout = 0.3
     config.optimizer.learning_rate = 5e-3
     config.optimizer.schedule = "rsqrt(timescale=1000)"  # with a warm-up of as many steps: section 5.3
-    config.optimizer.warmup_steps = 1000.0
+    config.optimizer.warmup_steps = 0.25
     config.optimizer.b2 = 0.98
     config.optimizer.eps = 1e-9
     config.train.steps = 4000

@@ -17,7 +17,7 @@ from tests.arch.architectures import Tiny, architectures
 from training.decoding import greedy
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
-FAST = ("gpt.GPT", "resnet.CifarResNet")  # tokens, and batch statistics
+FAST = ("gpt.GPT",)
 NAMES = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in architectures()]
 KERNEL = "trunk/block1/attention/layer/query/kernel"
 

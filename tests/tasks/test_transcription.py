@@ -98,6 +98,7 @@ def test_a_text_without_an_alignment_counts_apart():
     assert float(jnp.abs(gradient[0]).sum()) > 0.1
 
 
+@pytest.mark.slow
 def test_a_long_recording_that_is_all_wrong():
     outputs, batch = make([[3, 3]], [3000], longest=3000)
     sure = jnp.zeros((1, 3000, TOKENS)).at[:, :, 5].set(100.0)  # 100 nats a frame for whatever else

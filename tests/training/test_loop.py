@@ -66,6 +66,7 @@ def test_step_and_evaluation_compile_once_each(data_dir, tmp_path, monkeypatch):
     assert traces == {"train_step": 1, "eval_step": 1}
 
 
+@pytest.mark.slow
 def test_nothing_is_read_from_the_device_between_logs(data_dir, tmp_path, monkeypatch):
     config = short()
     config.eval.every, config.checkpoint.every, config.checkpoint.best = 0, 24, ""

@@ -148,6 +148,7 @@ def is_orthogonal(update, grad):
     return near_one and np.allclose(product, np.swapaxes(product, -1, -2), atol=1e-2 * abs(product).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_muon_updates_the_kernels_of_hidden_layers_and_adam_the_others(scan):
     parts = {"attention/layer": ("query", "key", "value", "out"), "feed_forward/layer": ("hidden", "gate", "out")}

@@ -52,6 +52,7 @@ def digits():
     return parts, state.replace(step=jnp.array(10**6)), batch
 
 
+@pytest.mark.slow
 def test_microbatches_add_up_in_float32(digits):
     parts, state, batch = digits
     one, four = (jax.jit(functools.partial(train_step, **parts, accumulate=n))(state, batch)[0] for n in (1, 4))

@@ -119,6 +119,7 @@ def test_tensorboard_continues_after_the_step_that_was_kept(tmp_path):
     assert [event.step for event in written if event.session_log.status] == [1, 2]  # TensorBoard forgets later steps
 
 
+@pytest.mark.slow
 def test_wandb_continues_its_run_offline(tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")

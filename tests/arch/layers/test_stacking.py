@@ -39,6 +39,7 @@ def test_blocks_that_do_not_fit_stay():
         assert stacked(params, like).keys() == params.keys()
 
 
+@pytest.mark.slow
 def test_both_layouts_give_the_same_outputs():
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, 11, (2, 9)))
     fields = GPT.VARIANTS["test"] | {"depth": 4, "windows": (None, 4)}
