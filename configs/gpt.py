@@ -10,6 +10,10 @@ line or row, and the tokenizer:
 text: your own text files, byte pairs: --config.data.name=text:FILE.txt
 A modern block (RMSNorm, rotary positions, SwiGLU): --config.model.positions=layers.positions.Rotary
     --config.model.norm=layers.norm.rms_norm --config.model.activation=nn.silu --config.model.gated=True
+
+Loss on the validation text, in nats per character, mean (range) of seeds 0 to 2:
+    shakespeare_cpu  1.902 (1.895-1.912) on two CPU cores, jax 0.10.2; nanoGPT's own code 1.901 (1.898-1.906)
+    shakespeare, gpt2: not run
 """
 
 from training.config import default

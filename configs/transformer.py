@@ -5,6 +5,8 @@ A small network for a small set (4 layers, 128 wide, as in Wu et al. 2021, arXiv
 both languages share, with batches of 4,096 tokens and the paper's schedule. Another pair:
 --config.data.name=multi30k/en-fr; your own texts: --config.data.name=parallel:DIR. Translate with
     python predict.py --workdir=runs/transformer --attention=attention.png < LINES
+
+Not run to its end yet; the recurrent network with attention reaches BLEU 40.4 (configs/translation.py).
 """
 
 from training.config import default
