@@ -70,7 +70,7 @@ def test_recipe_then_folder_then_what_is_typed(folder, tmp_path):
     old = default()
     old.model = {"name": "gpt.GPT", "variant": "GPT-2", "scan": True, "gated": True, "width": 9, "dropout": 0.5}
     config, note = override(old, assignments([f"init_from=hf:{folder}", "model.dropout=0.2", "model.depth=1"]))
-    assert note == f"init_from=hf:{folder} sets the model; dropped variant, gated"
+    assert note == f"init_from=hf:{folder} sets the model; dropped gated, variant"
     kept = {"name": "gpt.GPT", "scan": True, "width": 6, "depth": 1, "dropout": 0.2, "context": 16}
     assert kept.items() <= config.model.to_dict().items() and config.init_from == f"hf:{folder}"
     file = tmp_path / "recipe.py"
