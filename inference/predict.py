@@ -89,7 +89,7 @@ def load_published(config: ConfigDict) -> Trained:
             theirs = params[path].shape if path in params else "none"
             raise UserError(f"{found.folder}: parameter {path} has the shape {shape} here, and {theirs} there")
     params = {path: jnp.asarray(params[path], jnp.float32) for path in shapes}
-    return Trained(config, info, task, model, transform, {"params": unflatten_dict(params, sep="/")})
+    return Trained(config, info, task, *build.deployed(model, {"params": unflatten_dict(params, sep="/")}), transform)
 
 
 @dataclasses.dataclass(frozen=True)
