@@ -77,9 +77,7 @@ def load_published(config: ConfigDict) -> Trained:
     text = Columns({key: (["a text of several words"], None) for key in found.family.reads})
     info = describe(found.preprocess(), text, {key: Key(role="text") for key in found.family.reads}, config.init_from)
     found.has_tokens_of(info)
-    transform = Transform.create(config.augment.ops, info)
-    task = build.build_task(config, info, transform)
-    model = build.build_model(config, task, info)
+    transform, task, model = build.parts(config, info)
     inputs = build.model_inputs(task, transform, info)
     wanted = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), *inputs)["params"]
     shapes = {path: x.shape for path, x in flatten_dict(wanted, sep="/").items()}
