@@ -15,7 +15,7 @@ from arch.pretrained.family import families
 from core.errors import UserError
 from data.preprocess.tokenizers import Characters
 from inference.export import _fields, export, expressed
-from inference.predict import complete, load
+from inference.predict import Trained, complete, load
 from training import build
 from training.config import default, from_json, validate
 from training.main import train
@@ -174,7 +174,7 @@ def change(folder, **keys):
         (lambda folder: (folder / "model.safetensors").unlink(), ["model.safetensors"]),
         (lambda folder: (folder / "model.safetensors").write_text("no"), ["model.safetensors", "cannot be read"]),
         (lambda folder: (folder / "tokenizer.json").unlink(), ["tokenizer.json"]),
-        (lambda folder: change(folder, n_inner=5), ["trunk/block1/feed_forward/layer/hidden/kernel", "(6, 24)"]),
+        (lambda folder: change(folder, n_inner=5), ["trunk/block1/feed_forward/layer/hidden/bias", "(5,)", "(24,)"]),
     ],
 )
 def test_folders_that_do_not_fit(folder, tmp_path, break_it, words):
@@ -200,4 +200,4 @@ def test_a_model_that_no_type_expresses(folder, tmp_path):
     config.model.bias, config.model.windows = False, (None, 4)
     run = build_run(config, None)
     with pytest.raises(UserError, match=r"gpt2, the nearest, not config.model.windows=\(None, 4\), config.model.b"):
-        expressed(run)
+        expressed(Trained(run.config, run.info, run.task, run.model, {}, run.transform))
