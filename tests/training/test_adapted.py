@@ -71,8 +71,10 @@ def trained_gpt(runs):
 
 
 def saved(workdir) -> dict[str, np.ndarray]:
-    """Returns the flat state of a finished run."""
-    return flatten_dict({key: x for key, x in read_best(workdir, print)[1].items() if x is not None}, sep="/")
+    """Returns path -> array of a run's last state, such as "params/head/kernel"."""
+    _, state, _ = read_best(workdir, print)
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(x) for path, x in leaves}
 
 
 def started(config, recipes_dir, said=lambda _: None):
@@ -129,7 +131,7 @@ def test_lora_trains_its_factors_alone(runs, trained_gpt, capsys):
         np.testing.assert_array_equal(before[path], after[path], err_msg=path)
     assert all(np.any(x) for path, x in after.items() if path.startswith("params/lora_b/"))
     moments = [x for path, x in after.items() if path.startswith("opt_state/") and "/mu/" in path]
-    assert sum(x.size for x in moments if hasattr(x, "size")) == trained
+    assert sum(x.size for x in moments) == trained
 
 
 def test_an_adapted_run_is_used_and_continued_with_merged_kernels(runs, trained_gpt, recipes_dir):
@@ -139,7 +141,7 @@ def test_an_adapted_run_is_used_and_continued_with_merged_kernels(runs, trained_
     merged = flatten_dict(one.variables["params"], sep="/")
     path = "trunk/block1/attention/layer/query/kernel"
     assert not np.array_equal(merged[path], saved(trained_gpt)[f"params/{path}"])
-    assert len(complete(str(workdir), "a", 5)) == 6
+    assert len("".join(complete(str(workdir), "a", 5))) == 6
     for model in (GPT, GPT | {"scan": True}):
         _, params = started(language_model(model, workdir), recipes_dir)
         found = params[path if model is GPT else path.replace("block1", "blocks/block1")]
@@ -152,7 +154,7 @@ def test_a_language_model_is_distilled(runs, trained_gpt, recipes_dir):
     assert {"perplexity", "accuracy", "teacher_agreement", "label", "teacher"} <= results["test"].keys()
     means = results["test"]
     assert means["loss"] == pytest.approx(0.5 * means["label"] + means["teacher"], rel=1e-5)
-    assert load(str(workdir)).model.width == 8 and len(complete(str(workdir), "a", 5)) == 6
+    assert load(str(workdir)).model.width == 8 and len("".join(complete(str(workdir), "a", 5))) == 6
     student = GPT | {"depth": 1, "width": 8, "heads": 2, "windows": (None,)}
     said = []
     _, params = started(language_model(student, workdir), recipes_dir, said.append)
@@ -185,7 +187,7 @@ def check_distilled(before: dict, after: dict) -> None:
             assert value.tobytes() == after[f"{top}teacher/{inner}"].tobytes(), path
     moments = [path for path in after if path.startswith("opt_state/") and "/mu/" in path]
     assert any("/student/" in path for path in moments)
-    assert not any("/teacher/" in path and hasattr(after[path], "size") for path in moments)
+    assert not any("/teacher/" in path for path in moments)
 
 
 def test_a_new_head_trains_on_a_frozen_network(runs, recipes_dir, tmp_path):
