@@ -29,7 +29,7 @@ class LoRA(nn.Module):
     network itself (section 4.1). The network's parameters have the same paths with and without LoRA.
 
     Attributes:
-        network: any architecture.
+        adapted: the network, of any architecture.
         alpha: the adaptation's scale is alpha / rank.
         kernels: regular expression of the paths of the adapted kernels. The default is those of queries and
             values in attention, as in section 4.2.
@@ -37,7 +37,7 @@ class LoRA(nn.Module):
             new classes.
     """
 
-    network: nn.Module
+    adapted: nn.Module
     rank: int = 8
     alpha: float = 16.0
     kernels: str = r".*(query|value)/kernel"
@@ -49,21 +49,21 @@ class LoRA(nn.Module):
 
     @property
     def context(self) -> int | None:
-        return self.network.context
+        return self.adapted.context
 
     def adapt(self, path: str, old: np.ndarray | Array, new: Array) -> Array | None:
         """Returns a parameter of a checkpoint in another shape, as the network does."""
-        return self.network.adapt(path, old, new) if hasattr(self.network, "adapt") else None
+        return self.adapted.adapt(path, old, new) if hasattr(self.adapted, "adapt") else None
 
     def setup(self):
-        nn.share_scope(self, self.network)
+        nn.share_scope(self, self.adapted)
 
     @nn.compact
     def __call__(self, *inputs: Any, train: bool) -> Any:
         """Returns the outputs of the network."""
         if not self.is_initializing():
             return self._adapted("__call__", *inputs, train=train)
-        outputs = self.network(*inputs, train=train)
+        outputs = self.adapted(*inputs, train=train)
         kernels = self._kernels()
         self.param(A, _each, kernels, lambda key, w: _normal(key, (*w.shape[:-1], self.rank)))
         self.param(B, _each, kernels, lambda _, w: jnp.zeros((*w.shape[:-2], self.rank, w.shape[-1])))
@@ -89,13 +89,13 @@ class LoRA(nn.Module):
 
     def deployed(self, variables: Mapping[str, PyTree]) -> tuple[nn.Module, dict[str, PyTree]]:
         """Returns the plain network with merged variables."""
-        return self.network, self.merged(variables)
+        return self.adapted, self.merged(variables)
 
     def _adapted(self, method: str, *args: Any, **kwargs: Any) -> Any:
         def call(network: nn.Module) -> Any:
             return getattr(network, method)(*args, **kwargs)
 
-        return nn.map_variables(call, "params", lambda params: self.merged(self._constant(params)))(self.network)
+        return nn.map_variables(call, "params", lambda params: self.merged(self._constant(params)))(self.adapted)
 
     def _constant(self, variables: Mapping[str, PyTree]) -> dict[str, PyTree]:
         """Returns the variables with no gradient of those that do not train, which saves the time to compute it."""
@@ -106,7 +106,7 @@ class LoRA(nn.Module):
 
     def _kernels(self) -> dict[str, Float[Array, "*stack c d"]]:
         """Returns the kernels to adapt. Raises UserError if no kernel matches, or if the expression is not regular."""
-        params = flatten_dict(self.network.variables["params"], sep="/")
+        params = flatten_dict(self.adapted.variables["params"], sep="/")
         matrices = {path: x for path, x in params.items() if x.ndim > 1}
         try:
             kernels = {path: x for path, x in matrices.items() if re.fullmatch(self.kernels, path)}

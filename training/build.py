@@ -141,9 +141,9 @@ def _adapter(group: ConfigDict) -> Callable[[nn.Module], nn.Module]:
         return lambda network: network
     where = f"config.model.{ADAPTER}"
     adapter = names.resolve(group[ADAPTER], "arch", where, Callable)
-    if "network" not in names.parameters(adapter):
+    if "adapted" not in names.parameters(adapter):
         raise UserError(f"{where} {group[ADAPTER]!r} is not an adapter, such as 'lora.LoRA(rank=8)'")
-    return lambda network: adapter(network=network)
+    return lambda network: adapter(adapted=network)
 
 
 def parts(config: ConfigDict, info: Info) -> tuple[Transform, Task, nn.Module]:

@@ -121,5 +121,5 @@ def train_small(config: ConfigDict, workdir: Path, data_dir: str, patch) -> Trai
         jax.config.update("jax_disable_most_optimizations", False)
     plain = dict(leaves(default()))
     unread = {key for key, value in leaves(config) if value != plain.get(key)} - seen
-    split = [name for name in results if name in kept["run"].splits][-1]
+    split = "test" if "test" in results else "validation"
     return Trained(workdir, split, results, kept["arrays"][split], unread, kept["run"])

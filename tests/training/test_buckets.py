@@ -34,7 +34,7 @@ def make_split(seed, count, most):
     return ArraySplit({"number": np.arange(count, dtype=np.int32), **ragged}, dict.fromkeys(ragged, WIDTH))
 
 
-def load(config, data_dir):
+def load(config, data_dir, trained=None):
     """Returns a tagger's splits, of which the last has a sequence longer than any other."""
     most = {"train": 20, "validation": 20, "test": WIDTH}
     splits = {name: make_split(seed, COUNTS[name], most[name]) for seed, name in enumerate(COUNTS)}

@@ -93,10 +93,10 @@ def recurrent(folder):
 
 
 def attention(folder):
-    """Lines that each repeat a random word of five letters: "qzkwv qzkwv"."""
+    """Lines that repeat a random word of two letters: "hchchchchchc"."""
     rng = np.random.default_rng(0)
-    words = ["".join(rng.choice(list("abcdefgh"), 5)) for _ in range(2000)]
-    (folder / "text.txt").write_text("\n".join(f"{word} {word}" for word in words))
+    words = ["".join(rng.choice(list("abcdefgh"), 2)) for _ in range(2000)]
+    (folder / "text.txt").write_text("\n".join(6 * word for word in words))
     config = gpt.get_config("text")
     config.data.name = f"text:{folder}/text.txt"
     config.data.splits.validation, config.data.splits.test = "", "train[90%:]"
