@@ -103,7 +103,7 @@ def attention(folder):
     config.data.preprocess = ("tokenize('text', characters(), special=False)", "windows('text', 24, offsets='random')")
     config.model.update(depth=2, width=48, heads=4, dropout=0.0, context=24)
     config.optimizer.learning_rate, config.checkpoint.best = 3e-3, ""
-    config.train.update(epochs=0.0, steps=300, batch_size=32)
+    config.train.update(epochs=0.0, steps=200, batch_size=16)
     return config, "accuracy"
 
 
