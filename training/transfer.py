@@ -80,11 +80,12 @@ def is_table(name: str) -> bool:
 
 
 class Start(NamedTuple):
-    """What `init_from` starts from.
+    """Variables of a trained network, from which `init_from` takes those that fit.
 
     Attributes:
-        collections: of the model's variables.
-        same_classes, same_words: whether they are those of the data set.
+        folder: of the checkpoint or of the published weights.
+        collections: name -> tree of variables, such as "params".
+        same_classes, same_words: whether the network has the classes and the vocabularies of the data set.
     """
 
     folder: Path

@@ -25,7 +25,7 @@ def tokenizer(folder: Path, side: Literal["source", "target"]) -> Tokenizer:
     path = folder / f"{side}.spm"
     model = _model(path)
     if model.trainer_spec.model_type != UNIGRAM:
-        raise UserError(f"{path} is no unigram model, which alone can be read")
+        raise UserError(f"{path} must hold a unigram model, the only kind that can be read")
     ids = _vocabulary(folder / "vocab.json")
     scores = {piece.piece: piece.score for piece in model.pieces if piece.type == NORMAL}
     lowest = min(scores.values())
