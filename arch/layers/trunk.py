@@ -134,8 +134,8 @@ class Trunk(nn.Module):
         if rest:
             raise ValueError(f"depth {self.depth} is not a multiple of the {len(self.blocks)} kinds of blocks")
         rates = np.linspace(0, self.drop_path, self.depth).tolist() if self.drop_path else None
+        blocks = tuple(_rematerialised(block) if self.remat else block for block in self.blocks)
         if self.scan:
-            blocks = tuple(_rematerialised(block) if self.remat else block for block in self.blocks)
             repeated = nn.scan(
                 _Turn,
                 variable_axes={"params": 0, "intermediates": 1},
@@ -147,6 +147,5 @@ class Trunk(nn.Module):
             rates = None if rates is None else jnp.asarray(rates, jnp.float32).reshape(turns, -1)
             x, caches = repeated(blocks, name="blocks")(x, caches, rates, context)
         else:
-            blocks = tuple(_rematerialised(block) if self.remat else block for block in self.blocks) * turns
-            x, caches = _in_turn(blocks, x, caches, rates, context)
+            x, caches = _in_turn(blocks * turns, x, caches, rates, context)
         return x if self.norm is None else self.norm(train=context.train, dtype=self.dtype, name="norm")(x), caches
