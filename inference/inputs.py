@@ -27,10 +27,15 @@ STARTS = "_starts"  # ending of the key that tells the first token of every word
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """Names of the inputs, and their batch: arrays with a leading axis of inputs, including `mask` and `index`."""
+    """Names of the inputs, and their batch: arrays with a leading axis of inputs, including `mask` and `index`.
+
+    Attributes:
+        texts: key of `Task.texts` -> the string of each input, where the inputs have it.
+    """
 
     names: list[str]
     batch: dict[str, np.ndarray]
+    texts: dict[str, list[str]]
 
 
 def text_lines(stream: Iterable[str]) -> list[str]:
@@ -59,7 +64,8 @@ def encode(config: ConfigDict, info: Info, task: Task, files: list[str], lines: 
         writer.add({key: values for key, values in chunk.items() if key in shared})
     names = [name for part, _ in parts for name in part]
     added = {"mask": np.ones(len(names), np.float32), "index": np.arange(len(names), dtype=np.int32)}
-    return Inputs(names, _batch(writer, info) | added)
+    texts = {key: [text for _, chunk in parts for text in chunk[key]] for key in shared.intersection(task.texts)}
+    return Inputs(names, _batch(writer, info) | added, texts)
 
 
 def text_key(fitted: Pipeline, info: Info, key: str) -> str:
@@ -91,10 +97,10 @@ class _Reader:
     """
 
     def __init__(self, config: ConfigDict, info: Info, task: Task):
-        self.config, self.info, self.key = config, info, task.conditions[0]
+        self.config, self.info, self.key, self.texts = config, info, task.conditions[0], task.texts
         self.raw: Mapping[str, str] = info.state["raw"]
         self.fitted = Pipeline.from_json(info.state["preprocess"])
-        arranges = bool(self.fitted.ops) and self.fitted.ops[-1].arranges
+        arranges = any(op.arranges and not op.reads_inputs for op in self.fitted.ops[-1:])
         if arranges and info.keys[self.key].vocabulary:
             raise UserError(f"this run is a language model of {info.name}: give --prompt, and no files or lines")
         self.reads = f"this run reads {self.key!r} of {info.name}"
@@ -159,7 +165,8 @@ class _Reader:
         chunk = self.fitted(chunk) if chunk else {}
         if self.key not in chunk:
             raise self.refusal(given)
-        found = {key: values for key, values in chunk.items() if key.removesuffix(STARTS) in self.info.keys}
+        known = {*self.info.keys, *self.texts}
+        found = {key: values for key, values in chunk.items() if key.removesuffix(STARTS) in known}
         for key, record in self.info.keys.items():
             if record.role == "image" and key in found:
                 found[key] = [_fitted_image(image, record, self.info.name) for image in found[key]]

@@ -139,6 +139,7 @@ def predict(workdir: str | ConfigDict, files: list[str], lines: list[str] | None
     rows = []
     for i, name in enumerate(inputs.names):
         example, prediction = ({key: x[i] for key, x in arrays.items()} for arrays in (inputs.batch, outputs))
+        example |= {key: texts[i] for key, texts in inputs.texts.items()}
         rows.append({"input": name} | run.task.row(example, prediction, run.info))
     return Predictions(run, inputs, outputs, rows)
 

@@ -75,7 +75,30 @@ def override(config: ConfigDict, changes: Changes) -> tuple[ConfigDict, str]:
             changes.items(), key=lambda change: bool(_op_list(change[0]))
         ):  # a list before its ops
             _set(result, key, value)
+        if result.get("init_from"):
+            result.data.preprocess = tuple(_with_start(text, result.init_from) for text in result.data.preprocess)
     return result, "; ".join(notes)
+
+
+def _with_start(text: str, init_from: str) -> str:
+    """Returns the text of an op in which start(...) has the tokenizer of `init_from`."""
+    if "start(" not in text:
+        return text
+    if pretrained.is_published(init_from):
+        tokenizer = Call("file", (str(pretrained.published(init_from).folder / pretrained.TOKENIZER),), {})
+    else:
+        tokenizer = Call("run", (init_from,), {})
+
+    def replaced(node: Any) -> Any:
+        match node:
+            case Call(name="start"):
+                return node._replace(args=(tokenizer,), kwargs={})
+            case Call():
+                kwargs = {key: replaced(value) for key, value in node.kwargs.items()}
+                return node._replace(args=tuple(map(replaced, node.args)), kwargs=kwargs)
+        return node
+
+    return source(replaced(parse(text, "config.data.preprocess")))
 
 
 def variant(config: ConfigDict, variants: Mapping[str, Changes], name: str) -> ConfigDict:

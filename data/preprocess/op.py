@@ -44,6 +44,7 @@ class Op:
         ordered: whether the order of the examples has a meaning; the rows of one's own files then keep theirs.
         stored: whether results take long to compute, so that they are stored in the cache.
         arranges: whether the op makes examples of its own from all examples of a split, by `arrange`; it is the last.
+        reads_inputs: whether such an op also makes an example of a new input, by `single`.
         continues: whether each of these examples continues the one before, as `data.order` "continuous" needs.
         functions: name -> function that arguments may call, such as the tokenizers of `tokenize`.
     """
@@ -51,6 +52,7 @@ class Op:
     ordered: ClassVar[bool] = False
     stored: ClassVar[bool] = False
     arranges: ClassVar[bool] = False
+    reads_inputs: ClassVar[bool] = False
     continues: ClassVar[bool] = False
     functions: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
@@ -94,6 +96,11 @@ class Op:
     def arrange(self, split: Any, state: Any, is_training: bool) -> Any:
         """Returns the split (see `data.splits`) whose examples the op makes from those of `split`."""
         raise NotImplementedError
+
+    def single(self, chunk: Chunk, state: Any) -> Chunk:
+        """Returns new inputs, after `__call__`, each as one example like those of `arrange`."""
+        del state
+        return chunk
 
     def describe(self, keys: Keys, state: Any) -> Keys:
         """Returns the description of the changed examples: roles, classes, vocabularies, statistics."""

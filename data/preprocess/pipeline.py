@@ -53,7 +53,7 @@ class Pipeline:
         """Returns the changed examples, new inputs that were read together."""
         for op, state in zip(self.ops, self.states, strict=True):
             op.check(chunk, state)
-            chunk = op(chunk, state)
+            chunk = op.single(op(chunk, state), state)
         return chunk
 
     def applied(self, splits: Mapping[str, Examples]) -> dict[str, Examples]:

@@ -154,7 +154,9 @@ class Wordpiece(Recipe):
         # Without ids for these the trainer numbers them in an order that differs from process to process.
         known = [*BERT_SPECIALS, *(f"##{letter}" for letter in sorted(inner))]
         options = {"vocab_size": self.size, "special_tokens": known}
-        return _trained(tokenizer, trainers.WordPieceTrainer(show_progress=False, **options), texts)
+        trained = _trained(tokenizer, trainers.WordPieceTrainer(show_progress=False, **options), texts)
+        trained.add_special_tokens(["[MASK]"])  # which a text to be completed has
+        return trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +185,9 @@ class Unigram(Recipe):
         specials = [*SPECIALS, "<mask>"]
         options = {"vocab_size": self.size, "special_tokens": specials, "unk_token": "<unk>"}
         trained = _trained(tokenizer, trainers.UnigramTrainer(show_progress=False, **options), texts)
-        return self._reproducible(trained, len(specials))
+        result = self._reproducible(trained, len(specials))
+        result.add_special_tokens(["<mask>"])  # which a text to be completed has
+        return result
 
     def _reproducible(self, tokenizer: Tokenizer, specials: int) -> Tokenizer:
         """Returns the tokenizer with the pieces in alphabetic order.
@@ -228,15 +232,21 @@ class Run(Recipe):
     """The tokenizer of another run, so that its weights fit the ids.
 
     Args:
-        workdir: the other run's folder.
+        workdir: the other run's folder, or a checkpoint in it.
         key: the key whose tokenizer it is; "" if the run has one tokenizer.
     """
 
     workdir: str
     key: str = ""
 
+    @property
+    def _file(self) -> Path:
+        folder = Path(self.workdir).expanduser().absolute()
+        files = [parent / INFO for parent in (folder, *folder.parents[:2])]
+        return next((file for file in files if file.exists()), files[0])
+
     def __call__(self, texts: Iterable[str]) -> Tokenizer:
-        info = _read(Path(self.workdir) / INFO, lambda text: Info.from_json(json.loads(text)))
+        info = _read(self._file, lambda text: Info.from_json(json.loads(text)))
         found = {key: record.vocabulary.tokenizer for key, record in info.keys.items() if record.vocabulary}
         found = {key: tokenizer for key, tokenizer in found.items() if tokenizer}
         if self.key and self.key not in found:
@@ -248,7 +258,25 @@ class Run(Recipe):
 
     @property
     def content(self) -> str:
-        return _content(Path(self.workdir) / INFO)
+        return _content(self._file)
+
+
+@dataclasses.dataclass(frozen=True)
+class Start(Recipe):
+    """The tokenizer of `config.init_from`, which replaces the argument there; without a start, the one given.
+
+    Args:
+        tokenizer: such as wordpiece(8000).
+    """
+
+    tokenizer: Recipe
+
+    def __call__(self, texts: Iterable[str]) -> Tokenizer:
+        return self.tokenizer(texts)
+
+    @property
+    def content(self) -> str:
+        return self.tokenizer.content
 
 
 @dataclasses.dataclass(frozen=True)

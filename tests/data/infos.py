@@ -3,6 +3,7 @@
 import numpy as np
 
 from core.info import Info, Key
+from core.vocabulary import Vocabulary
 
 
 def shapes(info: Info) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -39,6 +40,13 @@ def spatial(shape=(10, 12, 3), objects: int = 3) -> Info:
 def sounds(length=12, width=24) -> Info:
     """Returns the description of labelled sounds."""
     keys = {"frames": Key((length, width), "float32", "frames"), "frames_lengths": Key((), "int32", "lengths")}
+    return Info("made up", {"train": 16}, keys | {"label": Key((), "int32", "label")})
+
+
+def texts(length=12) -> Info:
+    """Returns the description of texts with a mask token."""
+    vocabulary = Vocabulary(11, pad=0, bos=1, eos=2, unk=3, mask=4)
+    keys = {"tokens": Key((length,), "int32", "tokens", vocabulary=vocabulary)}
     return Info("made up", {"train": 16}, keys | {"label": Key((), "int32", "label")})
 
 

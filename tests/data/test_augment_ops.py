@@ -13,10 +13,10 @@ from core import names
 from core.errors import UserError
 from core.info import Info, Key
 from data.augment.op import Op, example_keys, operations, parse_op
-from tests.data.infos import batch_of, pixels, sounds, spatial
+from tests.data.infos import batch_of, pixels, sounds, spatial, texts
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
-SETS = {"spatial": spatial(), "images": pixels(), "sounds": sounds()}
+SETS = {"spatial": spatial(), "images": pixels(), "sounds": sounds(), "texts": texts()}
 BARE = Info("bare", {"train": 16}, {"x": Key((3,), "float32")})
 RNG = jax.random.key(7)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import typing
+from collections.abc import Iterator
 from typing import Any
 
 import jax.numpy as jnp
@@ -34,7 +35,15 @@ BY_ROLE = {
     "tags": Key((LENGTH,), "int32", "tags", ("O", "B-X", "I-X")),
     "mask": Key((LENGTH,), "float32", "mask"),
     "lengths": Key((), "int32", "lengths"),
+    "next": Key((), "int32", "label", ("follows", "random")),
+    "segments": Key((LENGTH,), "int32"),
+    "places": Key((LENGTH,), "int32"),
+    "offsets": Key((LENGTH, 2), "int32"),
+    "start": Key((), "int32"),
+    "end": Key((), "int32"),
 }
+TEXT = "a b c d e f"  # word i is the token i
+SPANS = {"start": (1, 3), "end": (2, 4)}  # lowest number, and the first that is too high
 BY_NAME = {  # roles of keys that are named otherwise
     "audio": "frames",
     "future": "series",
@@ -74,8 +83,17 @@ class Examples:
         return {key: values[indices] for key, values in self.arrays.items()}
 
     def text(self, key: str, indices: np.ndarray) -> list:
-        texts = self.texts.get(key) or [VOCABULARY.text(row) for row in self.arrays[key]]
+        texts = self.texts.get(key) or list(self._texts(key))
         return [texts[i] for i in indices]
+
+    def _texts(self, key: str) -> Iterator[str]:
+        if key in self.arrays:
+            yield from map(VOCABULARY.text, self.arrays[key])
+        elif key == "answer":
+            for start, end in zip(self.arrays["start"], self.arrays["end"], strict=True):
+                yield TEXT[2 * start : 2 * end + 1]
+        else:
+            yield from [TEXT] * len(self)
 
 
 def make(cls: type[Task], seed: int = 0) -> Case:
@@ -114,6 +132,11 @@ def _values(random: np.random.Generator, name: str, key: Key, lengths: np.ndarra
         return (np.arange(LENGTH) < lengths[:, None]).astype(np.float32)
     if key.role == "tokens":
         return _sentences(random, lengths)
+    if name in SPANS:
+        return random.integers(*SPANS[name], EXAMPLES).astype(np.int32)
+    if name == "offsets":
+        places = 2 * np.arange(LENGTH)[:, None] + np.array([0, 1])
+        return np.where(np.arange(LENGTH)[:, None] < lengths[:, None, None], places, 0).astype(np.int32)
     shape = (EXAMPLES, *key.shape)
     if key.classes:
         return (random.permutation(np.arange(np.prod(shape))) % len(key.classes)).reshape(shape).astype(np.int32)
@@ -148,6 +171,8 @@ def _array(random: np.random.Generator, annotation: Any, shape: tuple[int, ...],
     axes = annotation.dim_str.split()
     if axes == ["b"]:  # lengths
         return jnp.full(EXAMPLES, shape[0], jnp.int32)
+    if axes[-1].isdigit() and axes[1:-1] in ([], ["t"]):
+        return jnp.asarray(random.normal(size=(EXAMPLES, *[LENGTH] * len(axes[1:-1]), int(axes[-1]))), jnp.float32)
     variadic = any(axis.startswith("*") for axis in axes)
     last = (size,) if variadic or len(axes) == len(shape) + 2 else ()
     return jnp.asarray(random.normal(size=(EXAMPLES, *shape, *last)), jnp.float32)
