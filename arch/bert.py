@@ -95,9 +95,9 @@ class Pretraining(_Head):
 
     @nn.compact
     def __call__(self, x: Hidden, table: Array, context: Context, places: Places) -> dict[str, Array]:
-        """Returns "tokens" [rows, scored, tokens] and "next" [rows, 2]; class 0 of "next" means that it follows."""
+        """Returns "masked" [rows, scored, tokens] and "follows" [rows, 2]; class 0 means that it follows."""
         tokens = self.tokens(x, table, context, places)
-        return {"tokens": tokens, "next": self.classes(self.pool(x, context), 2, "head_next")}
+        return {"masked": tokens, "follows": self.classes(self.pool(x, context), 2, "head_next")}
 
 
 class TextClassifier(_Head):

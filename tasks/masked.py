@@ -66,8 +66,8 @@ class MaskedTokens(TokenClassification):
 class Outputs(TypedDict):
     """The logits of the chosen tokens, and of whether the second text follows the first (class 0)."""
 
-    tokens: Float[Array, "b *t k"]
-    next: Float[Array, "b 2"]
+    masked: Float[Array, "b *t k"]
+    follows: Float[Array, "b 2"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Pretraining(MaskedTokens):
 
     next: str = "next"
 
-    coefficients: ClassVar[Mapping[str, float]] = MappingProxyType({"masked": 1.0, "next": 1.0})
+    coefficients: ClassVar[Mapping[str, float]] = MappingProxyType({"masked": 1.0, "follows": 1.0})
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -90,19 +90,19 @@ class Pretraining(MaskedTokens):
 
     @property
     def metric_names(self) -> frozenset[str]:
-        return super().metric_names | {"next_accuracy"}
+        return super().metric_names | {"follows_accuracy"}
 
     def weights(self, batch: Mapping) -> dict[str, Float[Array, ""]]:
-        return {"masked": super().weights(batch)["loss"], "next": jnp.sum(batch["mask"])}
+        return {"masked": super().weights(batch)["loss"], "follows": jnp.sum(batch["mask"])}
 
     def score(self, outputs: Outputs, batch: Mapping) -> Score:
         """Returns the score of the tokens, with the loss and the accuracy of the second texts."""
-        score = super().score(outputs["tokens"], batch)
-        logits, labels, weights = outputs["next"].astype(jnp.float32), batch[self.next], batch["mask"]
-        losses = {"masked": score.losses["loss"], "next": jnp.sum(cross_entropy(logits, labels, weights) * weights)}
+        score = super().score(outputs["masked"], batch)
+        logits, labels, weights = outputs["follows"].astype(jnp.float32), batch[self.next], batch["mask"]
+        losses = {"masked": score.losses["loss"], "follows": jnp.sum(cross_entropy(logits, labels, weights) * weights)}
         correct = jnp.argmax(logits, -1) == labels
-        metrics = score.metrics | {"next_accuracy": (jnp.sum(correct * weights), jnp.sum(weights))}
+        metrics = score.metrics | {"follows_accuracy": (jnp.sum(correct * weights), jnp.sum(weights))}
         return Score(losses, metrics, score.arrays)
 
     def predict(self, outputs: Outputs) -> dict[str, Array]:
-        return super().predict(outputs["tokens"])
+        return super().predict(outputs["masked"])

@@ -115,7 +115,7 @@ def test_a_choice_is_scored_by_its_text_alone():
 
 def test_heads_of_pretraining():
     (outputs, _) = shapes(BERT(**SIZES, head=bert.Pretraining))
-    assert {name: x.shape for name, x in outputs.items()} == {"tokens": (2, LENGTH, VOCABULARY), "next": (2, 2)}
+    assert {name: x.shape for name, x in outputs.items()} == {"masked": (2, LENGTH, VOCABULARY), "follows": (2, 2)}
 
 
 def test_the_norm_has_the_published_epsilon_and_gelu_is_exact():

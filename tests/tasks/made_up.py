@@ -15,8 +15,8 @@ from tasks.task import Task
 from tests.tasks.words import tokenizer
 
 EXAMPLES, LENGTH = 8, 6  # LENGTH is that of every sequence, padding included
-WORDS = {word: index for index, word in enumerate(("<pad>", "<bos>", "<eos>", "<unk>", "a", "b", "c"))}
-VOCABULARY = Vocabulary(len(WORDS), pad=0, bos=1, eos=2, unk=3, tokenizer=tokenizer(WORDS))
+WORDS = {word: index for index, word in enumerate(("<pad>", "<bos>", "<eos>", "<unk>", "<mask>", "a", "b", "c"))}
+VOCABULARY = Vocabulary(len(WORDS), pad=0, bos=1, eos=2, unk=3, mask=4, tokenizer=tokenizer(WORDS))
 
 BY_ROLE = {
     "image": Key((4, 4, 3), "float32", "image"),
@@ -108,6 +108,8 @@ def make(cls: type[Task], seed: int = 0) -> Case:
     lengths = random.integers(4, LENGTH + 1, EXAMPLES).astype(np.int32)
     batch = {name: _values(random, name, key, lengths) for name, key in keys.items()}
     batch["mask"] = np.ones(EXAMPLES, np.float32)
+    if "places" in batch:  # one of its tokens is hidden
+        batch[task.inputs[0]][:, 1] = VOCABULARY.mask
     task = task.bind(info)
     return Case(task, info, batch, _outputs(random, task, info))
 
@@ -149,7 +151,7 @@ def _sentences(random: np.random.Generator, lengths: np.ndarray) -> np.ndarray:
     """Returns sequences of words between begin and end, padded."""
     ids = np.full((EXAMPLES, LENGTH), VOCABULARY.pad, np.int32)
     for row, length in zip(ids, lengths, strict=True):
-        row[:length] = [VOCABULARY.bos, *random.integers(4, VOCABULARY.size, length - 2), VOCABULARY.eos]
+        row[:length] = [VOCABULARY.bos, *random.integers(5, VOCABULARY.size, length - 2), VOCABULARY.eos]
     return ids
 
 
