@@ -22,12 +22,13 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+from arch.bert import BERT, MaskedTokens
 from arch.gpt import GPT
 from arch.mlp import MLP
 from arch.resnet import CifarResNet, ResNet
 from arch.transformer import Transformer
 from benchmarks import peers
-from benchmarks.networks import CELLS, Network, classifier, compare, gpt, middle_half, recurrent, transformer
+from benchmarks.networks import CELLS, Network, bert, classifier, compare, gpt, middle_half, recurrent, transformer
 
 # name of a card -> operations per second in bfloat16 without sparsity, from its data sheet
 PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
@@ -61,6 +62,9 @@ def rows(smoke: bool = False) -> Iterator[Network]:
         small = {"depth": 1, "width": 8, "heads": 2, "mlp_width": 8, "vocab_size": 11, "num_classes": 11}
         model = Transformer(**small if smoke else {"vocab_size": 32_000, "num_classes": 32_000}, dtype=dtype)
         yield transformer(f"Transformer base, 64 tokens{suffix}", model, size(128, 2), size(64, 4))
+        small = {"depth": 1, "width": 8, "heads": 2, "context": 4, "vocab_size": 11} if smoke else {}
+        model = BERT(**small, head=MaskedTokens, dtype=dtype)
+        yield bert(f"BERT base, 128 tokens{suffix}", model, size(128, 2), size(128, 4))
 
 
 def measure(network: Network, device: str, rounds: int) -> dict[str, str | float]:

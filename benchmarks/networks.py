@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from arch.bert import BERT
 from arch.gpt import GPT
 from arch.layers.feedforward import gelu_tanh
 from arch.layers.recurrent import GRU, LSTM, Elman
@@ -26,6 +27,7 @@ from arch.rnn import RecurrentClassifier
 from arch.transformer import Transformer
 from benchmarks import peers, peers_attention
 from tasks.classification import Classification
+from tasks.masked import MaskedTokens
 from tasks.sequence import TokenClassification
 from training.state import create
 from training.step import train_step
@@ -194,3 +196,14 @@ def transformer(name: str, model: Transformer, batch: int, length: int) -> Netwo
     texts = _with_mask(**texts, target=_tokens(model.num_classes, batch, length))
     task = TokenClassification(inputs=("source", "source_lengths", "target"), target="target", shift=1)
     return Network(name, model, peer, texts, task, True)
+
+
+def bert(name: str, model: BERT, batch: int, length: int) -> Network:
+    """Returns a masked language model on texts of `length` / 2 to `length` tokens, 15% of which are predicted."""
+    sizes = {field: getattr(model, field) for field in ("context", "depth", "width", "heads", "dropout")}
+    peer = functools.partial(peers_attention.BERT, model.vocab_size, **sizes)
+    texts = {"tokens": _tokens(model.vocab_size, batch, length)}
+    texts |= {"tokens_lengths": length // 2 + _tokens(length // 2 + 1, batch), "segments": _tokens(2, batch, length)}
+    places = -(-length * 15 // 100)
+    texts |= {"places": _tokens(length, batch, places), "labels": _tokens(model.vocab_size, batch, places)}
+    return Network(name, model, peer, _with_mask(**texts), MaskedTokens(), True)

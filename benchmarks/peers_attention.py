@@ -113,3 +113,36 @@ class Transformer(nn.Module):
     def add(self, pair: nn.ModuleList, x: Tensor, *arguments, **options) -> Tensor:
         branch, norm = pair
         return norm(x + self.drop(branch(x, *arguments, **options)))
+
+
+class BERT(nn.Module):
+    """`arch.bert.BERT` that predicts the tokens at given places: norms after each branch, tied head."""
+
+    def __init__(
+        self, vocabulary: int, context: int, depth: int, width: int, heads: int, dropout: float, segments: int = 2
+    ):
+        super().__init__()
+        sizes = (vocabulary, context, segments)
+        self.embedding, self.positions, self.segments = (nn.Embedding(size, width) for size in sizes)
+        self.drop, self.norm = nn.Dropout(dropout), nn.LayerNorm(width, 1e-12)
+        self.blocks = nn.ModuleList()
+        for _ in range(depth):
+            branches = [Attention(width, heads, dropout=dropout), feed_forward(width, 4 * width, nn.GELU())]
+            self.blocks.append(nn.ModuleList([nn.LayerNorm(width, 1e-12) for _ in branches] + branches))
+        self.transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width, 1e-12))
+        self.bias = nn.Parameter(torch.zeros(vocabulary))
+        for parameter in self.parameters():
+            if parameter.ndim == 2:
+                nn.init.normal_(parameter, std=0.02)
+
+    def forward(self, tokens: Tensor, lengths: Tensor, segments: Tensor, places: Tensor) -> Tensor:
+        """Returns the logits [b, places, vocabulary]."""
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        mask = (positions < lengths[:, None])[:, None, None]
+        x = self.embedding(tokens) + self.positions(positions) + self.segments(segments)
+        x = self.drop(self.norm(x))
+        for norm1, norm2, attention, mlp in self.blocks:
+            x = norm1(x + self.drop(attention(x, mask=mask)))
+            x = norm2(x + self.drop(mlp(x)))
+        x = x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
+        return F.linear(self.transform(x), self.embedding.weight, self.bias)

@@ -14,6 +14,7 @@ import flax.linen
 import jax
 import numpy as np
 
+from arch.bert import BERT, MaskedTokens
 from arch.gpt import GPT
 from arch.mlp import MLP
 from arch.resnet import CifarResNet
@@ -48,6 +49,7 @@ def rows() -> "list[networks.Network]":
     """Returns the networks to time."""
     digits, images = (BATCH, 28, 28, 1), (BATCH, 32, 32, 3)
     nanogpt = functools.partial(GPT, **GPT.VARIANTS["nanoGPT CPU"], num_classes=65, vocab_size=65)
+    words = {"vocab_size": 8000, "context": 64}
     sizes = {"depth": 3, "width": 256, "heads": 4, "mlp_width": 1024, "num_classes": 4000, "vocab_size": 4000}
     found = [
         networks.classifier("MLP 784-512-512-10", digits, MLP(), lambda: peers.mlp(784, (512, 512), 10)),
@@ -58,6 +60,7 @@ def rows() -> "list[networks.Network]":
         networks.gpt("nanoGPT's for CPUs", nanogpt(), 12),
         networks.gpt("the same, dropout 0.1", nanogpt(dropout=0.1), 12),
         networks.transformer("Transformer, b 64, t 24", Transformer(**sizes), 64, 24),
+        networks.bert("BERT-mini, b 32, t 64", BERT(**BERT.VARIANTS["mini"], head=MaskedTokens, **words), 32, 64),
     ]
     for batch, steps, units in RECURRENT:
         found += [networks.recurrent(kind, batch, steps, units) for kind in ("LSTM", "GRU")]
