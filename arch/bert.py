@@ -219,7 +219,7 @@ class BERT(nn.Module):
     def __call__(
         self,
         tokens: Int[Array, "batch length"] | Int[Array, "batch choices length"],
-        lengths: Int[Array, " batch"] | Int[Array, "batch choices"],
+        lengths: Int[Array, " batch"] | Int[Array, "batch choices"] | None = None,
         segments: Int[Array, "batch length"] | Int[Array, "batch choices length"] | None = None,
         places: Int[Array, "batch places"] | None = None,
         *,
@@ -229,15 +229,17 @@ class BERT(nn.Module):
 
         Args:
             tokens: texts, or for each example several, from which a head like `MultipleChoice` chooses.
+            lengths: number of each text's tokens; None: all are real.
             segments: the text of a pair to which each token belongs, 0 or 1; None: all are 0.
             places: positions whose tokens the head predicts; None: all.
         """
         choices = tokens.shape[1:-1]
         if choices:
-            tokens, lengths = tokens.reshape(-1, tokens.shape[-1]), lengths.reshape(-1)
+            tokens = tokens.reshape(-1, tokens.shape[-1])
+            lengths = None if lengths is None else lengths.reshape(-1)
             segments = None if segments is None else segments.reshape(tokens.shape)
         positions = jnp.arange(tokens.shape[1])[None]
-        context = Context(positions, train, mask=positions < lengths[:, None])
+        context = Context(positions, train, mask=None if lengths is None else positions < lengths[:, None])
         x = self.encode(tokens, segments, context)
         outputs = self.output(x, self.embedding.embedding, context, places)
         return outputs.reshape(-1, *choices) if choices else outputs
