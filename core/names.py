@@ -222,6 +222,9 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         if fits(candidate, hint):
             return candidate
     shown = " ".join(repr(value).split())  # a module's repr has many lines
+    if typing.get_origin(hint) is typing.Literal:
+        options = ", ".join(map(repr, typing.get_args(hint)))
+        raise UserError(f"{where} must be one of {options}, not {shown}")
     raise UserError(f"{where} must be {getattr(hint, '__name__', hint)}, not {type(value).__name__} {shown}")
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import re
 import string
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, SupportsIndex
 
 import jax.numpy as jnp
 import numpy as np
@@ -93,11 +93,11 @@ class SpanAnswer(Task):
         """Returns the answer, a part of the text; "" if the text has none."""
         batch = {"offsets": example["offsets"][None]}
         first, last = self._best(self._scores(jnp.asarray(prediction["prediction"])[None], batch))
-        return {"prediction": _cut(example[self.text], example["offsets"], int(first[0]), int(last[0]))}
+        return {"prediction": _cut(example[self.text], example["offsets"], first[0], last[0])}
 
     def _scores(self, logits: Float[Array, "b t 2"], batch: Mapping) -> Float[Array, "b t 2"]:
         """Returns the scores, which are the lowest number outside the text and the first token."""
-        is_text = (batch["offsets"][..., 1] > batch["offsets"][..., 0]).at[:, 0].set(True)
+        is_text = jnp.asarray(batch["offsets"][..., 1] > batch["offsets"][..., 0]).at[:, 0].set(True)
         return jnp.where(is_text[..., None], logits.astype(jnp.float32), jnp.finfo(jnp.float32).min / 2)
 
     def _best(self, scores: Float[Array, "b t 2"]) -> tuple[Int[Array, "b"], Int[Array, "b"]]:
@@ -111,7 +111,7 @@ class SpanAnswer(Task):
         return best // size, best % size
 
 
-def _cut(text: str, offsets: Int[np.ndarray, "t 2"], first: int, last: int) -> str:
+def _cut(text: str, offsets: Int[np.ndarray, "t 2"], first: SupportsIndex, last: SupportsIndex) -> str:
     return text[offsets[first, 0] : offsets[last, 1]].strip()
 
 

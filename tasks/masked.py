@@ -54,7 +54,7 @@ class MaskedTokens(TokenClassification):
         masks = np.flatnonzero(tokens == vocabulary.mask)
         found, shares = prediction["prediction"], prediction["probability"]
         if not 0 < len(masks) <= len(found):
-            name = "a mask token" if vocabulary.mask is None else vocabulary.name(vocabulary.mask)
+            name = "a mask token" if vocabulary.mask is None else vocabulary.token(vocabulary.mask)
             raise UserError(f"{vocabulary.text(tokens)!r} has {len(masks)} of {name}: write 1 to {len(found)} of them")
         tokens[masks] = found[: len(masks), 0]
         row = {"prediction": vocabulary.text(tokens)}

@@ -51,8 +51,6 @@ class MaskTokens(Op):
         self.check_range(rate=(0, 1), mask=(0, 1), random=(0, 1))
         if self.mask + self.random > 1:
             self.refuse(f"mask {self.mask} and random {self.random} are shares, and exceed 1 together")
-        if self.unit not in ("token", "word"):
-            self.refuse(f"unit must be 'token' or 'word', not {self.unit!r}")
 
     def bind(self, info: Info) -> "Op":
         bound = super().bind(info)
@@ -103,8 +101,10 @@ class MaskTokens(Op):
         turn = jax.random.uniform(rng, (len(tokens) + 1,))[words]  # pieces of a word stand side by side in the order
         rank = jnp.argsort(jnp.argsort(jnp.where(free, turn, 2.0)))
         chosen = free & (rank < count)
-        cut = jax.ops.segment_sum(free & ~chosen, words, len(tokens) + 1) > 0
-        return chosen & ~cut[words]
+        taken, sizes = (jax.ops.segment_sum(x.astype(jnp.int32), words, len(tokens) + 1) for x in (chosen, free))
+        rounded = (taken > 0) & (2 * taken >= sizes)  # the last word may be cut: it is chosen by its larger part
+        fits = jnp.sum(jnp.where(rounded, sizes, 0)) <= most
+        return free & jnp.where(fits, rounded, taken == sizes)[words]
 
 
 def _is_special(vocabulary: Vocabulary) -> Bool[Array, " tokens"]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Int, Int32
+from jaxtyping import Int
 
 from core.errors import UserError
 from core.info import Key
@@ -123,8 +123,12 @@ class PassageSplit(WindowSplit):
         return draws[:, 0] < 0.5, np.where(real, ids, 0), real
 
 
-def enclosed(passages: list[tuple[Int32[np.ndarray, "b w"], Bool[np.ndarray, "b w"]]], special: Special) -> Batch:
-    """Returns passages, with their real tokens, between special tokens; padding comes last."""
+def enclosed(passages: list[tuple[np.ndarray, np.ndarray]], special: Special) -> Batch:
+    """Returns passages between special tokens; padding comes last.
+
+    Args:
+        passages: the tokens int32 [b, w] and their masks bool [b, w] of the first, and perhaps of the second.
+    """
     count = len(passages[0][0])
     columns, segments = [np.full((count, 1), special["bos"])], [np.zeros((count, 1))]
     kept = [np.ones((count, 1), bool)]

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from core.info import Info
 from tasks.answering import SpanAnswer
 from tests.tasks.made_up import Examples
 
@@ -14,7 +15,7 @@ IN, YEAR, KING, LEFT = 2, 3, 7, 8
 
 def batch(start=YEAR, end=YEAR, count=1):
     keys = {"offsets": OFFSETS, "start": np.array(start), "end": np.array(end)}
-    return {key: np.repeat(x[None], count, 0).astype(np.int32) for key, x in keys.items()} | {"mask": np.ones(count)}
+    return {key: jnp.repeat(jnp.asarray(x)[None], count, 0) for key, x in keys.items()} | {"mask": jnp.ones(count)}
 
 
 def logits(**scores):
@@ -66,12 +67,12 @@ def test_the_loss_is_the_mean_of_both_cross_entropies():
 )
 def test_answers_are_compared_by_the_rules_of_squad(first, last, answers, exact, f1):
     arrays = {"first": np.array([first]), "last": np.array([last])}
-    examples = Examples(batch(), context=[TEXT], answer=[answers])
+    examples = Examples({key: np.asarray(x) for key, x in batch().items()}, context=[TEXT], answer=[answers])
     summary = SpanAnswer().summary(arrays, examples)
     assert summary == {"exact_match": exact, "f1": pytest.approx(f1)}
 
 
 def test_a_row_is_the_part_of_the_text():
-    example = {key: x[0] for key, x in batch().items()} | {"context": TEXT}
-    row = SpanAnswer().row(example, {"prediction": np.asarray(logits(first_5=4, last_7=4)[0])}, None)
+    example = {key: np.asarray(x)[0] for key, x in batch().items()} | {"context": TEXT}
+    row = SpanAnswer().row(example, {"prediction": np.asarray(logits(first_5=4, last_7=4)[0])}, Info("made up", {}, {}))
     assert row == {"prediction": "the old king"}
