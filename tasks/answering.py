@@ -64,9 +64,10 @@ class SpanAnswer(Task):
         """Returns the cross-entropy, the share of exact spans, and per example the predicted span."""
         scores = self._scores(logits, batch)
         weights = batch["mask"]
-        nats = sum(cross_entropy(scores[..., i], batch[key], weights) for i, key in enumerate(("start", "end"))) / 2
+        places = batch["start"], batch["end"]
+        nats = sum(cross_entropy(scores[..., i], place, weights) for i, place in enumerate(places)) / 2
         first, last = self._best(scores)
-        correct = (first == batch["start"]) & (last == batch["end"])
+        correct = (first == places[0]) & (last == places[1])
         return Score(
             losses={"loss": jnp.sum(nats * weights)},
             metrics={"span_accuracy": (jnp.sum(correct * weights), jnp.sum(weights))},

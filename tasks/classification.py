@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from einops import reduce
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 from sklearn import metrics as sk
 
 from core.errors import UserError, nearest
@@ -186,7 +186,7 @@ class Classification(Task):
 
 
 def cross_entropy(
-    logits: Float[Array, "*b k"], labels: Int[Array, "*b"], weights: Float[Array, "*b"]
+    logits: Float[ArrayLike, "*b k"], labels: Int[ArrayLike, "*b"], weights: Float[ArrayLike, "*b"]
 ) -> Float[Array, "*b"]:
     """Returns -log p(label) in nats. Labels of weight 0 may hold any number."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(weights > 0, labels, 0))

@@ -20,7 +20,7 @@ from tasks.task import Score
 
 # b: batch, t: places of an example that are predicted, k: tokens of the vocabulary
 
-SHOWN = 5  # tokens per place that `predict.py` shows
+SHOWN = 10  # tokens per place that `predict.py` shows
 
 
 @dataclasses.dataclass(frozen=True)

@@ -148,7 +148,8 @@ def test_padding_changes_no_sum_and_has_no_gradient(cls, label):
     batch["mask"][EXAMPLES:] = 0
     for key in set(made.task.keys) & made.info.keys.keys():
         if batch[key].dtype.kind == "i" and not key.endswith("_lengths"):
-            real = batch.get(f"{key}_mask", np.ones(batch[key].shape)) * _expanded(batch["mask"], batch[key])
+            masks = (batch.get(f"{key}_mask", batch["mask"]), batch["mask"])
+            real = np.prod(np.broadcast_arrays(*(_expanded(mask, batch[key]) for mask in masks)), axis=0)
             batch[key] = np.where(real > 0, batch[key], label)
     close(sums(made.task, outputs, batch), sums(made.task, made.outputs, made.batch))
     fixed, varied = _separated(outputs)
@@ -158,7 +159,7 @@ def test_padding_changes_no_sum_and_has_no_gradient(cls, label):
 
 
 def _expanded(mask, like):
-    return np.expand_dims(mask, tuple(range(1, like.ndim)))
+    return np.expand_dims(mask, tuple(range(mask.ndim, like.ndim)))
 
 
 @every_task
@@ -222,7 +223,8 @@ def test_rows_are_readable(cls):
     prediction = {"prediction": made.batch[made.task.target]} if made.task.generates else made.task.predict(outputs)
     prediction = jax.tree.map(np.asarray, prediction)
     for i in range(EXAMPLES):
-        row = made.task.row(rows(made.batch, i), rows(prediction, i), made.info)
+        texts = {key: made.examples.text(key, np.array([i]))[0] for key in made.task.texts if key not in made.batch}
+        row = made.task.row(rows(made.batch, i) | texts, rows(prediction, i), made.info)
         assert "prediction" in json.loads(json.dumps(row))
         assert sum(row.get("probability", {"": 1.0}).values()) == pytest.approx(1, abs=1e-4)
 
