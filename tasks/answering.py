@@ -61,7 +61,8 @@ class SpanAnswer(Task):
         return {"loss": jnp.sum(batch["mask"])}
 
     def score(self, logits: Float[Array, "b t 2"], batch: Mapping) -> Score:
-        """Returns the cross-entropy, the share of exact spans, and per example the predicted span."""
+        """Returns the cross-entropy, the share of exact spans, and per example the predicted span and
+        the cross-entropy."""
         scores = self._scores(logits, batch)
         weights = batch["mask"]
         places = batch["start"], batch["end"]
@@ -71,7 +72,7 @@ class SpanAnswer(Task):
         return Score(
             losses={"loss": jnp.sum(nats * weights)},
             metrics={"span_accuracy": (jnp.sum(correct * weights), jnp.sum(weights))},
-            arrays={"first": first, "last": last},
+            arrays={"first": first, "last": last, "loss": nats * weights},
         )
 
     def predict(self, logits: Float[Array, "b t 2"]) -> dict[str, Array]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from data.builders.raw import FromFiles, RawFile
@@ -32,7 +33,7 @@ class XquadArticles(FromFiles, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         texts = dict.fromkeys(("question", "context", "answer"), tfds.features.Text())
-        features = {**texts, "answer_start": tfds.features.Scalar("int32")}
+        features = {**texts, "answer_start": tfds.features.Scalar(np.int32)}
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(features), homepage="https://github.com/google-deepmind/xquad"
         )

@@ -114,7 +114,15 @@ def _wine(random: np.random.Generator) -> dict[str, Any]:
     return {"features": {"alcohol": random.normal(), "pH": random.normal()}, "quality": int(random.integers(10))}
 
 
+def _question(random: np.random.Generator) -> dict[str, Any]:
+    context = _sentence(random)
+    answer = context.split()[1]
+    return {"question": "which", "context": context, "answer": answer, "answer_start": context.index(answer)}
+
+
 RAW = {
+    "wikitext_small": _running_text,
+    "xquad_articles": _question,
     "truecasing": _cased,
     "multi30k/de-en": _pair,
     "ag_news_topics": _news,

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from core import names
 from training import config as config_lib
 from training import main
 from training import run as run_lib
@@ -16,6 +17,7 @@ from training.config import default, leaves, validate
 from training.loop import Results, Trainer
 from training.overrides import override
 
+OPS = {"windows": {"size": 10, "evaluation": 20}, "passages": {"size": 10}, "forecast": {"window": 10, "horizon": 24}}
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 MODULES = [importlib.import_module(f"configs.{path.stem}") for path in sorted(CONFIGS.glob("[!_]*.py"))]
 EVERY = [(module, name) for module in MODULES for name in getattr(module, "VARIANTS", ("",))]
@@ -55,9 +57,14 @@ def small(recipe: ModuleType, name: str) -> ConfigDict:
     for key, value in {"width": 12, "embedding_width": 12, "depth": 8}.items():
         if key in config.model:
             config.model[key] = min(config.model[key], value)
+    if (
+        "variant" in config.model
+        and {"width", "heads"} <= names.parameters(names.find("arch", config.model.name, "")).keys()
+    ):
+        config.model.update(width=12, heads=3, depth=2)
     if "widths" in config.model:
         config.model.widths = (12,) * len(config.model.widths)
-    for op, sizes in {"windows": {"size": 10, "evaluation": 20}, "forecast": {"window": 10, "horizon": 24}}.items():
+    for op, sizes in OPS.items():
         if any(text.startswith(f"{op}(") for text in config.data.preprocess):
             config = override(config, {f"data.preprocess.{op}.{key}": size for key, size in sizes.items()})[0]
     if config.task.name == "generation.Generation":
