@@ -1,7 +1,9 @@
-"""Writes a trained run in Hugging Face's format:
+"""Writes a trained run in Hugging Face's format, or as a file of PyTorch:
     python -m inference.export --workdir=runs/gpt --to=hf:FOLDER
+    python -m inference.export --workdir=runs/resnet --to=torch:FILE.safetensors
 
-`transformers` loads the folder by AutoModelForCausalLM.from_pretrained and AutoTokenizer.from_pretrained.
+`transformers` loads the folder by AutoModelForCausalLM.from_pretrained and AutoTokenizer.from_pretrained. The file has
+torchvision's names: `model.load_state_dict(safetensors.torch.load_file("FILE.safetensors"))`.
 """
 
 import dataclasses
@@ -17,6 +19,7 @@ import jax
 import numpy as np
 from absl import flags
 from flax.traverse_util import flatten_dict
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 from tokenizers import Tokenizer
 
@@ -27,30 +30,33 @@ from core.calls import parse
 from core.errors import UserError, nearest
 from core.info import Info
 from inference.predict import Trained, load
-from training import build
+from training import build, torch_file
 from training.pretrained import CONFIG, PREFIX, TOKENIZER, WEIGHTS, is_published
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
-_TO = flags.DEFINE_string("to", None, "Where to write, hf:FOLDER; the folder is new or empty.")
+_TO = flags.DEFINE_string("to", None, "Where to write, hf:FOLDER (new or empty) or torch:FILE.safetensors (new).")
 
 SPECIAL = ("bos", "eos", "pad", "unk")  # of a tokenizer, under the same names in both formats
 
 
 def main(argv):
     if argv[1:] or not (_WORKDIR.value and _TO.value):
-        raise UserError("write --workdir=RUN --to=hf:FOLDER, and no other argument")
+        raise UserError("write --workdir=RUN --to=hf:FOLDER or --to=torch:FILE.safetensors, and no other argument")
     export(_WORKDIR.value, _TO.value)
 
 
 def export(workdir: str, to: str) -> Path:
-    """Writes the weights that `predict.py` uses, the config and the tokenizer to the folder of "hf:FOLDER". The folder
-    appears complete or not at all.
+    """Writes the weights that `predict.py` uses, the config and the tokenizer to the folder of "hf:FOLDER", or the
+    weights alone to "torch:FILE.safetensors". The folder appears complete or not at all.
 
-    Raises UserError for a folder that is not empty, and for a model that no `model_type` can express, whose fields it
-    names.
+    Raises UserError for a folder that is not empty or a file that exists, and for a model that no `model_type` can
+    express, whose fields it names.
     """
+    if to.startswith(torch_file.PREFIX):
+        run = load(workdir)
+        return torch_file.write(to, {name: _flat(tree) for name, tree in run.variables.items()}, run.model)
     if not is_published(to):
-        raise UserError(f"--to={to}: write --to={PREFIX}FOLDER")
+        raise UserError(f"--to={to}: write --to={PREFIX}FOLDER or --to={torch_file.PREFIX}FILE.safetensors")
     folder = Path(to.removeprefix(PREFIX)).expanduser()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--to: {folder} exists and is not empty")
@@ -66,7 +72,7 @@ def write(run: Trained, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        _save(arrays, part / WEIGHTS)
+        torch_file.save(arrays, part / WEIGHTS)
         for name, content in texts.items():
             (part / name).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
         part.chmod(0o755)
@@ -105,6 +111,11 @@ def _fields(model: nn.Module) -> dict[str, Any]:
     return {name: getattr(model, name) for name in names if name not in ("parent", "name")}
 
 
+def _flat(tree: PyTree) -> dict[str, np.ndarray]:
+    """Returns variables by path, each block of a scanned trunk by itself."""
+    return unstacked(flatten_dict(jax.tree.map(np.asarray, tree), sep="/"))
+
+
 def _shown(value: Any) -> str:
     target = value.func if isinstance(value, functools.partial) else value
     return getattr(target, "__name__", repr(value))
@@ -118,18 +129,9 @@ def _shapes(model: nn.Module, run: Trained) -> dict[str, tuple[int, ...]]:
 
 def _params(run: Trained, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """Returns the parameters by path, without the rows of `pad_vocabulary`."""
-    params = unstacked(flatten_dict(run.variables["params"], sep="/"))
+    params = _flat(run.variables["params"])
     cut = {path: tuple(map(slice, shapes.get(path, x.shape))) for path, x in params.items()}
     return {path: np.ascontiguousarray(x[cut[path]], np.float32) for path, x in params.items()}
-
-
-def _save(arrays: dict[str, np.ndarray], file: Path) -> None:
-    try:
-        from safetensors.numpy import save_file
-    except ImportError:
-        raise UserError("--to needs the package safetensors: pip install -e .[hf]") from None
-    # the library writes a transposed array as if it were contiguous
-    save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, file, metadata={"format": "pt"})
 
 
 def _special_ids(info: Info, config: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from arch.pretrained.family import Family, families
 from core.errors import UserError, nearest
 from core.info import Info
 from core.vocabulary import Vocabulary, load_tokenizer
+from training.torch_file import read_safetensors
 
 PREFIX = "hf:"
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
@@ -60,7 +61,7 @@ class Published:
         """Returns the parameters by path, and the names of arrays that have no place in the model."""
         arrays = {}
         for file in self._files():
-            arrays |= _arrays(file)
+            arrays |= read_safetensors(file)
         return self.family.read_weights(arrays, self.fields)
 
     def fitted(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -160,14 +161,3 @@ def _json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from error
-
-
-def _arrays(file: Path) -> dict[str, np.ndarray]:
-    try:
-        from safetensors.numpy import load_file
-    except ImportError:
-        raise UserError(f"{file} needs the package safetensors: pip install -e .[hf]") from None
-    try:
-        return load_file(file)
-    except Exception as error:  # the library has its own exceptions beside OSError
-        raise UserError(f"{file} cannot be read: {error}") from error

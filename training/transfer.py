@@ -19,7 +19,7 @@ from arch.layers.stacking import stacked, unstacked
 from core.errors import UserError
 from core.info import Info
 from data.augment.op import parse_op
-from training import build, pretrained
+from training import build, pretrained, torch_file
 from training import config as config_lib
 from training.checkpoint import read_arrays, read_best, steps_in
 from training.state import State, averaged
@@ -94,7 +94,7 @@ class Start(NamedTuple):
     same_words: bool
 
 
-def _trained(path: str, state: State, info: Info, notes: list[str]) -> Start:
+def _trained(path: str, state: State, info: Info, model: nn.Module, notes: list[str]) -> Start:
     """Returns the start from another run."""
     checkpoint, saved, meta = find_checkpoint(path, notes.append)
     there = Info.from_json(meta["info"])
@@ -106,7 +106,7 @@ def _trained(path: str, state: State, info: Info, notes: list[str]) -> Start:
     return Start(checkpoint, _deployed(saved, meta, there), *same)
 
 
-def _published(path: str, state: State, info: Info, notes: list[str]) -> Start:
+def _published(path: str, state: State, info: Info, model: nn.Module, notes: list[str]) -> Start:
     """Returns the start from published weights; vocabularies with additional rows get zeros there."""
     try:
         found = pretrained.published(path)
@@ -119,18 +119,32 @@ def _published(path: str, state: State, info: Info, notes: list[str]) -> Start:
     return Start(found.folder, {"params": unflatten_dict(params, sep="/")}, True, same_words)
 
 
+def _torch(path: str, state: State, info: Info, model: nn.Module, notes: list[str]) -> Start:
+    """Returns the start from a file of PyTorch, for the network that the model adapts or is taught by."""
+    network = getattr(model, getattr(model, "init_at", "adapted"), model)
+    try:
+        variables, unknown = torch_file.read(path, network)
+    except UserError as error:
+        raise UserError(f"config.init_from {path!r}: {error}") from error
+    notes += [f"{name}: no part of {type(network).__name__}" for name in unknown]
+    return Start(torch_file.file_of(path), variables, True, True)
+
+
+FORMATS = {pretrained.PREFIX: _published, torch_file.PREFIX: _torch}  # of published weights
+
+
 def init_from(path: str, state: State, info: Info, model: nn.Module) -> tuple[State, list[str]]:
     """Returns `state` with the parameters and mutable collections at `path` that match in path and shape, or that the
-    model adapts to its shapes: those of a checkpoint, or of published weights, "hf:FOLDER". Those of a network that
-    wraps another are those of the deployed one.
+    model adapts to its shapes: those of a checkpoint, or of published weights, "hf:FOLDER" or "torch:FILE". Those of a
+    network that wraps another are those of the deployed one.
 
     The head is loaded only if the checkpoint has the classes and the vocabularies of this data set, embeddings only if
     it has its vocabularies. The second result is the number of loaded arrays and one line per array that was adapted or
     not loaded. Raises UserError if nothing matches, or if a parameter that never trains is not loaded.
     """
     notes: list[str] = []
-    find = _published if pretrained.is_published(path) else _trained
-    checkpoint, variables, same_classes, same_words = find(path, state, info, notes)
+    find = next((find for prefix, find in FORMATS.items() if path.startswith(prefix)), _trained)
+    checkpoint, variables, same_classes, same_words = find(path, state, info, model, notes)
     part = f"{model.init_at}/" if hasattr(model, "init_at") else ""
     adapt = getattr(model, "adapt", lambda *_: None)
     loaded, kept, adapted = 0, {}, []

@@ -1,5 +1,5 @@
 """Tables of published networks: every name and every key of a config, in both directions; what cannot be represented.
-Equality with transformers is in tests/parity/test_pretrained.py."""
+Equality with transformers and torchvision is in tests/parity."""
 
 import dataclasses
 import functools
@@ -13,11 +13,13 @@ from ml_collections import ConfigDict
 from arch.layers.norm import layer_norm, rms_norm
 from arch.layers.positions import Rotary
 from arch.pretrained.family import comparable, families
+from arch.pretrained.table import CONV, flattened, tables
 from core.errors import UserError
 from inference.export import _fields
-from tests.arch.architectures import make_inputs
+from tests.arch.architectures import architectures, make_inputs
 from training import build
 
+ARCHITECTURES = architectures()
 SIZES = {"vocab_size": 23, "n_positions": 9, "n_embd": 6, "n_layer": 2, "n_head": 3}
 ROPE = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 LLAMA = {"vocab_size": 23, "max_position_embeddings": 9, "hidden_size": 12, "intermediate_size": 5}
@@ -156,3 +158,56 @@ def test_functions_are_compared_with_their_arguments():
     assert comparable(layer_norm) != comparable(rms_norm)
     assert comparable((Rotary, None)) == comparable((functools.partial(Rotary, base=10_000), None))
     assert comparable(functools.partial(Rotary, scaling=(1.0, 2.0, 3.0, 4))) != comparable(Rotary)
+
+
+@pytest.mark.parametrize("name", tables())
+def test_tables_name_every_variable_and_arrays_come_back(name):
+    model = ARCHITECTURES[name](**ARCHITECTURES[name].VARIANTS["test"])
+    shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), *make_inputs(type(model)))
+    rng = np.random.default_rng(0)
+    ours = {
+        collection: {path: rng.standard_normal(x.shape) for path, x in flatten_dict(tree, sep="/").items()}
+        for collection, tree in shapes.items()
+    }
+    for table in tables()[name]:
+        theirs = table.write(ours, model)
+        assert len(theirs) == sum(map(len, ours.values()))
+        found, unknown = table.read(theirs | {"norm.num_batches_tracked": np.ones(())}, model)
+        assert not unknown
+        for collection, tree in found.items():
+            assert tree.keys() == ours.get(collection, {}).keys()
+            assert all(np.array_equal(x, ours[collection][path]) for path, x in tree.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "theirs", "ours"),
+    [
+        ("resnet.ResNet", "50", "layer3.5.bn3.running_var", "stage3_block6/BatchNorm_2/var"),
+        ("resnet.ResNet", "18", "layer2.0.downsample.0.weight", "stage2_block1/shortcut_conv/kernel"),
+    ],
+)  # fmt: skip
+def test_names_of_torchvision(name, variant, theirs, ours):
+    """Names of arrays in the published files, copied from torchvision 0.28."""
+    model, (table,) = ARCHITECTURES[name](**ARCHITECTURES[name].VARIANTS[variant]), tables()[name]
+    rows = [row for row in table.rows(model) if theirs in row.theirs.split("|")]
+    assert [row.ours for row in rows] == [(ours,)]
+
+
+def test_layouts_of_pytorch():
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal((5, 2, 3, 4))  # out, in, height, width
+    assert np.array_equal(CONV.to_ours(kernel)[2, 3], kernel[:, :, 2, 3].T)
+    images, weight = rng.standard_normal((6, 2, 3, 4)), rng.standard_normal((7, 24))  # [b, c, h, w]
+    expected = images.reshape(6, -1) @ weight.T
+    ours = images.transpose(0, 2, 3, 1).reshape(6, -1) @ flattened(3, 4).to_ours(weight)
+    np.testing.assert_allclose(ours, expected, atol=1e-12)
+    assert np.array_equal(flattened(3, 4).to_theirs(flattened(3, 4).to_ours(weight)), weight)
+
+
+def test_names_without_a_place_and_variables_without_a_name():
+    model, (table,) = ARCHITECTURES["resnet.ResNet"](num_classes=3), tables()["resnet.ResNet"]
+    found, unknown = table.read({"fc.bias": np.arange(3), "bn1.running_var": np.ones(64), "aux.weight": 0}, model)
+    assert list(found["params"]) == ["head/bias"] and list(found["batch_stats"]) == ["stem_norm/var"]
+    assert unknown == ["aux.weight"]
+    with pytest.raises(UserError, match=r"stem_conv/lora of resnet.ResNet has no name in files of torchvision"):
+        table.write({"params": {"stem_conv/lora": np.ones(2)}}, model)

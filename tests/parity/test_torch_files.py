@@ -1,0 +1,162 @@
+"""Files of PyTorch against torchvision: networks with random weights and statistics, in both directions. They need
+PyTorch and torchvision (`make parity`)."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax.traverse_util import flatten_dict
+
+from arch.pretrained.table import tables
+from arch.resnet import BasicBlock, ResNet
+from tests.parity.torchvision_models import models, torch
+from training import torch_file
+
+pytestmark = pytest.mark.usefixtures("compile_fast")
+
+CLASSES, BATCH, SIZE = 7, 4, 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A network of torchvision and ours.
+
+    Attributes:
+        stages: names of the modules whose outputs are our stages.
+    """
+
+    theirs: Callable[[], torch.nn.Module]
+    ours: nn.Module
+    stages: tuple[str, ...]
+
+
+def resnet(block: str, *blocks: int) -> Callable[[], torch.nn.Module]:
+    return lambda: models.resnet.ResNet(getattr(models.resnet, block), blocks, num_classes=CLASSES)
+
+
+LAYERS = ("layer1", "layer2", "layer3", "layer4")
+
+
+CASES = {
+    "ResNet with basic blocks": Case(
+        resnet("BasicBlock", 2, 1, 1, 1), ResNet(CLASSES, block=BasicBlock, blocks=(2, 1, 1, 1)), LAYERS
+    ),
+    "ResNet with bottlenecks": Case(resnet("Bottleneck", 1, 2, 1, 1), ResNet(CLASSES, blocks=(1, 2, 1, 1)), LAYERS),
+}
+
+
+class Pair:
+    """A network of torchvision with random weights, biases and statistics, and ours with the arrays of its file."""
+
+    def __init__(self, case: Case, folder):
+        torch.manual_seed(0)
+        self.torch, self.model, self.stages = case.theirs(), case.ours, case.stages
+        with torch.no_grad():
+            for name, x in self.torch.state_dict().items():
+                if name.endswith("running_var"):
+                    x.uniform_(0.5, 2.0)
+                elif x.ndim == 1:  # scales, biases and means
+                    x += 0.2 * torch.randn(x.shape)
+        self.file = folder / "theirs.pth"
+        torch.save(self.torch.state_dict(), self.file)
+        self.variables, self.unknown = torch_file.read(f"torch:{self.file}", self.model)
+        rng = np.random.default_rng(1)
+        self.images = jnp.asarray(rng.standard_normal((BATCH, SIZE, SIZE, 3), np.float32))
+        self.labels = rng.integers(0, CLASSES, BATCH)
+
+    def theirs(self):
+        """Returns the logits of torchvision."""
+        return self.torch(torch.tensor(np.asarray(self.images)).permute(0, 3, 1, 2))
+
+
+@pytest.fixture(scope="module", params=CASES)
+def pair(request, tmp_path_factory):
+    return Pair(CASES[request.param], tmp_path_factory.mktemp("torch"))
+
+
+def test_every_stage_and_the_logits_are_equal(pair):
+    outputs, modules = {}, dict(pair.torch.eval().named_modules())
+    for name in pair.stages:
+        modules[name].register_forward_hook(lambda module, inputs, output, name=name: outputs.update({name: output}))
+    with torch.no_grad():
+        expected = pair.theirs().numpy()
+    apply = jax.jit(functools.partial(pair.model.apply, train=False, mutable=["intermediates"]))
+    logits, captured = apply(pair.variables, pair.images)
+    assert not pair.unknown
+    for number, name in enumerate(pair.stages, start=1):
+        (ours,), theirs = captured["intermediates"][f"stage{number}"], outputs[name].permute(0, 2, 3, 1)
+        np.testing.assert_allclose(ours, theirs, atol=1e-4, err_msg=name)
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+    assert np.abs(expected).max() > 0.1
+
+
+def test_ten_steps_of_sgd_give_the_same_losses(pair):
+    """In training, that is with the statistics of the batch, but without dropout."""
+    rate, labels = 0.01, torch.tensor(pair.labels)
+    before = {name: x.clone() for name, x in pair.torch.state_dict().items()}
+    for module in pair.torch.train().modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.eval()
+    optimizer = torch.optim.SGD(pair.torch.parameters(), rate)
+    expected = []
+    for _ in range(10):
+        loss = torch.nn.functional.cross_entropy(pair.theirs(), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        expected.append(loss.item())
+    pair.torch.load_state_dict(before)
+
+    @jax.jit
+    def step(params):
+        def loss_of(params):
+            variables = {**pair.variables, "params": params}
+            logits, _ = pair.model.apply(variables, pair.images, train=True, mutable=["batch_stats"])
+            return optax.softmax_cross_entropy_with_integer_labels(logits, pair.labels).mean()
+
+        loss, gradient = jax.value_and_grad(loss_of)(params)
+        return jax.tree.map(lambda x, g: x - rate * g, params, gradient), loss
+
+    params, losses = pair.variables["params"], []
+    for _ in range(10):
+        params, loss = step(params)
+        losses.append(float(loss))
+    np.testing.assert_allclose(losses, expected, atol=1e-4)
+    assert expected[-1] < expected[0] - 0.01
+
+
+def test_torchvision_loads_the_export(pair, tmp_path):
+    flat = {name: flatten_dict(tree, sep="/") for name, tree in pair.variables.items()}
+    file = torch_file.write(f"torch:{tmp_path / 'ours.safetensors'}", flat, pair.model)
+    written = {name: torch.from_numpy(x) for name, x in torch_file.arrays_of(file).items()}
+    before = {name: x for name, x in pair.torch.state_dict().items() if not name.endswith("num_batches_tracked")}
+    assert written.keys() == before.keys() and all(torch.equal(written[name], before[name]) for name in before)
+    pair.torch.load_state_dict(written)  # every name, no other one
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("resnet18", ResNet(**ResNet.VARIANTS["18"])),
+        ("resnet50", ResNet()),
+    ],
+)
+def test_names_and_shapes_of_published_networks(name, model):
+    with torch.device("meta"):
+        theirs = getattr(models, name)().state_dict()
+    images = jnp.zeros((1, SIZE, SIZE, 3))
+    shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), images)
+    ours = {
+        collection: {path: np.broadcast_to(np.float32(0), x.shape) for path, x in flatten_dict(tree, sep="/").items()}
+        for collection, tree in shapes.items()
+    }
+    cls = type(model)
+    (table,) = tables()[f"{cls.__module__.removeprefix('arch.')}.{cls.__name__}"]
+    written = {key: x.shape for key, x in table.write(ours, model).items()}
+    assert written == {key: tuple(x.shape) for key, x in theirs.items() if not key.endswith("num_batches_tracked")}
