@@ -14,12 +14,18 @@ from arch.layers.norm import Norm, batch_norm, identity
 
 # Shapes: batch; features or *features (any number of axes); width (of a hidden layer); classes (1 for regression).
 
+Embedding = Callable[..., nn.Module]  # a class with its fields, such as `layers.columns.ColumnEmbedding`
+
 
 class MLP(nn.Module):
     """Multi-layer perceptron: hidden layers `dropout(activation(norm(linear(x))))`, then a linear head.
 
     Any input is flattened to `[batch, features]`. `residual` adds a hidden layer's input to its output where their
     widths agree. `num_classes=1` is a regression. The output is float32 whatever `dtype`, the compute type, is.
+
+    Attributes:
+        embedding: of the columns of a table, before the first layer: "layers.columns.ColumnEmbedding(width=8)".
+        columns: features of each column, which the embedding reads; filled in from the data.
     """
 
     num_classes: int = 10
@@ -29,12 +35,16 @@ class MLP(nn.Module):
     kernel_init: Initializer = nn.initializers.he_normal()
     dropout: float = 0.0
     residual: bool = False
+    embedding: Embedding | None = None
+    columns: tuple[int, ...] = ()
     dtype: DTypeLike | None = None
 
     VARIANTS: ClassVar[dict[str, dict]] = {"test": {"num_classes": 3, "widths": (16, 16)}}
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "batch *features"], *, train: bool) -> Float[Array, "batch classes"]:
+        if self.embedding is not None:
+            inputs = self.embedding(columns=self.columns, dtype=self.dtype, name="embedding")(inputs)
         x = inputs.reshape(inputs.shape[0], math.prod(inputs.shape[1:]))
         for width in self.widths:
             y = nn.Dense(width, kernel_init=self.kernel_init, dtype=self.dtype)(x)

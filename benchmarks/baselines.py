@@ -6,6 +6,7 @@ The kind of data determines the baselines. All are fitted on the training split;
 chosen on the validation split, or are the middle of their grid if the recipe has none.
 """
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from absl import flags
 from jaxtyping import Bool, Float, Int
-from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -35,6 +36,7 @@ from training.overrides import assignments, override, recipe
 
 CS = (0.01, 0.1, 1.0, 10.0, 100.0)  # inverse strength of the L2 penalty of logistic regression
 ALPHAS = (0.01, 1.0, 100.0, 1e4, 1e6)  # strength of the L2 penalty of ridge regression
+LEAVES = (7, 15, 31, 63)  # of each tree in gradient boosting
 ORDERS = (2, 3, 4, 5, 6, 7, 8)  # of n-gram models
 SEASON = 24  # steps per day, of hourly series
 NUMBERS = 10**8  # most numbers, in windows of a series, to which a regression is fitted
@@ -89,6 +91,26 @@ def _chosen(fit: Callable[[V], M], grid: Sequence[V], score: Callable[[M], float
 # Classes and numbers
 
 
+def _tuned(
+    name: str, key: str, make: Callable[[V], Any], grid: Sequence[V], inputs: Arrays, answers: Arrays, metric: str
+) -> Row:
+    """Returns the result of the model `make(value)` whose value of `key` is best on the validation split."""
+
+    def measure(model: Any, split: str) -> float:
+        predicted = model.predict(inputs[split])
+        if metric == "rmse":
+            return float(root_mean_squared_error(answers[split], predicted))
+        return float(np.mean(predicted == answers[split]))
+
+    sign = -1 if metric == "rmse" else 1
+    value, model = _chosen(
+        lambda value: make(value).fit(inputs["train"], answers["train"]),
+        grid,
+        (lambda model: sign * measure(model, "validation")) if "validation" in inputs else None,
+    )
+    return Row(f"{name} ({key}={value:g})", metric, measure(model, "test"))
+
+
 def _classes(splits: Splits, info: Info) -> Iterator[Row]:
     arrays = _arrays(splits)
     labels = {name: part["label"] for name, part in arrays.items()}
@@ -97,18 +119,14 @@ def _classes(splits: Splits, info: Info) -> Iterator[Row]:
         return Row(name, "accuracy", model.fit(inputs["train"], labels["train"]).score(inputs["test"], labels["test"]))
 
     def logistic(name: str, inputs: Arrays) -> Row:
-        c, model = _chosen(
-            lambda c: LogisticRegression(C=c, max_iter=1000).fit(inputs["train"], labels["train"]),
-            CS,
-            (lambda m: m.score(inputs["validation"], labels["validation"])) if "validation" in inputs else None,
-        )
-        return Row(f"{name} (C={c:g})", "accuracy", model.score(inputs["test"], labels["test"]))
+        return _tuned(name, "C", lambda c: LogisticRegression(C=c, max_iter=1000), CS, inputs, labels, "accuracy")
 
     yield row("majority class", DummyClassifier(strategy="most_frequent"), labels)
     if "features" in info.keys:
         features = {name: part["features"] for name, part in arrays.items()}
         yield logistic("logistic regression", features)
-        yield row("histogram gradient boosting", HistGradientBoostingClassifier(random_state=0), features)
+        boosting = functools.partial(_boosting, HistGradientBoostingClassifier)
+        yield _tuned("histogram gradient boosting", "leaves", boosting, LEAVES, features, labels, "accuracy")
     if "image" in info.keys:
         scale = 255 if info.keys["image"].dtype == "uint8" else 1
         pixels = {name: part["image"].reshape(len(part["image"]), -1) / scale for name, part in arrays.items()}
@@ -135,20 +153,17 @@ def _numbers(splits: Splits, info: Info) -> Iterator[Row]:
     arrays = _arrays(splits)
     targets = {name: part["target"].astype(np.float64) for name, part in arrays.items()}
 
-    def rmse(model: Any, inputs: Arrays, split: str = "test") -> float:
-        return float(root_mean_squared_error(targets[split], model.predict(inputs[split])))
-
-    yield Row("mean", "rmse", rmse(DummyRegressor().fit(targets["train"], targets["train"]), targets))
+    mean = np.full_like(targets["test"], targets["train"].mean())
+    yield Row("mean", "rmse", float(root_mean_squared_error(targets["test"], mean)))
     if "features" in info.keys:
         features = {name: part["features"].astype(np.float64) for name, part in arrays.items()}
-        alpha, ridge = _chosen(
-            lambda alpha: Ridge(alpha).fit(features["train"], targets["train"]),
-            ALPHAS,
-            (lambda model: -rmse(model, features, "validation")) if "validation" in features else None,
-        )
-        yield Row(f"ridge (alpha={alpha:g})", "rmse", rmse(ridge, features))
-        boosted = HistGradientBoostingRegressor(random_state=0).fit(features["train"], targets["train"])
-        yield Row("histogram gradient boosting", "rmse", rmse(boosted, features))
+        yield _tuned("ridge", "alpha", Ridge, ALPHAS, features, targets, "rmse")
+        boosting = functools.partial(_boosting, HistGradientBoostingRegressor)
+        yield _tuned("histogram gradient boosting", "leaves", boosting, LEAVES, features, targets, "rmse")
+
+
+def _boosting(kind: type, leaves: int) -> Any:
+    return kind(max_leaf_nodes=leaves, random_state=0)
 
 
 def _tags(splits: Splits, info: Info) -> Iterator[Row]:

@@ -12,6 +12,18 @@ def mlp(features: int, widths: tuple[int, ...], classes: int) -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
 
 
+def ft_transformer(blocks: int, numbers: int, classes: int) -> nn.Module:
+    """Returns the authors' `arch.ft_transformer.FTTransformer`, with their defaults for a number of blocks."""
+    from rtdl_revisiting_models import FTTransformer
+
+    class Numbers(FTTransformer):
+        def forward(self, x):
+            return super().forward(x, None)
+
+    options = FTTransformer.get_default_kwargs(blocks)
+    return Numbers(n_cont_features=numbers, cat_cardinalities=[], d_out=classes, **options)
+
+
 def cifar_resnet(depth: int = 20) -> nn.Module:
     """Returns `arch.resnet.CifarResNet`."""
 

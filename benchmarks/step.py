@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from arch.bert import BERT, MaskedTokens
+from arch.ft_transformer import FTTransformer
 from arch.gpt import GPT
 from arch.mlp import MLP
 from arch.resnet import CifarResNet
@@ -47,6 +48,7 @@ class FlaxRecurrent(flax.linen.Module):
 
 def rows() -> "list[networks.Network]":
     """Returns the networks to time."""
+    peer = functools.partial(peers.ft_transformer, 3, 16, 10)
     digits, images = (BATCH, 28, 28, 1), (BATCH, 32, 32, 3)
     nanogpt = functools.partial(GPT, **GPT.VARIANTS["nanoGPT CPU"], num_classes=65, vocab_size=65)
     words = {"vocab_size": 8000, "context": 64}
@@ -57,6 +59,7 @@ def rows() -> "list[networks.Network]":
         networks.classifier(
             "ResNet-20, flax's Conv", images, CifarResNet(depth=20, conv=flax.linen.Conv), peers.cifar_resnet
         ),
+        networks.classifier("FT-Transformer, 16 columns", (BATCH, 16), FTTransformer(), peer),
         networks.gpt("nanoGPT's for CPUs", nanogpt(), 12),
         networks.gpt("the same, dropout 0.1", nanogpt(dropout=0.1), 12),
         networks.transformer("Transformer, b 64, t 24", Transformer(**sizes), 64, 24),

@@ -46,6 +46,13 @@ VARIANTS = {
         **REGRESSION,
         **SMALL,
     },
+    "penguins": {
+        "data.name": "palmer_penguins",
+        "data.target": "species",
+        "train.epochs": 80.0,
+        "eval.every": 0.05,
+        **SMALL,
+    },
     "wine_quality": {
         "data.name": "wine_quality/white",
         "data.target": "quality",

@@ -44,6 +44,7 @@ class Key:
         vocabulary: of token ids.
         statistics: of the training split: "mean" and "std", numbers or a list with one number per channel.
         ragged: whether the length of the first axis varies; `shape` then has the padded length.
+        columns: of features, column of the table -> how many of the features encode it, in order.
     """
 
     shape: tuple[int, ...] = ()
@@ -53,6 +54,7 @@ class Key:
     vocabulary: Vocabulary | None = None
     statistics: dict[str, Any] = dataclasses.field(default_factory=dict)
     ragged: bool = False
+    columns: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if self.role not in ROLES:

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from core import names
 from core.calls import parse
 from core.errors import UserError, nearest
-from core.info import Info
+from core.info import Info, Key
 from data.augment.transform import Transform
 from tasks.task import Task
 
@@ -115,12 +115,15 @@ def build_task(config: ConfigDict, info: Info, transform: Transform) -> Task:
 def build_model(config: ConfigDict, task: Task, info: Info) -> nn.Module:
     """Returns the model.
 
-    Unless the config sets them, the fields `num_classes`, `vocab_size` (of the first input) and `bos_id` are filled in.
+    Unless the config sets them, these fields are filled in: `num_classes`; `vocab_size` or `columns` (how many features
+    encode each column of a table) of the first input; `bos_id`.
     `config.model.adapter` names a module that wraps it.
     Raises UserError for a model that does not compute in `config.train.dtype`.
     """
-    vocabulary = info.keys[task.inputs[0]].vocabulary if task.inputs[0] in info.keys else None
-    derived = {"vocab_size": vocabulary.size} if vocabulary else {}
+    first = info.keys.get(task.inputs[0], Key())
+    derived = {"vocab_size": first.vocabulary.size} if first.vocabulary else {}
+    if first.columns:
+        derived["columns"] = tuple(first.columns.values())
     if task.generates:
         derived["bos_id"] = task.vocabulary.bos
     dtype = jnp.dtype(config.train.dtype)

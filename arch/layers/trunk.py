@@ -1,5 +1,6 @@
 """A trunk of residual blocks with any sublayers: attention makes it a Transformer, an MLP over tokens an MLP-Mixer."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
@@ -66,10 +67,12 @@ class Block(nn.Module):
     Attributes:
         sublayers: name -> class with its fields, in order.
         residual: fields of `Residual` that all branches share.
+        norms: norms of single sublayers, by name, in the place of the shared one.
     """
 
     sublayers: Mapping[str, Sublayer]
     residual: Mapping[str, Any]
+    norms: Mapping[str, Norm] = dataclasses.field(default_factory=dict)
 
     @nn.compact
     def __call__(
@@ -78,7 +81,8 @@ class Block(nn.Module):
         """Returns the tokens and the cache of each sublayer."""
         new = {}
         for name, sublayer in self.sublayers.items():
-            branch = Residual(sublayer, name=name, **self.residual)
+            own = {"norm": self.norms[name]} if name in self.norms else {}
+            branch = Residual(sublayer, name=name, **{**self.residual, **own})
             x, new[name] = branch(x, caches and caches[name], context, drop_path)
         return x, new
 

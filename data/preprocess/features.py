@@ -9,6 +9,7 @@ from jaxtyping import Float32, Float64
 
 from core.errors import UserError, nearest
 from core.info import Key
+from data.preprocess.numbers import Scaling, encode_numbers, fit_numbers, numbers_width
 from data.preprocess.op import Chunk, Examples, Keys, Op, check_keys, column
 from data.splits import text_key
 
@@ -24,10 +25,14 @@ class Features(Op):
 
     Numbers are standardised; missing and infinite ones become the mean, and a 1 in an extra feature if training rows
     had some. Texts are one-hot; a text that the training rows lack is all zeros. Columns that do not vary are left out.
+    The key's `columns` tell a model which features belong together.
 
     Attributes:
         keep: the columns to use; () is all of them.
         drop: columns that stay as they are.
+        scaling: of numbers: "standard", or "quantile", the normal score of their rank among the training rows.
+        bins: a scaled number becomes the shares of up to so many quantile bins that lie below it (piecewise-linear
+            encoding: Gorishniy et al. 2022, arXiv 2203.05556); 0: one feature.
 
     Raises UserError for unknown columns, too many different texts, a table that does not vary, and, in new rows, a
     column that is missing, holds text instead of numbers, or holds only unknown texts.
@@ -35,6 +40,12 @@ class Features(Op):
 
     keep: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
+    scaling: Scaling = "standard"
+    bins: int = 0
+
+    def __post_init__(self):
+        if self.bins < 0:
+            raise ValueError(f"bins is {self.bins}: give a number of bins, or 0")
 
     def fit(self, splits: Mapping[str, Examples], keys: Keys) -> Any:
         originals = {text_key(key) for key, record in keys.items() if record.role == "tokens"}
@@ -59,13 +70,14 @@ class Features(Op):
         for facts in state["columns"]:
             if facts["name"] not in chunk:
                 raise UserError(f"the table has no column {facts['name']!r}: {nearest(facts['name'], chunk)}")
-        parts = [part for facts in state["columns"] for part in _encoded(facts, chunk[facts["name"]])]
+        parts = [_encoded(facts, chunk[facts["name"]]) for facts in state["columns"]]
         others = {key: values for key, values in chunk.items() if key not in state["used"]}
         return others | {"features": np.concatenate(parts, axis=1)}
 
     def describe(self, keys: Keys, state: Any) -> Keys:
         others = {key: record for key, record in keys.items() if key not in state["used"]}
-        return others | {"features": Key(role="features")}
+        sizes = {facts["name"]: _width(facts) for facts in state["columns"]}
+        return others | {"features": Key(role="features", columns=sizes)}
 
     def check(self, chunk: Chunk, state: Any) -> None:
         for facts in state["columns"]:
@@ -78,8 +90,8 @@ class Features(Op):
                 )
 
     def _fit_column(self, name: str, values: Sequence | np.ndarray) -> dict[str, Any] | None:
-        """Returns mean and deviation of numbers, or the sorted values of texts, with None for missing; None if they do
-        not vary."""
+        """Returns the state of numbers, or the sorted values of texts, with None for missing; None if they do not
+        vary."""
         if any(isinstance(value, list) for value in values):
             raise UserError(
                 f"column {name!r} holds lists of words: leave it out, features(drop=({name!r},)), or process it by "
@@ -93,26 +105,21 @@ class Features(Op):
                     "process it by another op before"
                 )
             return {"name": name, "values": sorted(seen - {None}) + [None] * (None in seen)} if len(seen) > 1 else None
-        numbers = _numbers(name, values)
-        present = numbers[~np.isnan(numbers)]
-        mean, std = (float(present.mean()), float(present.std())) if len(present) else (0.0, 0.0)
-        missing, varies = 0 < len(present) < len(numbers), std > 1e-12 * abs(mean)
-        return (
-            {"name": name, "mean": mean, "std": std if varies else 1.0, "missing": missing}
-            if varies or missing
-            else None
-        )
+        state = fit_numbers(_numbers(name, values), self.scaling, self.bins)
+        return state and {"name": name, **state}
 
 
-def _encoded(facts: Mapping[str, Any], values: Sequence | np.ndarray) -> list[Float32[np.ndarray, "n _"]]:
+def _width(facts: Mapping[str, Any]) -> int:
+    """Returns how many features encode a column."""
+    return len(facts["values"]) if "values" in facts else numbers_width(facts)
+
+
+def _encoded(facts: Mapping[str, Any], values: Sequence | np.ndarray) -> Float32[np.ndarray, "n _"]:
     if "values" in facts:
         index = {text: number for number, text in enumerate(facts["values"])}
         numbers = np.array([index.get(text, -1) for text in _texts(values)])
-        return [(numbers[:, None] == np.arange(len(index))).astype(np.float32)]
-    numbers = _numbers(facts["name"], values)
-    standardised = np.nan_to_num((numbers - facts["mean"]) / facts["std"])
-    indicators = [np.isnan(numbers)] * facts["missing"]
-    return [part[:, None].astype(np.float32) for part in (standardised, *indicators)]
+        return (numbers[:, None] == np.arange(len(index))).astype(np.float32)
+    return encode_numbers(_numbers(facts["name"], values), facts).astype(np.float32)
 
 
 def _numbers(name: str, values: Sequence | np.ndarray) -> Float64[np.ndarray, " n"]:

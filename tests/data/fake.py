@@ -120,7 +120,13 @@ def _question(random: np.random.Generator) -> dict[str, Any]:
     return {"question": "which", "context": context, "answer": answer, "answer_start": context.index(answer)}
 
 
+def _penguin(random: np.random.Generator) -> dict[str, Any]:
+    measures = {key: float(random.normal()) for key in builders.penguins.NUMBERS}
+    return {key: int(random.integers(-1, 2)) for key in ("island", "sex")} | measures | {"species": random.integers(3)}
+
+
 RAW = {
+    "palmer_penguins": _penguin,
     "wikitext_small": _running_text,
     "xquad_articles": _question,
     "truecasing": _cased,
@@ -134,6 +140,7 @@ RAW = {
     "nlvr": _picture,
 }
 SPLITS = {"multi30k/de-en": {"train": 32, "validation": 16, "test_2016": 16}, "nlvr": {"train": 80, "test": 16}}
+SPLITS["palmer_penguins"] = {"train": 32, "test": 16}
 SPLITS["conll2003"] = {"train": 32, "dev": 16, "test": 16}
 SPLITS["wine_quality/white"] = {"train": 64}
 SPLITS |= dict.fromkeys(("tiny_shakespeare", "ett/h1"), dict.fromkeys(SIZES, 1))

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Collection, Sequence
+from statistics import NormalDist
 
 import numpy as np
 import pytest
+from sklearn.preprocessing import QuantileTransformer
 
 from core.errors import UserError
 from core.info import Key
@@ -101,6 +103,42 @@ def test_features_of_one_column(values, expected):
     np.testing.assert_allclose(changed["train"]["features"], expected)
 
 
+def test_features_know_their_columns():
+    _, changed, keys = fit(["features()"], TRAIN)
+    sizes = {"age": 2, "height": 1, "smoker": 1, "city": 3, "seen": 1}
+    assert list(keys["features"].columns.items()) == list(sizes.items())
+    _, changed, keys = fit(["features(bins=2)"], TRAIN)
+    assert keys["features"].columns == sizes | {"age": 3, "height": 2, "seen": 2}  # two bins of a yes or no are one
+    assert changed["train"]["features"].shape == (4, 11)
+
+
+def test_quantile_scaling_is_that_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    train = {"x": np.exp(2 * rng.normal(size=2000)), "ties": rng.integers(0, 5, 2000).astype(float)}
+    ops, changed, _ = fit(["features(scaling='quantile')"], train)
+    scaled = changed["train"]["features"]
+    peer = QuantileTransformer(n_quantiles=66, output_distribution="normal", subsample=None)
+    expected = peer.fit_transform(np.stack([train["x"], train["ties"]], axis=1))
+    inner = np.abs(expected) < 3  # theirs puts the lowest and highest number at -5.2 and 5.2
+    assert inner[:, 0].mean() > 0.99 and inner[:, 1].mean() > 0.5
+    np.testing.assert_allclose(scaled[inner], expected[inner], rtol=1e-5, atol=1e-6)
+    end = -NormalDist().inv_cdf(0.5 / 2000)
+    np.testing.assert_allclose([scaled[:, 0].min(), scaled[:, 0].max()], [-end, end], rtol=1e-6)
+    assert abs(scaled[:, 0].std() - 1) < 0.02
+    new = ops({"x": [-1e9, 1e9, np.nan], "ties": [0.0, 4.0, 2.0]})["features"]
+    np.testing.assert_allclose(new[:, 0], [-end, end, 0], rtol=1e-6)
+
+
+def test_piecewise_linear_encoding_by_hand():
+    train = {"x": np.arange(9.0)}  # standardised numbers; three bins of 8 / 3
+    ops, _, _ = fit(["features(bins=3)"], train)
+    new = {"x": [0.0, 4.0, 8.0, -8.0, 16.0, None]}
+    expected = [[0, 0, 0], [1, 0.5, 0], [1, 1, 1], [-3, 0, 0], [1, 1, 4], [1, 0.5, 0]]  # the missing one is the mean
+    np.testing.assert_allclose(ops(new)["features"], expected, atol=1e-6)
+    _, changed, _ = fit(["features(bins=4)"], {"x": [0.0] * 8 + [1.0, 3.0]})  # quartiles at 0: one bin
+    np.testing.assert_allclose(changed["train"]["features"][:, 0], [0] * 8 + [1 / 3, 1], atol=1e-6)
+
+
 def test_features_choose_columns_and_leave_results_of_earlier_ops():
     keys = keys_of(TRAIN, label=Key(role="label", dtype="int32"))
     train = TRAIN | {"label": [0, 1, 0, 1]}
@@ -120,6 +158,8 @@ def test_features_choose_columns_and_leave_results_of_earlier_ops():
         ("features(drop=('agee',))", TRAIN, "features: 'agee' does not exist: did you mean 'age'"),
         ("features(kep=())", TRAIN, "unexpected keyword argument 'kep'"),
         ("features(keep='age')", TRAIN, "features.keep must be"),
+        ("features(scaling='quantiles')", TRAIN, "features.scaling must be"),
+        ("features(bins=-1)", TRAIN, "bins is -1"),
         ("keep('agee')", TRAIN, "keep: 'agee' does not exist: did you mean 'age'"),
         ("drop('agee')", TRAIN, "drop: 'agee' does not exist: did you mean 'age'"),
         ("drop()", TRAIN, "name at least one key"),

@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.io import wavfile
 
 from core.errors import UserError
-from data.builders import casing, music, news, nlvr, series, speech, translation
+from data.builders import casing, music, news, nlvr, penguins, series, speech, translation
 from data.preprocess.series import ForecastSplit
 from data.sources.tfds import Official
 from tests.data.rows import listed
@@ -126,7 +126,7 @@ def test_what_is_not_on_the_disk_is_downloaded_and_checked(load, monkeypatch, tm
 
 
 def test_addresses_do_not_change():
-    files = [news.TEST, speech.ARCHIVE, *nlvr.FILES.values()]
+    files = [news.TEST, penguins.FILE, speech.ARCHIVE, *nlvr.FILES.values()]
     for address in [translation.ADDRESS, series.ADDRESS, music.ADDRESS, *(file.url for file in files)]:
         assert any(len(part) == 40 or part.startswith("v1.0.9") for part in address.split("/"))  # a commit or a tag
     for value in [*translation.SHA256.values(), *series.SHA256.values(), nlvr.PICTURES_SHA256]:
@@ -151,6 +151,27 @@ def test_news_topics(place, load, monkeypatch):
     for example in splits["test"]:
         assert example["label"] == info.features["label"].names[int(example["text"].split()[1]) % 4]
     assert abs(np.mean([int(text.split()[1]) for text in texts["test"]]) - 3_800) < 200  # shuffled
+
+
+def test_penguins(place, load, monkeypatch):
+    names, rows = ("Adelie", "Chinstrap", "Gentoo"), []
+    for i in range(30):
+        measured = "NA,NA,NA,NA,NA" if i == 4 else f"{40 + i}.5,18,{180 + i},{3000 + i},{'fe' * (i % 2)}male"
+        rows.append(f"{names[i % 3]},Dream,{measured},{2007 + i % 3}\n")
+    header = "species,island,bill_length_mm,bill_depth_mm,flipper_length_mm,body_mass_g,sex,year\n"
+    content = "".join([header, *rows]).encode()
+    place("palmer_penguins", {"penguins.csv": content})
+    monkeypatch.setattr(penguins, "FILE", dataclasses.replace(penguins.FILE, sha256=digest(content)))
+    splits, _ = load("palmer_penguins")
+    assert {split: len(examples) for split, examples in splits.items()} == {"train": 24, "test": 6}
+    assert sorted(example["species"] for example in splits["test"]) == sorted(2 * names)  # stratified
+    known = {}
+    for example in splits["train"] + splits["test"]:
+        assert example["island"] == "Dream"
+        known[example["body_mass_g"]] = example
+    (missing,) = (example for mass, example in known.items() if np.isnan(mass))
+    assert missing["sex"] is None and missing["species"] == "Chinstrap" and missing["year"] == 2008
+    assert known[3003]["sex"] == "female" and known[3003]["bill_length_mm"] == 43.5 and len(known) == 30
 
 
 def test_series(place, load, monkeypatch):

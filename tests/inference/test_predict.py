@@ -15,6 +15,7 @@ from inference import inputs
 from inference.predict import predict
 from tests.training import commands, small
 from training.main import train
+from training.overrides import override
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +64,14 @@ def test_images_to_labels_and_probabilities(digits_run, images, tmp_path):
         assert float(flat[f"p({row['prediction']})"]) == pytest.approx(row["probability"][row["prediction"]])
 
 
-def test_a_table_of_ones_own_from_training_to_prediction(tmp_path):
+TOKENS = {
+    "model.name": "ft_transformer.FTTransformer(depth=1, width=16, heads=2, mlp_width=16)",
+    "data.preprocess": ("features(scaling='quantile', bins=4)",),
+}
+
+
+@pytest.mark.parametrize("changes", [{}, TOKENS], ids=["default", "a token per column"])
+def test_a_table_of_ones_own_from_training_to_prediction(changes, tmp_path):
     random = np.random.default_rng(0)
     frame = pd.DataFrame({"size": random.normal(50, 9, 300), "colour": random.choice(["red", "blue", None], 300)})
     frame["price"] = 3 * frame["size"] + 40 * (frame["colour"] == "red") + random.normal(0, 1, 300)
@@ -72,6 +80,7 @@ def test_a_table_of_ones_own_from_training_to_prediction(tmp_path):
     config = tabular.get_config("number")
     config.data.name, config.data.target = f"csv:{tmp_path / 'houses.csv'}", "price"
     config.train.epochs, config.train.batch_size = 40.0, 16
+    config, _ = override(config, changes)
     results = train(config, str(tmp_path / "run"), None).results
     assert results["test"]["r2"] > 0.7
     (tmp_path / "houses.csv").unlink()

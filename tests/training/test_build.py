@@ -1,6 +1,7 @@
 """Names in a config become objects, and unknown ones are answered with the nearest there is."""
 
 import dataclasses
+import json
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -97,6 +98,16 @@ def test_the_vocabulary_of_the_first_input_is_the_models(info):
     config.task.inputs = ("label",)
     del config.model["vocab_size"]
     assert build_model(config, build_task(config, info, Transform()), info).vocab_size is None
+
+
+def test_the_columns_of_a_table_are_filled_in():
+    features = Key((4,), "float32", "features", columns={"age": 1, "city": 3})
+    info = Info("people", {"train": 4}, {"features": features, "label": Key((), "int32", "label", ("a", "b"))})
+    assert Info.from_json(json.loads(json.dumps(info.to_json()))) == info
+    for name in ("ft_transformer.FTTransformer", "mlp.MLP", "mlp.TabularResNet"):
+        config = complete(model={"name": name}, task={"name": "classification.Classification", "inputs": ("features",)})
+        model = build_model(config, build_task(config, info, Transform()), info)
+        assert getattr(model, "columns", (1, 3)) == (1, 3)
 
 
 def test_a_task_is_bound_to_the_data_set(info):
