@@ -103,7 +103,9 @@ def test_ten_steps_are_those_of_the_package(decay):
 
     @jax.jit
     def step(params, state):
-        loss = lambda params: jnp.square(OURS.apply({"params": params}, FEATURES, train=True) - Y).mean()  # noqa: E731
+        def loss(params):
+            return jnp.square(OURS.apply({"params": params}, jnp.asarray(FEATURES), train=True) - Y).mean()
+
         updates, state = optimizer.update(jax.grad(loss)(params), state, params)
         return optax.apply_updates(params, updates), state
 
