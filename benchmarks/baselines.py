@@ -134,19 +134,22 @@ def _classes(splits: Splits, info: Info) -> Iterator[Row]:
         yield logistic("logistic regression on pixels", pixels)
     for key, record in info.keys.items():
         if f"{key}_lengths" in info.keys and len(record.shape) == 1 and np.issubdtype(record.dtype, np.integer):
-            yield logistic(f"TF-IDF of {key}, logistic regression", _tf_idf(key, arrays, info))
+            yield logistic(f"TF-IDF of {key}, logistic regression", _tf_idf(key, splits, info))
 
 
-def _tf_idf(key: str, arrays: Mapping[str, Batch], info: Info) -> Arrays:
-    """Returns weights of words and pairs of words; without a vocabulary, every id is a word."""
-    vocabulary = info.keys[key].vocabulary or Vocabulary(size=0)
-    texts = {
-        name: [vocabulary.text(ids[:n]) for ids, n in zip(part[key], part[f"{key}_lengths"], strict=True)]
-        for name, part in arrays.items()
-    }
+def _tf_idf(key: str, splits: Splits, info: Info) -> Arrays:
+    """Returns weights of words and pairs of words; in a set of tokens without texts, every id is a word."""
+    texts = {name: _texts(key, split, info) for name, split in splits.items()}
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")
     vectorizer.fit(texts["train"])
     return {name: vectorizer.transform(part) for name, part in texts.items()}
+
+
+def _texts(key: str, split: ArraySplit, info: Info) -> Sequence[str]:
+    if key in split.strings:
+        return split.strings[key]
+    vocabulary, arrays = info.keys[key].vocabulary or Vocabulary(size=0), split.arrays
+    return [vocabulary.text(ids[:n]) for ids, n in zip(arrays[key], arrays[f"{key}_lengths"], strict=True)]
 
 
 def _numbers(splits: Splits, info: Info) -> Iterator[Row]:

@@ -43,4 +43,5 @@ def _shown(finished: Finished) -> Shown:
         arrays=arrays[split] if split else {},
         history=finished.workdir.rows,
         run=run,
+        strings=run.splits[split].text if split else None,
     )

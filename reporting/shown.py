@@ -26,6 +26,7 @@ class Shown:
     Attributes:
         task, info: of the run.
         batch: returns the batch of the split's examples at some indices, since only a few examples are read.
+        strings: returns the split's unchanged texts of a key, as `data.splits.Split.text`; None without a split.
         arrays: the task's arrays per example, in the order of the split.
         history: rows of metrics.jsonl.
         run: the run itself, for figures of any run.
@@ -37,6 +38,7 @@ class Shown:
     arrays: Mapping[str, np.ndarray]
     history: Sequence[Mapping[str, Any]] = ()
     run: Any = None
+    strings: Callable[[str, Int[np.ndarray, " m"]], Sequence[str]] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -55,9 +57,14 @@ class Shown:
         """Returns the inputs of a role; an input that an augment op adds has none."""
         return [key for key in self.task.inputs if key in self.info.keys and self.info.keys[key].role == role]
 
-    def text(self, key: str, tokens: Int[np.ndarray, " t"]) -> str:
-        """Returns the text of an example's tokens."""
-        return self.info.keys[key].vocabulary.text(tokens)
+    def text(self, key: str, indices: Int[np.ndarray, " m"]) -> Sequence[str]:
+        """Returns texts of the set; for a set of tokens without texts, the decoded tokens."""
+        try:
+            if self.strings:
+                return self.strings(key, indices)
+        except UserError:
+            pass
+        return list(map(self.info.keys[key].vocabulary.text, self.batch(indices)[key]))
 
 
 def draw(shown: Shown) -> list[Figure]:

@@ -18,10 +18,10 @@ def draw(shown: Shown, count: int = 12) -> Figure | None:
     if not wrong:
         return Figure("Worst mistakes", f"None of {len(labels):,} is wrong.")
     chosen = worst(labels, predictions, shown.arrays["loss"], count)
-    batch, probabilities = shown.batch(chosen), shown.arrays["probability"]
+    probabilities, texts = shown.arrays["probability"], [shown.text(key, chosen) for key in shown.texts()]
     rows = [("text", "predicted", "true")]
     for place, index in enumerate(chosen):
-        text = " | ".join(shown.text(key, batch[key][place]) for key in shown.texts())
+        text = " | ".join(column[place] for column in texts)
         named = [
             f"{printable(str(shown.classes[each]))} ({probabilities[index, each]:.1%})"
             for each in (predictions[index], labels[index])
