@@ -19,7 +19,7 @@ from arch.layers.stacking import stacked, unstacked
 from core.errors import UserError
 from core.info import Info
 from data.augment.op import parse_op
-from training import build, pretrained, torch_file
+from training import build, pretrained, torch_file, vectors
 from training import config as config_lib
 from training.checkpoint import read_arrays, read_best, steps_in
 from training.state import State, averaged
@@ -130,13 +130,22 @@ def _torch(path: str, state: State, info: Info, model: nn.Module, notes: list[st
     return Start(torch_file.file_of(path), variables, True, True)
 
 
-FORMATS = {pretrained.PREFIX: _published, torch_file.PREFIX: _torch}  # of published weights
+def _words(path: str, state: State, info: Info, model: nn.Module, notes: list[str]) -> Start:
+    """Returns the start from a file of vectors: the tables of embeddings of the only vocabulary."""
+    vocabularies = [record.vocabulary for record in info.keys.values() if record.vocabulary]
+    tables = {name: np.asarray(x) for name, x in flatten_dict(state.params, sep="/").items() if is_table(name)}
+    tables, note = vectors.filled(path, tables, vocabularies[0] if len(vocabularies) == 1 else None)
+    notes.append(note)
+    return Start(Path(path), {"params": unflatten_dict(tables, sep="/")}, True, True)
+
+
+FORMATS = {pretrained.PREFIX: _published, torch_file.PREFIX: _torch, vectors.PREFIX: _words}
 
 
 def init_from(path: str, state: State, info: Info, model: nn.Module) -> tuple[State, list[str]]:
     """Returns `state` with the parameters and mutable collections at `path` that match in path and shape, or that the
-    model adapts to its shapes: those of a checkpoint, or of published weights, "hf:FOLDER" or "torch:FILE". Those of a
-    network that wraps another are those of the deployed one.
+    model adapts to its shapes: those of a checkpoint, of published weights, "hf:FOLDER" or "torch:FILE", or the vectors
+    of words in "vectors:FILE". Those of a network that wraps another are those of the deployed one.
 
     The head is loaded only if the checkpoint has the classes and the vocabularies of this data set, embeddings only if
     it has its vocabularies. The second result is the number of loaded arrays and one line per array that was adapted or
