@@ -46,7 +46,6 @@ class BagOfNgrams(nn.Module):
         vocab_size: number of n-grams.
         width: of the hidden layer, which is linear, as in fastText; 0: the classifier is linear, and its loss convex.
         hidden_init: initialiser of the hidden layer. The head starts at 0 where there is none.
-        ngram_dropout: rate at which n-grams are left out in training.
         dropout: rate of the hidden layer.
     """
 
@@ -54,19 +53,15 @@ class BagOfNgrams(nn.Module):
     vocab_size: int = 100_000
     width: int = 0
     hidden_init: Initializer = nn.initializers.normal(0.1)
-    ngram_dropout: float = 0.0
     dropout: float = 0.0
     dtype: DTypeLike | None = None
 
-    VARIANTS: ClassVar[dict[str, dict]] = {
-        "test": {"num_classes": 3, "vocab_size": 11, "width": 4, "ngram_dropout": 0.2, "dropout": 0.2}
-    }
+    VARIANTS: ClassVar[dict[str, dict]] = {"test": {"num_classes": 3, "vocab_size": 11, "width": 4, "dropout": 0.2}}
 
     @nn.compact
     def __call__(
         self, ngrams: Int[Array, "batch length"], weights: Float[Array, "batch length"], *, train: bool
     ) -> Float[Array, "batch classes"]:
-        weights = nn.Dropout(self.ngram_dropout)(weights, deterministic=not train)
         if not self.width:
             return SparseDense(self.num_classes, self.vocab_size, name="head")(ngrams, weights)
         hidden = SparseDense(self.width, self.vocab_size, self.hidden_init, dtype=self.dtype, name="embedding")

@@ -24,6 +24,7 @@ from arch.gpt import GPT
 from arch.layers.feedforward import gelu_tanh
 from arch.layers.recurrent import GRU, LSTM, Elman
 from arch.rnn import RecurrentClassifier
+from arch.textcnn import TextCNN
 from arch.transformer import Transformer
 from benchmarks import peers, peers_attention
 from tasks.classification import Classification
@@ -207,3 +208,12 @@ def bert(name: str, model: BERT, batch: int, length: int) -> Network:
     places = -(-length * 15 // 100)
     texts |= {"places": _tokens(length, batch, places), "labels": _tokens(model.vocab_size, batch, places)}
     return Network(name, model, peer, _with_mask(**texts), MaskedTokens(), True)
+
+
+def textcnn(name: str, model: TextCNN, batch: int, length: int) -> Network:
+    """Returns a convolutional classifier of texts of `length` words."""
+    sizes = (model.vocab_size, model.embedding_width, model.windows, model.filters, model.dropout, model.num_classes)
+    peer = functools.partial(peers.TextCNN, *sizes)
+    texts = {"text": _tokens(model.vocab_size, batch, length), "text_lengths": np.full(batch, length, np.int32)}
+    task = Classification(inputs=("text", "text_lengths"))
+    return Network(name, model, peer, _with_mask(**texts, label=_tokens(model.num_classes, batch)), task)

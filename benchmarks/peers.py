@@ -1,5 +1,6 @@
 """The networks of the benchmarks in PyTorch."""
 
+import torch
 from torch import nn
 from torch.nn import functional as F
 
@@ -85,3 +86,19 @@ def recurrent(kind: str, features: int, width: int, classes: int) -> nn.Module:
             return self.head(self.layer(x)[0][:, -1])
 
     return LastOutput()
+
+
+class TextCNN(nn.Module):
+    """`arch.textcnn.TextCNN`, of texts without padding."""
+
+    def __init__(
+        self, vocabulary: int, width: int, windows: tuple[int, ...], filters: int, dropout: float, classes: int
+    ):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.windows = nn.ModuleList(nn.Conv1d(width, filters, size, padding=size - 1) for size in windows)
+        self.dropout, self.head = nn.Dropout(dropout), nn.Linear(filters * len(windows), classes)
+
+    def forward(self, tokens, lengths):
+        x = self.embedding(tokens).transpose(1, 2)
+        return self.head(self.dropout(torch.cat([F.relu(conv(x)).amax(2) for conv in self.windows], 1)))

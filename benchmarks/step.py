@@ -19,6 +19,7 @@ from arch.ft_transformer import FTTransformer
 from arch.gpt import GPT
 from arch.mlp import MLP
 from arch.resnet import CifarResNet
+from arch.textcnn import TextCNN
 from arch.transformer import Transformer
 from core.cli import use_huge_pages
 from training.parallel import Parallel, cores
@@ -64,6 +65,7 @@ def rows() -> "list[networks.Network]":
         networks.gpt("the same, dropout 0.1", nanogpt(dropout=0.1), 12),
         networks.transformer("Transformer, b 64, t 24", Transformer(**sizes), 64, 24),
         networks.bert("BERT-mini, b 32, t 64", BERT(**BERT.VARIANTS["mini"], head=MaskedTokens, **words), 32, 64),
+        networks.textcnn("TextCNN, b 50, t 50", TextCNN(), 50, 50),
     ]
     for batch, steps, units in RECURRENT:
         found += [networks.recurrent(kind, batch, steps, units) for kind in ("LSTM", "GRU")]

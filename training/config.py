@@ -28,9 +28,7 @@ def default() -> ConfigDict:
     """Returns a config with every key; a recipe in `configs/` changes some of them."""
     config = ConfigDict()
     config.seed = 0  # of initialisation, order of the data, dropout and augmentation
-    config.init_from = (
-        ""  # a workdir, a checkpoint, "hf:FOLDER", "torch:FILE" or "vectors:FILE": the start's parameters
-    )
+    config.init_from = ""  # a workdir, a checkpoint, "hf:FOLDER", "torch:FILE" or "vectors:FILE": the start
     config.model = ConfigDict({"name": "mlp.MLP"})  # arch/mlp.py, class MLP; other keys: variant, adapter, its fields
     config.task = ConfigDict(
         {"name": "classification.Classification"}

@@ -1,4 +1,4 @@
-"""Bags of n-grams equal dense layers on dense vectors; what has no weight has no influence."""
+"""Bags of n-grams equal dense layers on dense vectors; a weight of 0 has no influence."""
 
 import flax.linen as nn
 import jax
@@ -23,12 +23,3 @@ def test_counts():
         model = BagOfNgrams(num_classes=4, vocab_size=50, **fields)
         shapes = jax.eval_shape(lambda model=model: model.init(jax.random.key(0), IDS, WEIGHTS, train=False))
         assert sum(x.size for x in jax.tree.leaves(shapes)) == count
-
-
-def test_ngrams_are_left_out_in_training_alone():
-    model = BagOfNgrams(num_classes=2, vocab_size=5, ngram_dropout=0.5)
-    params = {"head": {"kernel": jnp.ones((5, 2)), "bias": jnp.zeros(2)}}
-    ids, weights = jnp.zeros((1, 1000), int), jnp.ones((1, 1000))
-    kept = model.apply({"params": params}, ids, weights, train=True, rngs={"dropout": jax.random.key(0)})[0, 0]
-    assert 1.0 < abs(kept - 1000) < 200, "half of the weights, doubled"
-    assert model.apply({"params": params}, ids, weights, train=False)[0, 0] == 1000

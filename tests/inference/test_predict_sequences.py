@@ -61,7 +61,7 @@ def test_prompts_from_the_command_line(shakespeare):
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [([], ["RecurrentClassifier", "is not a language model"]), (["a.png"], ["--prompt excludes"])],
+    [([], ["BagOfNgrams", "is not a language model"]), (["a.png"], ["--prompt excludes"])],
     ids=["classifier", "files"],
 )
 def test_slips_of_a_prompt(arguments, words, trained):
@@ -101,7 +101,7 @@ def test_lines_are_classified(trained, recipes_dir, tmp_path):
         assert row["probability"].keys() == set(class_names(one.run.info))
         assert sum(row["probability"].values()) == pytest.approx(1, abs=1e-5)
         assert line(row).startswith(f"{row['input']}\t{row['prediction']}\t{row['prediction']} 0.")
-    with pytest.raises(UserError, match="RecurrentClassifier does not attend"):
+    with pytest.raises(UserError, match="BagOfNgrams does not attend"):
         draw_attention("a.png", predictions)
 
 

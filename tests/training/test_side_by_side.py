@@ -128,7 +128,7 @@ def test_each_seed_leaves_what_it_leaves_alone(data_dir, tmp_path):
 
 @pytest.mark.slow
 def test_batches_of_different_buckets_are_padded(recipes_dir, tmp_path):
-    config = recipes.small(text, "clinc_oos")
+    config = recipes.small(text, "clinc_oos_recurrent")
     config.model.dropout, config.checkpoint.best, config.optimizer.name = 0.0, "", "sgd"
     config.train.steps, config.data.buckets = 4, 2
     configs = each(config)
