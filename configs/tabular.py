@@ -4,7 +4,7 @@ Built in: breast_cancer, wine, iris, diabetes (scikit-learn), penguins (download
 wine_quality (white). Another network is one argument, and so is an encoding of the numbers:
 
     --config.model.name=ft_transformer.FTTransformer --config.model.variant="1 block"
-    --config.data.preprocess="('features(scaling=\\'quantile\\', bins=16)',)"
+    --config.data.preprocess.features.scaling=quantile --config.data.preprocess.features.bins=16
 
 Your own table, with classes as the target (`number` instead of `class` for a regression):
 
@@ -14,7 +14,7 @@ Your own table, with classes as the target (`number` instead of `class` for a re
 Test split, mean (range) over seeds 0, 1, 2, seconds per run, two CPU cores, jax 0.10.2:
     breast_cancer  accuracy 97.4% (all three), 7 s       diabetes      RMSE 57.7 (57.3-58.2), 6 s
     wine           accuracy 100% (all three), 6 s        wine_quality  RMSE 0.648 (0.641-0.653), 15 s
-    iris           accuracy 98.9% (96.7-100), 6 s             penguins      not run
+    iris           accuracy 98.9% (96.7-100), 6 s        penguins      not run
 Logistic or ridge regression, and gradient boosting (`benchmarks/baselines.py`): breast_cancer 97.4%, 93.9%; wine 97.2%,
 100%; iris 96.7%, 96.7%; penguins 98.6%, 98.6%; diabetes 57.3, 67.4; wine_quality 0.745, 0.619.
 """
