@@ -32,11 +32,11 @@ INIT = nn.initializers.normal(0.02)  # of all kernels and embeddings (the code o
 
 
 class _Head(nn.Module):
-    """The layers after the trunk. `BERT` fills in the fields; a recipe may name `pooling` or `activation`.
+    """The layers after the trunk. `BERT` fills in the fields; a recipe may name `pooling`.
 
     Attributes:
         pooling: what stands for a text: its "first" token, [CLS], or the "mean" of its tokens.
-        activation: of the pooled text: tanh in BERT and RoBERTa, relu in DistilBERT.
+        activation: of the pooled text.
         token_activation, norm: of the layer before the logits of tokens.
         dropout: rate before the last layer.
     """
@@ -109,14 +109,21 @@ class TextClassifier(_Head):
 
 
 class TokenClassifier(_Head):
-    """Logits of classes of each token: of its tag, or, with two classes, of the begin and end of an answer (sections
-    4.2 and 5.3)."""
+    """Logits of classes of each token, such as its tag (section 5.3)."""
 
     @nn.compact
     def __call__(
         self, x: Hidden, table: Array, context: Context, places: Places
     ) -> Float[Array, "rows length classes"]:
         return self.classes(nn.Dropout(self.dropout, deterministic=not context.train)(x), self.num_classes)
+
+
+class AnswerSpan(_Head):
+    """Scores of each token as the first and as the last one of an answer (section 4.2)."""
+
+    @nn.compact
+    def __call__(self, x: Hidden, table: Array, context: Context, places: Places) -> Float[Array, "rows length 2"]:
+        return self.classes(nn.Dropout(self.dropout, deterministic=not context.train)(x), 2, "head_span")
 
 
 class MultipleChoice(_Head):
@@ -138,6 +145,7 @@ class BERT(nn.Module):
         context: the longest text, in tokens.
         mlp_width: of the feed-forward layers; None: 4 width.
         positions: a class of `layers.positions`.
+        pooled_activation: of the pooled text: tanh in BERT and RoBERTa, relu in DistilBERT.
         order: of norm and residual branch, "post" in the paper. "pre" trains deep networks without a warm-up.
         mixer, feed_forward: other sublayers (`layers.mixer`) instead of attention and `FeedForward`.
         dropout: rate of embeddings, residual branches and the head.
@@ -158,6 +166,7 @@ class BERT(nn.Module):
     positions: Callable[..., Positions] = Learned
     norm: Norm = partial(layer_norm, epsilon=1e-12)
     activation: Callable[[Array], Array] = gelu_exact
+    pooled_activation: Callable[[Array], Array] = nn.tanh
     order: Literal["pre", "post"] = "post"
     mixer: Sublayer | None = None
     feed_forward: Sublayer | None = None
@@ -182,7 +191,7 @@ class BERT(nn.Module):
         "large cased": {"vocab_size": 28_996, "depth": 24, "width": 1024, "heads": 16},
         "RoBERTa base": {"vocab_size": 50_265, "segments": 1, "head": MaskedTokens}
         | {"norm": partial(layer_norm, epsilon=1e-5)},
-        "DistilBERT": {"segments": 0, "depth": 6, "head": MaskedTokens},
+        "DistilBERT": {"segments": 0, "depth": 6, "head": MaskedTokens, "pooled_activation": nn.relu},
     }
     PUBLISHED: ClassVar[dict[str, str | int]] = {
         "base": 110_106_428,
@@ -203,8 +212,9 @@ class BERT(nn.Module):
         options = {"drop_path": self.drop_path, "remat": self.remat, "scan": self.scan, "dtype": self.dtype}
         self.trunk = Trunk(self.depth, (self._block(),), self.norm if self.order == "pre" else None, **options)
         dropout = self.dropout if self.head_dropout is None else self.head_dropout
-        fields = {"token_activation": self.activation, "norm": self.norm, "dropout": dropout, "dtype": self.dtype}
-        self.output = self.head(num_classes=self.num_classes, **fields)
+        activations = {"activation": self.pooled_activation, "token_activation": self.activation}
+        fields = {"norm": self.norm, "dropout": dropout, "dtype": self.dtype}
+        self.output = self.head(num_classes=self.num_classes, **activations, **fields)
 
     @nn.nowrap
     def _block(self) -> Callable[..., Block]:
@@ -230,7 +240,7 @@ class BERT(nn.Module):
         Args:
             tokens: texts, or for each example several, from which a head like `MultipleChoice` chooses.
             lengths: number of each text's tokens; None: all are real.
-            segments: the text of a pair to which each token belongs, 0 or 1; None: all are 0.
+            segments: the text of a pair to which each token belongs, 0 or 1; None: all are 0, as with one segment.
             places: positions whose tokens the head predicts; None: all.
         """
         choices = tokens.shape[1:-1]
@@ -251,6 +261,7 @@ class BERT(nn.Module):
         check_context(self.context, 1, tokens.shape[1])
         x = self.position_embedding.embed(self.embedding(tokens), context.positions)
         if self.segments:
-            x += self.segment_embedding(jnp.zeros_like(tokens) if segments is None else segments)
+            is_first = segments is None or self.segments == 1
+            x += self.segment_embedding(jnp.zeros_like(tokens) if is_first else segments)
         x = self.drop(self.embedding_norm(x), deterministic=not context.train)
         return self.trunk(x, context)[0]

@@ -12,10 +12,16 @@ continue the run above. pretrain,text: your own text, --config.data.name=text:FI
 finetune,ag_news, finetune,clinc_oos: classes of texts. finetune,xquad: answers to questions, parts of a text.
 finetune,class, finetune,pair: your own table with a column `text`, or two columns `first` and `second`:
 --config.data.name=csv:FILE.csv --config.data.target=COLUMN
+finetune,tags: your own table with the columns `words` and `tags`, separated by spaces.
 
 Fill a mask, or ask a question about a text, with a table of questions and contexts:
     echo "The [MASK] of France is Paris." | python predict.py --workdir=runs/bert
     python predict.py --workdir=runs/answers QUESTIONS.csv
+
+Published weights of BERT, RoBERTa or DistilBERT start a run by --config.init_from=hf:FOLDER, with their sizes and
+tokenizer and this recipe's head. They predict untrained where they have that head (`architectures` in config.json):
+    python predict.py --init_from=hf:FOLDER --config=configs/bert.py:pretrain,text < LINES
+    python predict.py --init_from=hf:FOLDER --config=configs/bert.py:finetune,xquad QUESTIONS.csv
 
 Not measured yet.
 """
@@ -79,6 +85,15 @@ VARIANTS = {
         "data.preprocess": ("pair('first', 'second', start(wordpiece(8000)), max_length=128)",),
         "task.inputs": ("tokens", "tokens_lengths", "segments"),
     },
+    "finetune,tags": {
+        **FINETUNE,
+        **ONE_SPLIT,
+        "data.preprocess": ("tokenize_words('words', 'tags', start(wordpiece(8000)))",),
+        "model.head": "bert.TokenClassifier",
+        "task.name": "sequence.TokenClassification",
+        "task.inputs": ("words", "words_lengths"),
+        "task.target": "tags",
+    },
     "finetune,xquad": {
         **FINETUNE,
         "data.name": "xquad_articles",
@@ -86,7 +101,7 @@ VARIANTS = {
             "pair('question', 'context', start(wordpiece(8000)), max_length=320, answer='answer', "
             "answer_start='answer_start')",
         ),
-        "model.head": "bert.TokenClassifier",
+        "model.head": "bert.AnswerSpan",
         "task.name": "answering.SpanAnswer",
         "task.inputs": ("tokens", "tokens_lengths", "segments"),
     },

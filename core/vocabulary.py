@@ -52,6 +52,11 @@ class Vocabulary:
             ids["bos"] = around[0]  # Marian's texts begin with the token for padding
         return cls(tokenizer.get_vocab_size(), **ids, tokenizer=tokenizer.to_str())
 
+    def words(self) -> tuple[int, frozenset[tuple[str, int]]]:
+        """Returns the size and the ids, which are equal where texts are cut off or enclosed in another way."""
+        ids = load_tokenizer(self.tokenizer).get_vocab() if self.tokenizer else {}
+        return self.size, frozenset(ids.items())
+
     @property
     def special(self) -> tuple[int, ...]:
         """All special ids."""

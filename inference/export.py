@@ -2,8 +2,9 @@
     python -m inference.export --workdir=runs/gpt --to=hf:FOLDER
     python -m inference.export --workdir=runs/resnet --to=torch:FILE.safetensors
 
-`transformers` loads the folder by AutoModelForCausalLM.from_pretrained and AutoTokenizer.from_pretrained. The file has
-torchvision's names: `model.load_state_dict(safetensors.torch.load_file("FILE.safetensors"))`.
+`transformers` loads the folder by its class for the head, such as AutoModelForCausalLM.from_pretrained, and by
+AutoTokenizer.from_pretrained. The file has torchvision's names:
+`model.load_state_dict(safetensors.torch.load_file("FILE.safetensors"))`.
 """
 
 import dataclasses
@@ -36,7 +37,9 @@ from training.pretrained import CONFIG, PREFIX, TOKENIZER, WEIGHTS, is_published
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _TO = flags.DEFINE_string("to", None, "Where to write, hf:FOLDER (new or empty) or torch:FILE.safetensors (new).")
 
-SPECIAL = ("bos", "eos", "pad", "unk")  # of a tokenizer, under the same names in both formats
+# token in tokenizer_config.json -> field of `Vocabulary`; encoders have the last three
+SPECIAL = {f"{name}_token": name for name in ("bos", "eos", "pad", "unk")}
+SPECIAL |= {"cls_token": "bos", "sep_token": "sep", "mask_token": "mask"}
 
 
 def main(argv):
@@ -68,7 +71,7 @@ def write(run: Trained, folder: Path) -> None:
     """Writes a model, its config and its tokenizer to a new or empty folder. Raises UserError as `export`."""
     family, config, shapes = expressed(run)
     arrays = family.write_weights(_params(run, shapes), family.read_config(config))
-    texts = {CONFIG: config | _special_ids(run.info, config)} | _tokenizers(run)
+    texts = {CONFIG: config | _special_ids(run.info, config) | _class_names(run, config)} | _tokenizers(run)
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -99,9 +102,14 @@ def expressed(run: Trained) -> tuple[Family, dict[str, Any], dict[str, tuple[int
         except UserError as error:
             problems[family.model_type] = [str(error)]
             continue
-        if not (different := family.differences(fields, _fields(again))):
+        different = [
+            f"config.model.{name}={_shown(fields[name])}" for name in family.differences(fields, _fields(again))
+        ]
+        ids = _special_ids(run.info, config)
+        different += [f"{key}={ids[key]}" for key in ids if config.get(key, ids[key]) != ids[key]]
+        if not different:
             return family, config, _shapes(again, run)
-        problems[family.model_type] = [f"config.model.{field}={_shown(fields[field])}" for field in different]
+        problems[family.model_type] = different
     closest = min(problems, key=lambda kind: len(problems[kind]))
     raise UserError(f"no model_type expresses this {name}: {closest}, the nearest, not {', '.join(problems[closest])}")
 
@@ -143,6 +151,14 @@ def _special_ids(info: Info, config: dict[str, Any]) -> dict[str, Any]:
     return {"bos_token_id": bos, "eos_token_id": found.eos, "pad_token_id": pad, "forced_eos_token_id": None}
 
 
+def _class_names(run: Trained, config: dict[str, Any]) -> dict[str, Any]:
+    """Returns the names of the classes, for a head that has classes."""
+    names = run.task.classes if "id2label" in config else ()
+    if not names:
+        return {}
+    return {"id2label": {str(i): name for i, name in enumerate(names)}, "label2id": {x: i for i, x in enumerate(names)}}
+
+
 def _tokenizers(run: Trained) -> dict[str, Any]:
     """Returns file -> content: of one tokenizer its two files, of several a file KEY.tokenizer.json each."""
     found = {key: record.vocabulary for key, record in run.info.keys.items() if record.vocabulary}
@@ -151,7 +167,11 @@ def _tokenizers(run: Trained) -> dict[str, Any]:
     if len(set(map(json.dumps, contents.values()))) != 1:
         return {f"{key}.{TOKENIZER}": content for key, content in contents.items()}
     key, vocabulary = next(iter(found.items()))
-    ids = {f"{name}_token": getattr(vocabulary, name) for name in SPECIAL}
+    ids = {token: getattr(vocabulary, name) for token, name in SPECIAL.items()}
+    if vocabulary.mask is None:
+        del ids["cls_token"]
+    elif vocabulary.sep is None:
+        ids["sep_token"] = vocabulary.eos
     tokenizer = Tokenizer.from_str(vocabulary.tokenizer)
     config = {name: tokenizer.id_to_token(index) for name, index in ids.items() if index is not None}
     config |= {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}

@@ -23,7 +23,7 @@ from core.errors import UserError
 from core.info import Info, Key
 from data.augment.transform import Transform
 from data.dataset import describe
-from data.preprocess.pipeline import Pipeline
+from data.preprocess.pipeline import Pipeline, parse_op
 from data.preprocess.windows import Windows
 from data.sources.files import Columns
 from inference.inputs import Inputs, encode, text_key
@@ -74,8 +74,7 @@ def load_published(config: ConfigDict) -> Trained:
     Raises UserError for a folder that lacks a file or a parameter.
     """
     found = pretrained.published(config.init_from)
-    text = Columns({key: (["a text of several words"], None) for key in found.family.reads})
-    info = describe(found.preprocess(), text, {key: Key(role="text") for key in found.family.reads}, config.init_from)
+    info = _info(found, config)
     found.has_tokens_of(info)
     transform, task, model = build.parts(config, info)
     inputs = build.model_inputs(task, transform, info)
@@ -85,9 +84,25 @@ def load_published(config: ConfigDict) -> Trained:
     for path, shape in shapes.items():
         if path not in params or params[path].shape != shape:
             theirs = params[path].shape if path in params else "none"
-            raise UserError(f"{found.folder}: parameter {path} has the shape {shape} here, and {theirs} there")
+            kind = ", ".join(found.config.get("architectures") or [found.family.architecture])
+            where = f"{found.folder} ({kind})"
+            raise UserError(f"{where}: parameter {path} has the shape {shape} here, and {theirs} there")
     params = {path: jnp.asarray(params[path], jnp.float32) for path in shapes}
     return Trained(config, info, task, *build.deployed(model, {"params": unflatten_dict(params, sep="/")}), transform)
+
+
+def _info(found: pretrained.Published, config: ConfigDict) -> Info:
+    """Returns the description of the inputs of a published model, from a made-up example, and of the answers that the
+    task compares with, whose classes are those of the model."""
+    ops = found.preprocess(config.data.preprocess)
+    roles = {key: role for op in map(parse_op, ops) for key, role in op.reads.items()}
+    text = Columns({key: (["a text of several words"], None) for key, role in roles.items() if role == "text"})
+    keys = {key: Key(role=role, classes=() if role == "text" else found.classes) for key, role in roles.items()}
+    info = describe(ops, text, keys, config.init_from)
+    available = build.transformed_batch(Transform.create(config.augment.ops, info), info)
+    lacking = [key for key in build.construct(config.task, "tasks").keys if key not in available]
+    answer = Key(dtype="int32", role="label", classes=found.classes)
+    return dataclasses.replace(info, keys=info.keys | dict.fromkeys(lacking, answer))
 
 
 @dataclasses.dataclass(frozen=True)

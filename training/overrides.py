@@ -34,12 +34,14 @@ def recipe(text: str) -> ConfigDict:
 
 def with_published_model(config: ConfigDict, init_from: str) -> tuple[ConfigDict, str]:
     """Returns the config with the model of published weights, "hf:FOLDER", and a note on the keys that it dropped; the
-    same config for another start. Keys that do not change a network's function stay. Raises UserError."""
+    same config for another start. Keys that do not change a network's function stay, and those of the task's head.
+    Raises UserError."""
     if not pretrained.is_published(init_from):
         return config, ""
     result = config.copy_and_resolve_references()
-    model = pretrained.published(init_from).model
-    kept = {key: value for key, value in config.model.items() if key in FREE}
+    found = pretrained.published(init_from)
+    model = {key: value for key, value in found.model.items() if key not in found.family.of_task}
+    kept = {key: value for key, value in config.model.items() if key in FREE | found.family.of_task}
     dropped = [key for key in config.model if key not in {*kept, *model}]
     with result.unlocked(), result.ignore_type():
         result.model = ConfigDict({**model, **kept})

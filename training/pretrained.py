@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from arch.pretrained.family import Family, families
+from arch.pretrained.family import Family, class_names, families
 from core.errors import UserError, nearest
 from core.info import Info
 from core.vocabulary import Vocabulary, load_tokenizer
 from training.torch_file import read_safetensors
 
+CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification")  # endings of classes of transformers
 PREFIX = "hf:"
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 INDEX = f"{WEIGHTS}.index.json"
@@ -91,11 +92,20 @@ class Published:
         path = self.folder / TOKENIZER
         return load_tokenizer(path.read_text(encoding="utf-8")) if path.exists() else None
 
-    def preprocess(self) -> tuple[str, ...]:
-        """Returns the ops of `config.data.preprocess` that make the model's inputs of texts.
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes of a classifier's head; () for another head."""
+        name = (self.config.get("architectures") or [self.family.architecture])[0]
+        return class_names(self.config) if name.endswith(CLASSIFIERS) else ()
+
+    def preprocess(self, of_recipe: tuple[str, ...]) -> tuple[str, ...]:
+        """Returns the ops that make the model's inputs of texts: those of the recipe, `config.data.preprocess`, or for
+        models with one kind of inputs their own.
 
         A running text begins with the tokens that the tokenizer itself puts there, such as Llama's.
         """
+        if not self.family.reads:
+            return of_recipe
         path = str(self.folder / TOKENIZER)
         tokenizer = self.tokenizer()
         if tokenizer is None and (self.folder / SOURCE_PIECES).exists():

@@ -98,12 +98,16 @@ def _trained(path: str, state: State, info: Info, model: nn.Module, notes: list[
     """Returns the start from another run."""
     checkpoint, saved, meta = find_checkpoint(path, notes.append)
     there = Info.from_json(meta["info"])
-    same = (
-        {getattr(record, fact) for record in there.keys.values()}
-        == {getattr(record, fact) for record in info.keys.values()}
-        for fact in ("classes", "vocabulary")
-    )
-    return Start(checkpoint, _deployed(saved, meta, there), *same)
+    classes, words = ([fact(each) for each in (there, info)] for fact in (_classes, _words))
+    return Start(checkpoint, _deployed(saved, meta, there), classes[0] == classes[1], words[0] == words[1])
+
+
+def _classes(info: Info) -> set[tuple[str, ...]]:
+    return {record.classes for record in info.keys.values()}
+
+
+def _words(info: Info) -> set[tuple]:
+    return {record.vocabulary.words() for record in info.keys.values() if record.vocabulary}
 
 
 def _published(path: str, state: State, info: Info, model: nn.Module, notes: list[str]) -> Start:
@@ -116,7 +120,8 @@ def _published(path: str, state: State, info: Info, model: nn.Module, notes: lis
     except UserError as error:
         raise UserError(f"config.init_from {path!r}: {error}") from error
     notes += [f"{name}: no part of {found.family.model}" for name in unknown]
-    return Start(found.folder, {"params": unflatten_dict(params, sep="/")}, True, same_words)
+    same_classes = not found.classes or found.classes in _classes(info)
+    return Start(found.folder, {"params": unflatten_dict(params, sep="/")}, same_classes, same_words)
 
 
 def _torch(path: str, state: State, info: Info, model: nn.Module, notes: list[str]) -> Start:

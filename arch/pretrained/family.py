@@ -22,6 +22,8 @@ Config = Mapping[str, Any]  # of a config.json
 Fields = Mapping[str, Any]  # of an architecture: texts as in a config, or objects
 Arrays = Mapping[str, np.ndarray]  # by name in a checkpoint, or by path of a parameter ("trunk/block1/...")
 
+CLASSES = "single_label_classification"  # the value of `problem_type` for one class per text or token
+
 # Fields of all architectures that no config.json has.
 FREE = frozenset({"drop_path", "remat", "scan", "dtype", "pad_vocabulary"})
 
@@ -62,8 +64,9 @@ class Weight(NamedTuple):
 
 
 def norm(theirs: str, ours: str) -> tuple[Weight, ...]:
-    """Returns the rows of a norm; RMSNorm has no bias."""
-    return Weight(f"{theirs}.weight", (f"{ours}/scale",)), Weight(f"{theirs}.bias", (f"{ours}/bias",))
+    """Returns the rows of a norm; RMSNorm has no bias. Checkpoints converted from TensorFlow name them otherwise."""
+    scale = Weight(f"{theirs}.weight|{theirs}.gamma", (f"{ours}/scale",))
+    return scale, Weight(f"{theirs}.bias|{theirs}.beta", (f"{ours}/bias",))
 
 
 def dense(theirs: str, *ours: str, change: Change = TRANSPOSED) -> tuple[Weight, ...]:
@@ -163,14 +166,15 @@ class Family:
         model_type: in config.json.
         architecture: the class of transformers that is written in config.json.
         model: the architecture's name in a config, such as "gpt.GPT".
-        reads: keys of the texts that the model is for.
+        reads: keys of the texts that the model is for; () if the recipe's ops make the inputs.
         prefix: of names in a checkpoint of a complete model; checkpoints without a head lack it.
-        headed: names that never have the prefix.
+        headed: beginnings of names that never have the prefix.
         weights: the table.
         keys: of config.json.
         fields: that differ from the architecture's defaults for all models of the type, as values of a config.
         missing: field -> what None stands for, given the other fields.
         free: fields that may differ, as they do not change the function of a trained network.
+        of_task: fields that a recipe sets for its task, whatever the checkpoint has: those of the head.
         ignored: regular expressions of names of a checkpoint that are constants.
     """
 
@@ -184,6 +188,7 @@ class Family:
     reads: tuple[str, ...] = ("text",)
     missing: Mapping[str, Callable[[Fields], Any]] = dataclasses.field(default_factory=dict)
     free: frozenset[str] = FREE
+    of_task: frozenset[str] = frozenset()
     headed: tuple[str, ...] = ("lm_head.weight",)
     ignored: tuple[str, ...] = ()
 
@@ -238,7 +243,7 @@ class Family:
             if weight.fits(fields) and all(path in ours for path in weight.ours):
                 name = weight.theirs.partition("|")[0]
                 whole = np.concatenate([ours.pop(path) for path in weight.ours], axis=-1)
-                result[name if name in self.headed else self.prefix + name] = weight.change.to_theirs(whole)
+                result[name if name.startswith(self.headed) else self.prefix + name] = weight.change.to_theirs(whole)
         if ours:
             raise UserError(f"parameter {min(ours)} has no name in checkpoints of {self.model_type}")
         return result
@@ -263,6 +268,23 @@ def families() -> dict[str, Family]:
     ]
     found = [value for module in modules for value in vars(module).values() if isinstance(value, Family)]
     return {family.model_type: family for family in found}
+
+
+def class_names(config: Config) -> tuple[str, ...]:
+    """Returns the names of the classes of a classifier, two without names if config.json lacks them.
+
+    Raises UserError for a head with other outputs, such as a number.
+    """
+    kind = config.get("problem_type") or CLASSES
+    if kind != CLASSES:
+        raise refusal("problem_type", kind, f"only {CLASSES!r}")
+    names = config.get("id2label") or dict(enumerate(unnamed_classes(config.get("num_labels", 2))))
+    return tuple(names[key] for key in sorted(names, key=int))
+
+
+def unnamed_classes(number: int) -> tuple[str, ...]:
+    """Returns the names of classes without names."""
+    return tuple(f"LABEL_{index}" for index in range(number))
 
 
 def refusal(key: str, value: Any, hint: str) -> UserError:

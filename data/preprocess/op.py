@@ -62,6 +62,11 @@ class Op:
         return None
 
     @property
+    def reads(self) -> Mapping[str, str]:
+        """The role of each key that an op for texts reads: "text", or that of an answer, which new inputs lack."""
+        return MappingProxyType({})
+
+    @property
     def rate(self) -> int:
         """Samples per second of the sounds that the op reads; 0 for any."""
         return 0

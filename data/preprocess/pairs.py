@@ -62,6 +62,11 @@ class Pair(Op):
         return frozenset({self.first, self.second, *RAGGED, *answers})
 
     @property
+    def reads(self) -> Mapping[str, str]:
+        answers = dict.fromkeys(filter(None, (self.answer, self.answer_start)), "")
+        return {self.first: "text", self.second: "text", **answers}
+
+    @property
     def content(self) -> str:
         return self.tokenizer.content
 

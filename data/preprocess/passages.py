@@ -6,11 +6,14 @@ from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Int
+from tokenizers import Tokenizer
 
 from core.errors import UserError
 from core.info import Key
 from core.vocabulary import Vocabulary
 from data.preprocess.op import Chunk, Examples, Keys, Op, check_keys
+from data.preprocess.tokenize import tokens_key
+from data.preprocess.tokenizers import mark
 from data.preprocess.windows import RunningText, WindowSplit
 from data.splits import ArraySplit, Batch, Lengths, text_key
 
@@ -67,7 +70,9 @@ class Passages(Op):
 
     def describe(self, keys: Keys, state: Special) -> Keys:
         follows = {"next": Key(role="label", classes=FOLLOWS)} if self.pairs else {}
-        tokens = dataclasses.replace(keys[self.key], ragged=False)
+        tokenizer = Tokenizer.from_str(keys[self.key].vocabulary.tokenizer)
+        mark(tokenizer)
+        tokens = dataclasses.replace(tokens_key(tokenizer), ragged=False)
         return {"tokens": tokens, "tokens_lengths": Key(role="lengths"), "segments": Key(), **follows}
 
     def __call__(self, chunk: Chunk, state: Special) -> Chunk:

@@ -51,6 +51,10 @@ class TokenizeWords(Op):
         return frozenset({self.words, self.tags, text_key(self.words), f"{self.tags}_mask"})
 
     @property
+    def reads(self) -> Mapping[str, str]:
+        return {self.words: "text", self.tags: "tags"}
+
+    @property
     def content(self) -> str:
         return self.tokenizer.content
 

@@ -62,6 +62,10 @@ class Tokenize(Op):
         return frozenset({*self.names, *map(text_key, self.names)})
 
     @property
+    def reads(self) -> Mapping[str, str]:
+        return dict.fromkeys(self.names, "text")
+
+    @property
     def content(self) -> str:
         return self.tokenizer.content
 

@@ -27,6 +27,19 @@ LLAMA |= {"num_hidden_layers": 2, "num_attention_heads": 3, "num_key_value_heads
 MARIAN = {"vocab_size": 23, "max_position_embeddings": 9, "d_model": 6, "encoder_layers": 2, "decoder_layers": 1}
 MARIAN |= {f"{side}_attention_heads": 3 for side in ("encoder", "decoder")}
 MARIAN |= {f"{side}_ffn_dim": 5 for side in ("encoder", "decoder")}
+BERT = {"vocab_size": 23, "max_position_embeddings": 11, "hidden_size": 6, "num_hidden_layers": 2}
+BERT |= {"num_attention_heads": 3, "intermediate_size": 5}
+DISTILBERT = {"vocab_size": 23, "max_position_embeddings": 9, "dim": 6, "n_layers": 2, "n_heads": 3, "hidden_dim": 5}
+NAMES = {"id2label": {"0": "other", "1": "a place", "2": "a name"}}
+HEADS = [{"architectures": [f"For{name}"]} for name in ("MaskedLM", "QuestionAnswering", "MultipleChoice")]
+HEADS += [{"architectures": [f"For{name}Classification"]} | NAMES for name in ("Sequence", "Token")]
+
+
+def of_heads(name: str, config: dict) -> list[dict]:
+    """Returns the config with each head that all encoders have."""
+    return [config | head | {"architectures": [name + head["architectures"][0]]} for head in HEADS]
+
+
 CONFIGS = {  # each key differs from its default in one of them
     "openai-gpt": [SIZES, SIZES | {"afn": "relu", "layer_norm_epsilon": 1e-3, "embd_pdrop": 0.3}],
     "gpt2": [
@@ -41,6 +54,18 @@ CONFIGS = {  # each key differs from its default in one of them
     ],
     "qwen2": [LLAMA, LLAMA | {"rope_theta": 1e6, "attention_dropout": 0.1, "hidden_act": "relu2"}],
     "qwen3": [LLAMA, LLAMA | {"rms_norm_eps": 1e-5, "tie_word_embeddings": True}],
+    "bert": [
+        *of_heads("Bert", BERT),
+        BERT | {"architectures": ["BertModel"], "hidden_act": "gelu_new", "hidden_dropout_prob": 0.2}
+        | {"type_vocab_size": 3, "layer_norm_eps": 1e-5},
+        BERT | {"architectures": ["BertForPreTraining"], "classifier_dropout": 0.3}
+        | {"attention_probs_dropout_prob": 0.0},
+    ],
+    "roberta": [*of_heads("Roberta", BERT), BERT | {"architectures": ["RobertaModel"], "type_vocab_size": 1}],
+    "distilbert": [
+        *of_heads("DistilBert", DISTILBERT),
+        DISTILBERT | {"activation": "relu", "dropout": 0.2, "attention_dropout": 0.0, "seq_classif_dropout": 0.3},
+    ],
     "marian": [
         MARIAN | {"decoder_start_token_id": 22},
         MARIAN | {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 29, "tie_word_embeddings": False}
@@ -63,7 +88,8 @@ def test_every_type_is_found_and_tested():
 def test_configs_come_back(kind, config):
     family, model = families()[kind], model_of(kind, config)
     written = family.write_config(_fields(model))
-    assert {key: written.get(key) for key in config} == config
+    unnamed = {"id2label": {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}}  # names come from the data
+    assert {key: written.get(key) for key in config} == {key: unnamed.get(key, x) for key, x in config.items()}
     again = model_of(kind, written)
     assert not family.differences(_fields(model), _fields(again))
     assert all(
@@ -136,6 +162,12 @@ def test_both_formats_of_rotary_positions():
         ("llama", {"attention_bias": True}, ["attention_bias", "mlp_bias"]),
         ("llama", {"partial_rotary_factor": 0.5}, ["partial_rotary_factor", "0.5"]),
         ("qwen2", {"use_sliding_window": True}, ["use_sliding_window"]),
+        ("bert", {"architectures": ["BertLMHeadModel"]}, ["architectures", "BertLMHeadModel", "BertModel"]),
+        ("bert", {"position_embedding_type": "relative_key"}, ["position_embedding_type", "relative_key"]),
+        ("bert", {"type_vocab_size": 0}, ["type_vocab_size"]),
+        ("roberta", {"hidden_act": "gelu_new"}, ["hidden_act", "gelu_new"]),
+        ("roberta", {"pad_token_id": 0}, ["pad_token_id"]),
+        ("distilbert", {"sinusoidal_pos_embds": True}, ["sinusoidal_pos_embds"]),
         ("marian", {"decoder_ffn_dim": 6}, ["decoder_ffn_dim", "6"]),
         ("marian", {"tie_word_embeddings": False}, ["tie_word_embeddings"]),
     ],
@@ -145,6 +177,34 @@ def test_what_an_architecture_cannot_represent(kind, change, words):
     with pytest.raises(UserError) as refusal:
         families()[kind].read_config(CONFIGS[kind][0] | change)
     assert all(word in str(refusal.value) for word in words) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("kind", ["gelu", "gelu_new"])
+def test_the_gelu_of_a_config_is_kept(kind):
+    config = BERT | {"hidden_act": kind}
+    value = model_of("bert", config).activation(np.float32(1))
+    assert value == pytest.approx({"gelu": 0.841345, "gelu_new": 0.841192}[kind], abs=1e-6)
+    assert families()["bert"].write_config(_fields(model_of("bert", config)))["hidden_act"] == kind
+
+
+def test_names_of_tensorflow_are_read_and_the_tied_layer_is_not():
+    family, rng = families()["bert"], np.random.default_rng(0)
+    arrays = {"bert.embeddings.LayerNorm.gamma": np.ones(6), "bert.embeddings.LayerNorm.beta": np.zeros(6)}
+    arrays |= {
+        "cls.predictions.decoder.weight": rng.standard_normal((23, 6)),
+        "cls.predictions.decoder.bias": np.ones(23),
+    }
+    found, unknown = family.read_weights(arrays | {"bert.embeddings.position_ids": np.arange(9)}, {"head": ""})
+    assert not unknown
+    assert found.keys() == {"embedding_norm/scale", "embedding_norm/bias", "output/head_bias"}
+
+
+def test_roberta_counts_positions_from_behind_its_padding():
+    table = np.arange(11.0)[:, None]
+    arrays = {"roberta.embeddings.position_embeddings.weight": table}
+    found, _ = families()["roberta"].read_weights(arrays, {"head": ""})
+    assert found["position_embedding/embedding"].tolist() == [[x] for x in range(2, 11)]
+    assert families()["roberta"].read_config(BERT)["context"] == 9
 
 
 def test_parameters_without_a_name_are_refused():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
+from core.vocabulary import load_tokenizer
 from data.preprocess.passages import PassageSplit
 from tests.data.rows import Rows, all_of, new, processed
 from tests.data.test_windows import joined
@@ -67,6 +68,8 @@ def test_a_recipe_makes_examples_and_a_new_text_is_one():
     vocabulary = info.keys["tokens"].vocabulary
     assert batch["tokens"].shape == (3, 16) and (batch["tokens"][:, 0] == vocabulary.bos).all()
     assert info.keys["next"].classes == ("follows", "random")
+    alone = load_tokenizer(vocabulary.tokenizer).encode("word1").ids
+    assert (alone[0], alone[-1]) == (vocabulary.bos, vocabulary.eos)  # for whoever takes the tokenizer over
     (tokens,) = new(info, text=["word1 [MASK] word2"])["tokens"]
     assert list(tokens).count(vocabulary.mask) == 1 and tokens[0] == vocabulary.bos and len(tokens) == 16
 

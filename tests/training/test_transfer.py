@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
+from tokenizers import Tokenizer
 
 from arch.mlp import MLP
 from core.errors import UserError
 from core.info import Info, Key
 from core.vocabulary import Vocabulary
 from inference.predict import load
+from tests.tasks.words import tokenizer
 from tests.training import small
 from training import transfer
 from training.checkpoint import read_arrays, steps_in
@@ -93,14 +95,17 @@ def test_another_vocabulary_of_the_same_size():
                       "cell": {"kernel": jnp.zeros((2, 2))}}, {}, (), None, jax.random.key(0))  # fmt: skip
     saved = {"params": jax.tree.map(lambda x: np.asarray(x) + 1, state.params), "mutable": {}}
 
-    def info(tokenizer, key="tokens"):
-        return Info("texts", {}, {key: Key((7,), "int32", "tokens", vocabulary=Vocabulary(5, tokenizer=tokenizer))})
+    def info(words, key="tokens"):
+        return Info("texts", {}, {key: Key((7,), "int32", "tokens", vocabulary=Vocabulary(5, tokenizer=words))})
 
-    for other, new in (("a tokenizer", []), ("another", ["embedding/embedding", "head/kernel"])):
+    one, another = (tokenizer({word: index for index, word in enumerate(words)}) for words in ("abcde", "bacde"))
+    marked = Tokenizer.from_str(one)
+    marked.enable_truncation(3)
+    for other, new in ((marked.to_str(), []), (another, ["embedding/embedding", "head/kernel"])):
         meta = {"info": info(other, "text").to_json(), "config": {"model": {"name": "mlp.MLP"}}}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(transfer, "find_checkpoint", lambda *_, meta=meta: ("there", saved, meta))
-            after, said = init_from("there", state, info("a tokenizer"), MLP())
+            after, said = init_from("there", state, info(one), MLP())
         assert said[1:] == [f"  {name}: new, the vocabularies differ" for name in new]
         loaded = flatten_dict(after.params, sep="/")
         assert {name for name, x in loaded.items() if not x.any()} == set(new)

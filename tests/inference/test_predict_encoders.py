@@ -1,0 +1,175 @@
+"""predict.py of encoders: masks, classes of texts and pairs, tags, answers; from published weights and from runs."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+from safetensors.numpy import save_file
+
+from arch.pretrained.family import families
+from core.errors import UserError
+from core.vocabulary import Vocabulary
+from data.preprocess.tokenizers import Unigram, Wordpiece, mark
+from inference.export import export
+from inference.predict import load, predict
+from training import build
+from training.config import validate
+from training.main import train
+from training.overrides import override, recipe
+from training.pretrained import published
+
+pytestmark = pytest.mark.usefixtures("compile_fast")
+
+TEXTS = ["the cat sat on the mat", "the dog ran away", "a bird sang in the tree", "where is the dog"] * 5
+SIZES = {"max_position_embeddings": 400, "hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2}
+SIZES |= {"intermediate_size": 8}
+DISTIL = {"max_position_embeddings": 400, "dim": 12, "n_layers": 1, "n_heads": 2, "hidden_dim": 8}
+NAMES = ("O", "B-PET", "I-PET")
+TOKENIZERS = {"bert": Wordpiece(80), "distilbert": Wordpiece(80), "roberta": Unigram(60)}
+
+
+def write(folder, kind, architecture, **changes):
+    """Writes random weights of a `model_type`, and a tokenizer. Returns the parameters by path."""
+    family, tokenizer = families()[kind], TOKENIZERS[kind](TEXTS)
+    mark(tokenizer)
+    sizes = DISTIL if kind == "distilbert" else SIZES
+    config = {"model_type": kind, "architectures": [architecture], "vocab_size": tokenizer.get_vocab_size()}
+    config |= {**sizes, "id2label": {str(i): name for i, name in enumerate(NAMES)}, **changes}
+    model = build.construct(ConfigDict({"name": family.model, **family.read_config(config)}), "arch")
+    inputs = jnp.zeros((1, 4), jnp.int32), jnp.array([4])
+    shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), *inputs)["params"]
+    rng = np.random.default_rng(0)
+    params = {path: rng.normal(0, 0.5, x.shape).astype(np.float32) for path, x in flatten_dict(shapes, sep="/").items()}
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    arrays = family.write_weights(params, family.read_config(config))
+    save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, folder / "model.safetensors")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return tokenizer
+
+
+def untrained(folder, argument):
+    """Returns the config of a recipe of configs/bert.py with the folder's weights."""
+    config = recipe(f"configs/bert.py:{argument}")
+    return validate(override(config, {"init_from": f"hf:{folder}"})[0])
+
+
+def outputs(source, *inputs):
+    run = load(source)
+    return np.asarray(run.model.apply(run.variables, *map(jnp.asarray, inputs), train=False))
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
+def test_masks_are_filled(kind, tmp_path):
+    names = {"bert": "BertForMaskedLM", "roberta": "RobertaForMaskedLM", "distilbert": "DistilBertForMaskedLM"}
+    pad = {"pad_token_id": 1} if kind == "roberta" else {}
+    tokenizer = write(tmp_path, kind, names[kind], **pad)
+    config = untrained(tmp_path, "pretrain,text")
+    vocabulary = Vocabulary.of(tokenizer)
+    text = f"the {tokenizer.id_to_token(vocabulary.mask)} ran away"
+    encoded = tokenizer.encode(text)
+    logits = outputs(config, [encoded.ids], [len(encoded.ids)])[0]
+    place = encoded.ids.index(vocabulary.mask)
+    expected = list(encoded.ids)
+    expected[place] = int(logits[place].argmax())
+    one, two = predict(config, [], [text, text.replace("ran", tokenizer.id_to_token(vocabulary.mask))]).rows
+    assert one["prediction"] == vocabulary.text(expected) and len(one["probability"]) == 5
+    best = np.exp(logits[place].max() - jax.nn.logsumexp(logits[place]))
+    assert max(one["probability"].values()) == pytest.approx(float(best), rel=1e-4)
+    assert "probability" not in two and len(two["prediction"]) > 0
+
+
+def test_classes_of_texts_and_pairs_and_tags_have_the_names_of_the_model(tmp_path):
+    tokenizer = write(tmp_path, "bert", "BertForSequenceClassification")
+    encoded = tokenizer.encode("the cat")
+    logits = outputs(untrained(tmp_path, "finetune,class"), [encoded.ids], [len(encoded.ids)])[0]
+    (row,) = predict(untrained(tmp_path, "finetune,class"), [], ["the cat"]).rows
+    assert list(row["probability"]) == list(NAMES) and row["prediction"] == NAMES[logits.argmax()]
+    np.testing.assert_allclose(list(row["probability"].values()), jax.nn.softmax(logits), atol=1e-5)
+
+    pair = tokenizer.encode("the cat", "a tree")
+    logits = outputs(untrained(tmp_path, "finetune,pair"), [pair.ids], [len(pair.ids)], [pair.type_ids])[0]
+    pd.DataFrame({"first": ["the cat"], "second": ["a tree"]}).to_csv(tmp_path / "pairs.csv", index=False)
+    (row,) = predict(untrained(tmp_path, "finetune,pair"), [str(tmp_path / "pairs.csv")]).rows
+    np.testing.assert_allclose(list(row["probability"].values()), jax.nn.softmax(logits), atol=1e-5)
+
+    write(tmp_path, "bert", "BertForTokenClassification")
+    (row,) = predict(untrained(tmp_path, "finetune,tags"), [], ["the dogcat ran"]).rows
+    words = tokenizer.encode(["the", "dogcat", "ran"], is_pretokenized=True)
+    first = [words.word_ids.index(i) for i in range(3)]
+    assert len(words.ids) > 5  # a word of several pieces
+    logits = outputs(untrained(tmp_path, "finetune,tags"), [words.ids], [len(words.ids)])[0]
+    assert row["prediction"] == [NAMES[i] for i in logits[first].argmax(-1)]
+
+
+def test_questions_about_texts(tmp_path):
+    write(tmp_path, "distilbert", "DistilBertForQuestionAnswering")
+    questions = {"question": ["where is the dog", "where is the cat"], "context": ["the dog ran away", "on the mat"]}
+    pd.DataFrame(questions).to_csv(tmp_path / "questions.csv", index=False)
+    pd.DataFrame(questions).to_json(tmp_path / "questions.jsonl", orient="records", lines=True)
+    config = untrained(tmp_path, "finetune,xquad")
+    rows = predict(config, [str(tmp_path / "questions.csv")]).rows
+    assert all(row["prediction"] in text for row, text in zip(rows, questions["context"], strict=True))
+    again = predict(config, [str(tmp_path / "questions.jsonl")]).rows
+    assert [row["prediction"] for row in again] == [row["prediction"] for row in rows]
+    with pytest.raises(UserError, match=r"give .*csv.*not lines"):
+        predict(config, [], ["where is the dog"])
+
+
+def test_a_model_with_another_head_cannot_predict(tmp_path):
+    write(tmp_path, "bert", "BertForMaskedLM")
+    with pytest.raises(UserError, match=r"\(BertForMaskedLM\): parameter output/head/bias has the shape \(0,\) here"):
+        load(untrained(tmp_path, "finetune,class"))
+    write(tmp_path, "bert", "BertForSequenceClassification", problem_type="regression")
+    with pytest.raises(UserError, match="problem_type 'regression'"):
+        load(untrained(tmp_path, "finetune,class"))
+
+
+def short(argument, tmp_path, **changes):
+    """Returns the config of a run of one step, on CPU."""
+    config = recipe(f"configs/bert.py:{argument}")
+    small = {"model.variant": "test", "train.steps": 1, "train.batch_size": 2, "eval.batch_size": 2, "log.writers": ()}
+    small |= {"train.epochs": 0.0, "eval.every": 0.0, "checkpoint.best": "", "optimizer.warmup_steps": 0}
+    return validate(override(config, small | changes)[0])
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pretrained")
+    (folder / "text.txt").write_text("\n".join(TEXTS))
+    changes = {"data.name": f"text:{folder / 'text.txt'}", "model.head": "bert.MaskedTokens", "model.context": 40}
+    preprocess = ("tokenize('text', start(wordpiece(80)), special=False)", "passages('text', 16)")
+    train(short("pretrain,text", folder, **changes, **{"data.preprocess": preprocess}), str(folder / "run"), None)
+    return folder / "run"
+
+
+def test_a_run_fills_masks_and_its_export_does_the_same(pretrained, tmp_path):
+    lines = ["the [MASK] ran away"]
+    (row,) = predict(str(pretrained), [], lines).rows
+    assert row["input"] == lines[0] and len(row["probability"]) == 5
+    export(str(pretrained), f"hf:{tmp_path / 'exported'}")
+    config = published(f"hf:{tmp_path / 'exported'}").config
+    assert config["model_type"] == "bert" and config["architectures"] == ["BertForMaskedLM"]
+    (again,) = predict(untrained(tmp_path / "exported", "pretrain,text"), [], lines).rows
+    assert again["prediction"] == row["prediction"]
+    assert again["probability"] == pytest.approx(row["probability"], rel=1e-4)
+
+
+def test_a_run_answers_questions(pretrained, tmp_path):
+    rows = [{"question": "where is the dog", "context": text, "answer": text.split()[1]} for text in TEXTS]
+    rows = [row | {"answer_start": row["context"].index(row["answer"])} for row in rows]
+    pd.DataFrame(rows).to_json(tmp_path / "own.jsonl", orient="records", lines=True)
+    name = {"data.name": f"jsonl:{tmp_path / 'own.jsonl'}", "init_from": str(pretrained), "model.context": 40}
+    splits = {"data.splits.train": "train[:80%]", "data.splits.validation": "train[80%:]", "data.splits.test": ""}
+    config = short("finetune,xquad", tmp_path, **name, **splits, **{"model.head": "bert.AnswerSpan"})
+    train(config, str(tmp_path / "run"), None)
+    pd.DataFrame(rows)[["question", "context"]].to_csv(tmp_path / "new.csv", index=False)
+    found = predict(str(tmp_path / "run"), [str(tmp_path / "new.csv")]).rows
+    assert len(found) == len(rows)
+    assert all(row["prediction"] in each["context"] for row, each in zip(found, rows, strict=True))
