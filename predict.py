@@ -1,6 +1,6 @@
 """Use a trained run:
     python predict.py --workdir=runs/digits IMAGE... [--output=FILE.csv|FILE.jsonl]    images, or a table, or sounds
-    python predict.py --workdir=runs/multi30k < LINES                                   texts to classify or translate
+    python predict.py --workdir=runs/multi30k < LINES                       texts to classify, tag, translate, complete
     python predict.py --workdir=runs/shakespeare --prompt="ROMEO:"                      a text to continue
     python predict.py --init_from=hf:DIR --config=configs/gpt.py:gpt2 --prompt="Once"   published weights, untrained
 

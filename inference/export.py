@@ -153,7 +153,7 @@ def _special_ids(info: Info, config: dict[str, Any]) -> dict[str, Any]:
 
 def _class_names(run: Trained, config: dict[str, Any]) -> dict[str, Any]:
     """Returns the names of the classes, for a head that has classes."""
-    names = run.task.classes if "id2label" in config else ()
+    names = getattr(run.task, "classes", ()) if "id2label" in config else ()
     if not names:
         return {}
     return {"id2label": {str(i): name for i, name in enumerate(names)}, "label2id": {x: i for i, x in enumerate(names)}}

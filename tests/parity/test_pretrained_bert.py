@@ -16,6 +16,9 @@ from safetensors.numpy import load_file, save_file
 from arch.layers.trunk import Block
 from arch.pretrained.family import families
 from inference.export import _fields
+from inference.export import write as write_export
+from inference.predict import load, predict
+from tests.inference.test_predict_encoders import NAMES, untrained, write
 from training import build
 from training.pretrained import published
 
@@ -201,6 +204,22 @@ def test_transformers_loads_what_is_written(pair, tmp_path):
     )
     with torch.no_grad():
         assert all(map(torch.equal, pair.theirs(again.eval()), pair.theirs()))
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+def test_an_export_has_the_classes_and_the_tokenizer(kind, tmp_path):
+    name = {"bert": "Bert", "distilbert": "DistilBert"}[kind]
+    write(tmp_path / "theirs", kind, f"{name}ForSequenceClassification")
+    config = untrained(tmp_path / "theirs", "finetune,class")
+    write_export(load(config), tmp_path / "ours")
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "ours")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "ours")
+    assert type(model).__name__ == f"{name}ForSequenceClassification"
+    assert model.config.id2label == dict(enumerate(NAMES)) and tokenizer.mask_token == "[MASK]"
+    with torch.no_grad():
+        found = model(**tokenizer("the cat", return_tensors="pt")).logits.softmax(-1)[0].numpy()
+    (row,) = predict(config, [], ["the cat"]).rows
+    np.testing.assert_allclose(list(row["probability"].values()), found, atol=1e-5)
 
 
 @pytest.mark.parametrize("pair", ["BertForPreTraining"], indirect=True)
