@@ -71,7 +71,8 @@ class Pair:
         self.torch = cls(config).eval()
         with torch.no_grad():
             for path, parameter in self.torch.named_parameters():
-                parameter.normal_(0, 0.3)
+                is_scale = "norm" in path.lower() and path.endswith("weight")
+                parameter.normal_(float(is_scale), 0.3)  # small scales make all tokens alike
                 if "roberta" in config.model_type and path.endswith("position_embeddings.weight"):
                     parameter[:2] = 0  # no token has these positions
         self.folder = folder / "theirs"
@@ -183,7 +184,7 @@ def test_ten_steps_of_sgd_give_the_same_losses(pair):
         params, loss = step(params)
         losses.append(float(loss))
     np.testing.assert_allclose(losses, expected, atol=1e-4)
-    assert expected[-1] < expected[0] - 0.1
+    assert expected[-1] < 0.97 * expected[0]
 
 
 def test_transformers_loads_what_is_written(pair, tmp_path):
@@ -203,7 +204,8 @@ def test_transformers_loads_what_is_written(pair, tmp_path):
         and again.config.architectures == [type(pair.torch).__name__]
     )
     with torch.no_grad():
-        assert all(map(torch.equal, pair.theirs(again.eval()), pair.theirs()))
+        for found, expected in zip(pair.theirs(again.eval()), pair.theirs(), strict=True):
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert"])
@@ -227,5 +229,6 @@ def test_the_other_gelu_is_not_equal(pair):
     other = build.construct(ConfigDict(pair.published.model | {"activation": "layers.feedforward.gelu_tanh"}), "arch")
     with torch.no_grad():
         expected = pair.theirs()
+    found = jax.jit(functools.partial(other.apply, train=False))({"params": pair.params}, *pair.inputs)
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
-        assert_equal(pair.ours(other.apply({"params": pair.params}, *pair.inputs, train=False)), expected)
+        assert_equal(pair.ours(found), expected)
