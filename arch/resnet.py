@@ -1,4 +1,5 @@
-"""Residual networks: original (arXiv 1512.03385), pre-activation (1603.05027), Wide (1605.07146), and plain ones.
+"""Residual networks: original (arXiv 1512.03385), pre-activation (1603.05027), Wide (1605.07146), and plain ones; of
+sounds (1610.00087). The number of spatial axes is a field.
 
 A network is a stem, stages of blocks, and a head. The block is a field, and your own is a subclass of `Block`.
 """
@@ -17,7 +18,8 @@ from jaxtyping import Float
 from arch.layers.conv import Conv
 from arch.layers.norm import Norm, batch_norm
 
-# Shapes: batch; height, width, channels (of the input); h, w, c (of a block's input); H, W, C (of its output); classes.
+# Shapes: batch; channels (of the input); c (of a block's input); C (of its output); *space, *hw, *HW: the spatial axes
+# of these, height and width for images; length (of a sound); classes.
 
 
 class Layers(NamedTuple):
@@ -42,7 +44,7 @@ class Block(nn.Module):
 
     Attributes:
         width: channels of the stage; inside a bottleneck.
-        stride: 2 in the first block of every stage but the first, which halves h and w; else 1.
+        stride: in the first block of every stage but the first the network's `stage_stride`; else 1.
         convolutions: number of convolutions in the branch, by which the depth of a network is counted.
         preactivation: whether the block begins with norm and activation. These are then missing after the stem and
             follow the last block instead.
@@ -76,8 +78,8 @@ class Block(nn.Module):
 
     @nn.nowrap
     def shortcut(
-        self, x: Float[Array, "batch h w c"], features: int, preactivated: Float[Array, "batch h w c"] | None = None
-    ) -> Float[Array, "batch H W C"] | float:
+        self, x: Float[Array, "batch *hw c"], features: int, preactivated: Float[Array, "batch *hw c"] | None = None
+    ) -> Float[Array, "batch *HW C"] | float:
         """Returns the term that is added to the branch (1512.03385, sec. 3.3 and 4.1): x where the shapes agree.
 
         Where they do not, option "A" subsamples and adds zero channels, "B" projects. "C" projects in every block.
@@ -97,14 +99,15 @@ class Block(nn.Module):
             if preactivated is not None:
                 return project(preactivated)
             return self.layers.norm(name="shortcut_norm")(project(x))
-        return jnp.pad(x[:, :: self.stride, :: self.stride], ((0, 0), (0, 0), (0, 0), (0, missing)))
+        strided = x[:, *(slice(None, None, self.stride) for _ in range(x.ndim - 2))]
+        return jnp.pad(strided, ((0, 0),) * (x.ndim - 1) + ((0, missing),))
 
 
 class BasicBlock(Block):
-    """Two 3x3 convolutions (1512.03385, fig. 5 left)."""
+    """Two 3x3 convolutions (1512.03385, fig. 5 left); with another number of spatial axes, 3 or 3x3x3."""
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch H W C"]:
+    def __call__(self, x: Float[Array, "batch *hw c"]) -> Float[Array, "batch *HW C"]:
         y = self.activation(self.norm()(self.conv(self.width, 3, self.stride)(x)))
         y = self.norm(last=True)(self.conv(self.width, 3)(self.dropout()(y)))
         return self.activation(y + self.shortcut(x, self.width))
@@ -119,7 +122,7 @@ class BottleneckBlock(Block):
     convolutions: ClassVar[int] = 3
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch H W C"]:
+    def __call__(self, x: Float[Array, "batch *hw c"]) -> Float[Array, "batch *HW C"]:
         y = self.activation(self.norm()(self.conv(self.width, 1)(x)))
         y = self.activation(self.norm()(self.conv(self.width, 3, self.stride)(y)))
         y = self.norm(last=True)(self.conv(4 * self.width, 1)(self.dropout()(y)))
@@ -135,7 +138,7 @@ class PreActivationBlock(Block):
     preactivation: ClassVar[bool] = True
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch H W C"]:
+    def __call__(self, x: Float[Array, "batch *hw c"]) -> Float[Array, "batch *HW C"]:
         first = self.activation(self.norm()(x))
         y = self.conv(self.width, 3, self.stride)(first)
         y = self.conv(self.width, 3, last=True)(self.dropout()(self.activation(self.norm()(y))))
@@ -149,7 +152,7 @@ class PreActivationBottleneck(Block):
     preactivation: ClassVar[bool] = True
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch H W C"]:
+    def __call__(self, x: Float[Array, "batch *hw c"]) -> Float[Array, "batch *HW C"]:
         first = self.activation(self.norm()(x))
         y = self.conv(self.width, 1)(first)
         y = self.conv(self.width, 3, self.stride)(self.activation(self.norm()(y)))
@@ -160,13 +163,15 @@ class PreActivationBottleneck(Block):
 class ResidualNetwork(nn.Module):
     """Base class of residual networks: a stem, stages of blocks, the mean over positions, and the head.
 
-    Each stage has half the positions of the previous one in each direction. The output is float32 whatever `dtype`, the
-    compute type, is.
+    Each stage has 1 / `stage_stride` of the positions of the previous one along each spatial axis. The output is
+    float32 whatever `dtype`, the compute type, is.
 
     Attributes:
         block: makes a `Block` from its fields.
         shortcut: the option of `Block.shortcut`.
         width: channels of the stem.
+        rank: number of spatial axes, 2 for images. An input without a channel axis has one channel.
+        stage_stride: stride of the first block of each stage but the first.
         zero_init: starts every branch at zero (Goyal et al. 2017, arXiv 1706.02677, sec. 5.1): the last norm's scale,
             or with pre-activation the last kernel.
         dropout: rate before the last convolution of each block.
@@ -176,6 +181,8 @@ class ResidualNetwork(nn.Module):
     block: Callable[..., nn.Module] = BasicBlock
     shortcut: str = "A"
     width: int = 16
+    rank: int = 2
+    stage_stride: int = 2
     norm: Norm = batch_norm
     activation: Callable[[Array], Array] = nn.relu
     kernel_init: Initializer = nn.initializers.he_normal()
@@ -206,7 +213,7 @@ class ResidualNetwork(nn.Module):
         def conv(features: int, kernel: int, stride: int = 1, **options) -> nn.Module:
             # Equal padding on both sides: XLA's "SAME" would shift strided convolutions against published weights.
             options = {"kernel_init": self.kernel_init, "padding": kernel // 2, **options}
-            return self.conv(features, (kernel, kernel), stride, use_bias=False, dtype=self.dtype, **options)
+            return self.conv(features, (kernel,) * self.rank, stride, use_bias=False, dtype=self.dtype, **options)
 
         norm = functools.partial(self.norm, train=train, dtype=self.dtype)
         dropout = functools.partial(nn.Dropout, self.dropout, deterministic=not train)
@@ -215,22 +222,20 @@ class ResidualNetwork(nn.Module):
     def setup(self):
         self.head = nn.Dense(self.num_classes)
 
-    def __call__(
-        self, images: Float[Array, "batch height width channels"], *, train: bool
-    ) -> Float[Array, "batch classes"]:
+    def __call__(self, images: Float[Array, "batch *space channels"], *, train: bool) -> Float[Array, "batch classes"]:
         *_, x = self.features(images, train=train).values()
-        return self.head(x.mean((1, 2)))
+        return self.head(x.mean(tuple(range(1, x.ndim - 1))))
 
     @nn.compact
     def features(
-        self, images: Float[Array, "batch height width channels"], *, train: bool
-    ) -> dict[str, Float[Array, "batch h w c"]]:
+        self, images: Float[Array, "batch *space channels"], *, train: bool
+    ) -> dict[str, Float[Array, "batch *hw c"]]:
         """Returns the output of each stage, "stage1" first: the network as a backbone, without its head."""
         layers, stages = self._layers(train), {}
-        x = self.stem(images, layers)
+        x = self.stem(images if images.ndim == self.rank + 2 else images[..., None], layers)
         for number, (count, width) in enumerate(self.stages(), start=1):
             for i in range(count):
-                stride = 2 if number > 1 and i == 0 else 1
+                stride = self.stage_stride if number > 1 and i == 0 else 1
                 x = self.block(width=width, stride=stride, layers=layers, name=f"stage{number}_block{i + 1}")(x)
             stages[f"stage{number}"] = x
         if self._block_class.preactivation:
@@ -342,7 +347,40 @@ class ResNet(ResidualNetwork):
     def stem(self, images, layers):
         x = layers.conv(self.width, 7, 2, name="stem_conv")(images)
         x = x if self._block_class.preactivation else layers.activation(layers.norm(name="stem_norm")(x))
-        return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        return nn.max_pool(x, (3,) * self.rank, strides=(2,) * self.rank, padding=((1, 1),) * self.rank)
+
+    def stages(self):
+        return [(count, self.width * 2**stage) for stage, count in enumerate(self.blocks)]
+
+
+class WaveResNet(ResidualNetwork):
+    """The residual network for the samples of a sound (Dai et al. 2016, arXiv 1610.00087, table 1, M34-res).
+
+    A convolution over `stem_size` samples and a max-pooling, both of stride `stage_stride`, precede the stages. Each
+    stage has 1 / `stage_stride` of the positions of the previous one and twice its channels.
+    """
+
+    shortcut: str = "B"
+    width: int = 48
+    rank: int = 1
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    stem_size: int = 80
+    stage_stride: int = 4
+
+    VARIANTS: ClassVar[dict[str, dict]] = {
+        "test": {"num_classes": 3, "width": 4, "blocks": (1, 1), "stem_size": 5, "stage_stride": 2},
+        "M34-res": {"blocks": (3, 4, 6, 3)},
+    }
+    PUBLISHED: ClassVar[dict[str, str | int]] = {"M34-res": "4M"}
+
+    def __call__(self, waves: Float[Array, "batch length"], *, train: bool) -> Float[Array, "batch classes"]:
+        return super().__call__(waves, train=train)
+
+    @nn.nowrap
+    def stem(self, images, layers):
+        pooled = (self.stage_stride,)
+        x = layers.conv(self.width, self.stem_size, self.stage_stride, name="stem_conv")(images)
+        return nn.max_pool(layers.activation(layers.norm(name="stem_norm")(x)), pooled, strides=pooled)
 
     def stages(self):
         return [(count, self.width * 2**stage) for stage, count in enumerate(self.blocks)]

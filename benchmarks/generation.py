@@ -3,7 +3,7 @@
     python -m benchmarks.generation [--rounds=20] [--only=WORD]
 
 Both sample every token from the model's distribution, one by one; a GPT continues a prompt with a cache of keys and
-values. Needs the extra `bench`.
+values, a WaveNet reads rings of past inputs. Needs the extra `bench`.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import numpy as np
 from arch.gpt import GPT
 from arch.layers.recurrent import GRU, LSTM
 from arch.rnn import RecurrentNetwork
+from arch.wavenet import WaveNet
 from core.cli import use_huge_pages
 from training.decoding import sample
 from training.parallel import cores
@@ -27,24 +28,29 @@ try:
     import torch
     from torch import nn
 
-    from benchmarks import networks, peers_attention
+    from benchmarks import networks, peers_attention, peers_convolution
 except ImportError:
     torch = None
 
 VOCABULARY, LENGTH, WIDTH = 69, 300, 256  # configs/text.py:shakespeare
 PROMPT, NEW = 16, 200  # of a GPT
+SAMPLES = 1000
+WAVENET = WaveNet(num_classes=257, width=32, skip=64, dilations=tuple(2**i for i in range(8)) * 2, conditions=10)
 SIZES = {"depth": 6, "width": 384, "heads": 6, "context": 256}  # nanoGPT's for characters
 
 
-def ours(model: flax.linen.Module, batch: int, prompt: int, length: int) -> Callable[[int], None]:
-    """Returns a function that generates a number of times."""
-    tokens = jnp.zeros((batch, prompt), jnp.int32)
-    variables = jax.jit(lambda key: model.init(key, tokens, train=False))(jax.random.key(0))
+def ours(model: flax.linen.Module, inputs: list, conditions: list, length: int) -> Callable[[int], None]:
+    """Returns a function that generates a number of times.
+
+    Args:
+        inputs: of the model, for its initialisation.
+        conditions: of `model.start`.
+    """
+    variables = jax.jit(lambda key: model.init(key, *inputs, train=False))(jax.random.key(0))
 
     @jax.jit
     def write(variables, key):
-        prompts = tokens, jnp.full(batch, prompt, jnp.int32)
-        return sample(model, variables, prompts, length=length, rng=key).tokens
+        return sample(model, variables, conditions, length=length, rng=key).tokens
 
     def run(count: int) -> None:
         for _ in range(count):
@@ -87,6 +93,18 @@ def their_gpt(batch: int) -> Callable[[int], None]:
     return run
 
 
+def their_wavenet(model: WaveNet, batch: int) -> Callable[[int], None]:
+    """Returns the same for a WaveNet of PyTorch."""
+    sizes = (model.num_classes, model.width, model.skip, model.dilations, model.conditions, model.condition_width)
+    peer, label = peers_convolution.WaveNet(*sizes).eval(), torch.zeros(batch, dtype=torch.long)
+
+    def run(count: int) -> None:
+        for _ in range(count):
+            peer.generate(label, SAMPLES)
+
+    return run
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
@@ -99,18 +117,24 @@ def main() -> int:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "flax", "torch"))
     print(f"{versions}; {jax.devices()[0].device_kind}, {cores()} cores; {arguments.rounds} rounds")
     print(f"{'network, batch':14} {'tokens/s':>10} {'torch':>10} {'ratio':>6}  range of the middle half")
-    for name in ("LSTM", "GRU", "GPT"):
+    for name in ("LSTM", "GRU", "GPT", "WaveNet"):
         for batch in (1, 32):
             if arguments.only not in name:
                 continue
             size = {"vocab_size": VOCABULARY, "num_classes": VOCABULARY}
+            prompt = [jnp.zeros((batch, PROMPT if name == "GPT" else 1), jnp.int32)]
+            conditions = [*prompt, jnp.full(batch, prompt[0].shape[1], jnp.int32)]
             if name == "GPT":
-                prompt, length, model, peer = PROMPT, NEW, GPT(**size, **SIZES), their_gpt(batch)
+                length, model, peer = NEW, GPT(**size, **SIZES), their_gpt(batch)
+            elif name == "WaveNet":
+                length, model, peer = SAMPLES, WAVENET, their_wavenet(WAVENET, batch)
+                conditions = conditions[1:]  # labels
+                prompt = [*conditions, *prompt]
             else:
                 cell = {"LSTM": LSTM, "GRU": GRU}[name]
-                prompt, length, model = 1, LENGTH, RecurrentNetwork(cell=cell, widths=(WIDTH,), **size)
+                length, model = LENGTH, RecurrentNetwork(cell=cell, widths=(WIDTH,), **size)
                 peer = their_layer(name, batch)
-            runs = [ours(model, batch, prompt, length), peer]
+            runs = [ours(model, prompt, conditions, length), peer]
             mine, theirs = 1e3 * batch * length / networks.compare(runs, arguments.rounds)
             middle, low, high = networks.middle_half(mine / theirs)
             mine, theirs = np.median(mine), np.median(theirs)

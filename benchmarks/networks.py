@@ -26,7 +26,8 @@ from arch.layers.recurrent import GRU, LSTM, Elman
 from arch.rnn import RecurrentClassifier
 from arch.textcnn import TextCNN
 from arch.transformer import Transformer
-from benchmarks import peers, peers_attention
+from arch.wavenet import WaveNet
+from benchmarks import peers, peers_attention, peers_convolution
 from tasks.classification import Classification
 from tasks.masked import MaskedTokens
 from tasks.sequence import TokenClassification
@@ -217,3 +218,11 @@ def textcnn(name: str, model: TextCNN, batch: int, length: int) -> Network:
     texts = {"text": _tokens(model.vocab_size, batch, length), "text_lengths": np.full(batch, length, np.int32)}
     task = Classification(inputs=("text", "text_lengths"))
     return Network(name, model, peer, _with_mask(**texts, label=_tokens(model.num_classes, batch)), task)
+
+
+def wavenet(name: str, model: WaveNet, batch: int, length: int) -> Network:
+    """Returns a WaveNet on codes, with a class as condition."""
+    sizes = (model.num_classes, model.width, model.skip, model.dilations, model.conditions, model.condition_width)
+    sounds = _with_mask(label=_tokens(model.conditions, batch), codes=_tokens(model.num_classes, batch, length))
+    task = TokenClassification(inputs=("label", "codes"), target="codes", shift=1)
+    return Network(name, model, functools.partial(peers_convolution.WaveNet, *sizes), sounds, task, True)

@@ -18,16 +18,18 @@ from arch.bert import BERT, MaskedTokens
 from arch.ft_transformer import FTTransformer
 from arch.gpt import GPT
 from arch.mlp import MLP
-from arch.resnet import CifarResNet
+from arch.resnet import CifarResNet, WaveResNet
+from arch.tcn import TCNClassifier
 from arch.textcnn import TextCNN
 from arch.transformer import Transformer
+from arch.wavenet import WaveNet
 from core.cli import use_huge_pages
 from training.parallel import Parallel, cores
 
 try:
     import torch
 
-    from benchmarks import networks, peers
+    from benchmarks import networks, peers, peers_convolution
 except ImportError:
     torch = None
 
@@ -67,12 +69,34 @@ def rows() -> "list[networks.Network]":
         networks.bert("BERT-mini, b 32, t 64", BERT(**BERT.VARIANTS["mini"], head=MaskedTokens, **words), 32, 64),
         networks.textcnn("TextCNN, b 50, t 50", TextCNN(), 50, 50),
     ]
+    found += temporal()
     for batch, steps, units in RECURRENT:
         found += [networks.recurrent(kind, batch, steps, units) for kind in ("LSTM", "GRU")]
         peer = functools.partial(peers.recurrent, "LSTM", units, units, 10)
         name = f"flax's LSTM {units}, {steps} steps"
         found.append(networks.classifier(name, (batch, steps, units), FlaxRecurrent(units), peer))
     return found
+
+
+def temporal() -> "list[networks.Network]":
+    """Returns the networks of convolutions over time."""
+    adding, waves = ((24,) * 8, 8), (32, (1, 1, 1, 1))
+    speech = WaveNet(num_classes=257, width=32, skip=64, dilations=tuple(2**i for i in range(8)) * 2, conditions=10)
+    return [
+        networks.classifier(
+            "TCN 24, 400 steps",
+            (32, 400, 2),
+            TCNClassifier(10, *adding),
+            lambda: peers_convolution.tcn(2, *adding, 10),
+        ),
+        networks.wavenet("WaveNet 32, 4000 samples", speech, 4, 4000),
+        networks.classifier(
+            "ResNet of 8000 samples",
+            (32, 8000),
+            WaveResNet(width=waves[0], blocks=waves[1]),
+            lambda: peers_convolution.wave_resnet(*waves, 10),
+        ),
+    ]
 
 
 def main() -> int:

@@ -20,7 +20,7 @@ from data.splits import ArraySplit
 from data.store import Writer
 from tasks.task import Task
 
-READABLE = ("image", "text", "wave", "number")  # roles of keys that files and lines can give
+READABLE = ("image", "text", "wave", "number", "label")  # roles of keys that files and lines can give
 COLUMNS = ("text", "number")  # roles that are also kinds of columns, see `data.sources.schema`
 STARTS = "_starts"  # ending of the key that tells the first token of every word, see `tokenize_words`
 
@@ -117,7 +117,9 @@ class _Reader:
         self.columns = {key: facts for key, facts in columns.items() if facts and is_table}
 
     def lines(self, lines: list[str]) -> tuple[list[str], Chunk]:
-        """Returns the names and values of lines of text."""
+        """Returns the names and values of lines of text, or of classes, from which a run generates."""
+        if self.raw.get(self.key) == "label":
+            return list(lines), {self.key: np.array([self._class(line) for line in lines], np.int32)}
         return list(lines), self._processed({self.text: list(lines)} if self.text else {}, "lines")
 
     def file(self, text: str) -> tuple[list[str], Chunk]:
@@ -144,10 +146,17 @@ class _Reader:
         record = next(record for record in self.info.keys.values() if record.role == role)
         return {key: [read_image(path, record.shape[-1], record.dtype)]}
 
+    def _class(self, name: str) -> int:
+        classes = self.info.keys[self.key].classes
+        if name not in classes:
+            raise UserError(f"{name!r} is not a class of {self.info.name}: {nearest(name, classes)}")
+        return classes.index(name)
+
     def refusal(self, given: str) -> UserError:
         """Returns the error for inputs of another kind, which names what the run reads."""
         wanted = {
             "lines of text on standard input": self.text,
+            "names of classes on standard input": self.raw.get(self.key) == "label",
             "image files": self.paths.get("image") or self._raw_key("image"),
             ", ".join(SOUND_SUFFIXES): self.paths.get("wave") or self._raw_key("wave"),
             ", ".join(sorted(self.tables)): self.columns,

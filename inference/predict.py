@@ -35,7 +35,7 @@ from training.decoding import beam_search, generate, sampler, stream
 from training.workdir import Workdir, check_writable, write_whole
 
 BATCH = 256  # inputs per call of the model
-OUTPUTS = (".csv", ".jsonl")
+OUTPUTS = (".csv", ".jsonl", ".wav")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,22 +121,26 @@ class Predictions:
     rows: list[dict]
 
 
-def predict(workdir: str | ConfigDict, files: list[str], lines: list[str] | None = None) -> Predictions:
+def predict(
+    workdir: str | ConfigDict, files: list[str], lines: list[str] | None = None, seed: int = 0, **choice: Any
+) -> Predictions:
     """Returns the predictions for new inputs.
 
     Args:
         files: images, tables (one input per row) or sounds, of the kind that the run was trained on.
-        lines: texts, for a run that reads text.
+        lines: texts, for a run that reads text, or names of classes, for one that generates from a class.
+        seed, choice: for a run that draws sounds, the seed and the arguments of `training.decoding.sampler`.
 
     Raises UserError for a workdir without a checkpoint, or an input that is unreadable or of another kind.
     """
     run = load(workdir)
 
     @jax.jit
-    def apply(variables, batch):
+    def apply(variables, batch, rng):
         batch = run.transform(None, batch)
         if run.task.generates:
-            decoded = generate(run.model, variables, run.task, batch, capture=("attention",))
+            sampling = {"rng": rng, **choice}
+            decoded = generate(run.model, variables, run.task, batch, capture=("attention",), **sampling)
             arrays = {"prediction": decoded.tokens, "lengths": decoded.lengths, "score": decoded.score}
             return arrays | decoded.captured
         outputs = run.model.apply(variables, *(batch[name] for name in run.task.inputs), train=False)
@@ -149,7 +153,8 @@ def predict(workdir: str | ConfigDict, files: list[str], lines: list[str] | None
         count = len(inputs.names[start : start + BATCH])
         if len(inputs.names) > BATCH:  # the last part is padded: one compilation
             part = {key: np.resize(x, (BATCH, *x.shape[1:])) for key, x in part.items()}
-        pieces.append({key: np.asarray(x)[:count] for key, x in apply(run.variables, part).items()})
+        rng = jax.random.fold_in(jax.random.key(seed), start)
+        pieces.append({key: np.asarray(x)[:count] for key, x in apply(run.variables, part, rng).items()})
     outputs = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
     rows = []
     for i, name in enumerate(inputs.names):
@@ -245,10 +250,17 @@ def check_output(path: str, suffixes: tuple[str, ...], flag: str = "--output") -
     check_writable(Path(path).parent, f"{flag} {path}")
 
 
-def write(path: str, rows: list[dict]) -> None:
-    """Writes rows as CSV (one column `p(CLASS)` per class; lists as JSON) or as JSON, one object per line."""
-    if Path(path).suffix == ".jsonl":
-        text = "".join(json.dumps(row) + "\n" for row in rows)
+def write(path: str, predictions: Predictions) -> None:
+    """Writes predictions as CSV (one column `p(CLASS)` per class; lists as JSON), as JSON, one object per line, or
+    generated sounds as WAV: FILE.wav, or FILE-1.wav, FILE-2.wav, ... if there are several.
+
+    Raises UserError for a WAV file of a run that does not generate sounds.
+    """
+    rows = predictions.rows
+    if Path(path).suffix == ".wav":
+        _write_sounds(Path(path), predictions)
+    elif Path(path).suffix == ".jsonl":
+        write_whole(Path(path), "".join(json.dumps(row) + "\n" for row in rows))
     else:
         flat = [
             {
@@ -260,5 +272,16 @@ def write(path: str, rows: list[dict]) -> None:
             }
             for row in rows
         ]
-        text = pd.DataFrame(flat).to_csv(index=False)
-    write_whole(Path(path), text)
+        write_whole(Path(path), pd.DataFrame(flat).to_csv(index=False))
+
+
+def _write_sounds(path: Path, predictions: Predictions) -> None:
+    from scipy.io import wavfile
+
+    task, count = predictions.run.task, len(predictions.rows)
+    if not task.rate:
+        raise UserError(f"--output {path}: this run does not generate sounds: write a .csv or .jsonl")
+    for i in range(count):
+        samples = task.sound({key: x[i] for key, x in predictions.outputs.items()})
+        name = path if count == 1 else path.with_stem(f"{path.stem}-{i + 1}")
+        wavfile.write(name, task.rate, np.round(samples * np.iinfo(np.int16).max).astype(np.int16))

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Float32, Int
 
 from core.info import Info
 from core.vocabulary import Vocabulary
@@ -69,8 +69,10 @@ class Task:
         figures: names of the report's figures that show this task's arrays.
         coefficients: loss term -> factor. The loss is sum_t coefficient_t * sum_t / weight_t. A task with several terms
             names none of them "loss".
-        generates: whether evaluation also decodes from the model and passes the tokens to `generated`.
-        generated_metrics: names of the metrics that need generation.
+        generates: whether predictions are decoded from the model.
+        generated_metrics: names of the metrics that need generation. If there are any, evaluation also decodes and
+            passes the tokens to `generated`.
+        rate: samples per second of sounds that are generated, which `sound` returns; 0 for other predictions.
         vocabulary, max_length, beams, length_penalty: of generated sequences; see `tasks.generation`.
     """
 
@@ -84,6 +86,7 @@ class Task:
     max_length: ClassVar[int] = 0
     beams: ClassVar[int] = 1
     length_penalty: ClassVar[float] = 0.0
+    rate: ClassVar[int] = 0
 
     def bind(self, info: Info) -> "Task":
         """Returns the task with the data set's classes, statistics or vocabulary filled in.
@@ -159,3 +162,7 @@ class Task:
         """
         del example, info
         return {"prediction": prediction["prediction"].tolist()}
+
+    def sound(self, prediction: Mapping[str, Any]) -> Float32[np.ndarray, " n"]:
+        """Returns one generated sound, samples in [-1, 1] at `rate`."""
+        raise NotImplementedError

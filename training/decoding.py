@@ -16,7 +16,7 @@ sequences have ended.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -55,10 +55,21 @@ Step = Callable[[Array, PyTree], tuple[Array, PyTree, dict[str, Array]]]
 Choose = Callable[[Array, Array | int], Array]  # (logits [b, k], number of the token) -> tokens [b]
 
 
-def generate(model: nn.Module, variables: PyTree, task: Task, batch: Mapping, capture: Sequence[str] = ()) -> Decoded:
-    """Returns the model's output for each example of a batch, with the decoding settings of the task."""
+def generate(
+    model: nn.Module,
+    variables: PyTree,
+    task: Task,
+    batch: Mapping,
+    capture: Sequence[str] = (),
+    **choice: Any,
+) -> Decoded:
+    """Returns the model's output for each example of a batch, with the decoding settings of the task; `choice` has the
+    arguments of `sample`, for a task without beams.
+    """
     conditions = [batch[name] for name in task.conditions]
     arguments = {"length": task.max_length, "eos_id": task.vocabulary.eos, "capture": capture}
+    if task.beams == 0:
+        return sample(model, variables, conditions, **choice, **arguments)
     if task.beams == 1:
         return greedy(model, variables, conditions, **arguments)
     beams = {"beams": task.beams, "length_penalty": task.length_penalty}

@@ -190,7 +190,7 @@ class Trainer:
         `checkpoint.best` needs them.
         """
         found: list[tuple[Results, Arrays]] = [({}, {}) for _ in self.run.configs]
-        step = self.eval_step(self.run.task.generates and (final or self.run.best_is_generated))
+        step = self.eval_step(bool(self.run.task.generated_metrics) and (final or self.run.best_is_generated))
         for name in names:
             versions = {name: state.variables} | ({f"{name}_ema": state.ema} if state.ema is not None else {})
             for label, variables in versions.items():

@@ -57,7 +57,8 @@ class Length(tfds.core.BuilderConfig):
     length: int
 
 
-def _lengths(*lengths: int) -> list[Length]:
+def of_lengths(*lengths: int) -> list[Length]:
+    """Returns the configs named after these lengths."""
     return [Length(name=str(length), length=length) for length in lengths]
 
 
@@ -73,7 +74,7 @@ class Adding(Procedural, skip_registration=True):
     """
 
     name = "adding"
-    BUILDER_CONFIGS = _lengths(20, 50, 100, 200, 400, 600, 1000)
+    BUILDER_CONFIGS = of_lengths(20, 50, 100, 200, 400, 600, 1000)
     SIZES = {"train": 50_000, "validation": 1_000, "test": 1_000}
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -104,7 +105,7 @@ class CopyMemory(Procedural, skip_registration=True):
     """
 
     name = "copy_memory"
-    BUILDER_CONFIGS = _lengths(20, 50, 100, 200, 500, 1000)
+    BUILDER_CONFIGS = of_lengths(20, 50, 100, 200, 500, 1000)
     SIZES = {"train": 10_000, "validation": 1_000, "test": 1_000}
     SYMBOLS, DELIMITER, MEMORY = 8, 9, 10
 
@@ -185,7 +186,7 @@ class StringReversal(Procedural, skip_registration=True):
     """
 
     name = "string_reversal"
-    BUILDER_CONFIGS = _lengths(10, 20, 30, 40)
+    BUILDER_CONFIGS = of_lengths(10, 20, 30, 40)
     SIZES = {"train": 20_000, "validation": 1_000, "test": 1_000}
 
     def _info(self) -> tfds.core.DatasetInfo:

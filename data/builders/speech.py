@@ -1,4 +1,4 @@
-"""Speech: sequences of spoken digits, joined from recordings of single digits."""
+"""Speech: recordings of single spoken digits, and sequences joined from them."""
 
 import dataclasses
 import io
@@ -38,7 +38,64 @@ class Speakers(tfds.core.BuilderConfig):
     tested: tuple[str, ...] = ()
 
 
-class JoinedDigits(FromFiles, skip_registration=True):
+class _Digits(FromFiles, skip_registration=True):
+    """Base class of sets made of the recordings."""
+
+    BUILDER_CONFIGS = [Speakers(name="random"), Speakers(name="by_speaker", tested=("yweweler",))]
+
+    def _described(self, **features: Any) -> tfds.core.DatasetInfo:
+        """Returns TFDS's description; `features` are those beside the sound and the speaker."""
+        features |= {  # audio as bytes: a list of numbers would take five times the space
+            "audio": tfds.features.Tensor(shape=(None,), dtype=np.int16, encoding="bytes"),
+            "speaker": tfds.features.ClassLabel(names=SPEAKERS),
+        }
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(features),
+            homepage="https://github.com/Jakobovski/free-spoken-digit-dataset",
+            metadata=tfds.core.MetadataDict(rate=RATE),
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[Any, dict[str, Any]]]]:
+        recordings = _recordings(self._read(dl_manager, [ARCHIVE])[ARCHIVE.name])
+        tested, generators = self.builder_config.tested, {}
+        for split in SIZES:
+            speakers, numbers = [name for name in SPEAKERS if name not in tested], RECORDINGS[split]
+            if split == "test" and tested:
+                speakers, numbers = list(tested), range(50)
+            generators[split] = self._examples(split, recordings, speakers, numbers)
+        return generators
+
+    def _examples(
+        self, split: str, recordings: Recordings, speakers: Sequence[str], numbers: range
+    ) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """Yields the examples of a split from the recordings of some speakers with these numbers."""
+        raise NotImplementedError
+
+
+class SpokenDigits(_Digits, skip_registration=True):
+    """Single spoken digits, `spoken_digits/random` and `spoken_digits/by_speaker`.
+
+    `audio` int16 [samples] at 8 kHz, 0.43 s on average; `label`, one of ten words; `speaker`, one of five. Recordings 0
+    to 4 of each digit and speaker test, as in the data set, 5 to 9 validate, the others train: 250, 250 and about
+    2,000. In `by_speaker` one speaker speaks the complete test split, all 50 recordings of each digit, and no other
+    split. Recordings longer than a second (4 of 2,500) are left out.
+
+    Source: Z. Jackson and others, Free Spoken Digit Dataset v1.0.9, github.com/Jakobovski/free-spoken-digit-dataset.
+    Licence: CC BY-SA 4.0.
+    """
+
+    name = "spoken_digits"
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self._described(label=tfds.features.ClassLabel(names=WORDS))
+
+    def _examples(self, split, recordings, speakers, numbers):
+        for (digit, name, number), audio in recordings.items():
+            if name in speakers and number in numbers:
+                yield f"{digit}_{name}_{number}", {"audio": audio, "label": digit, "speaker": name}
+
+
+class JoinedDigits(_Digits, skip_registration=True):
     """Sequences of 3 to 5 spoken digits of one speaker, `joined_digits/random` and `joined_digits/by_speaker`.
 
     `audio` int16 [samples] at 8 kHz: recordings of the Free Spoken Digit Dataset with 50 to 250 ms of silence between
@@ -55,31 +112,13 @@ class JoinedDigits(FromFiles, skip_registration=True):
     """
 
     name = "joined_digits"
-    BUILDER_CONFIGS = [Speakers(name="random"), Speakers(name="by_speaker", tested=("yweweler",))]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        features = {  # audio as bytes: a list of numbers would take five times the space
-            "audio": tfds.features.Tensor(shape=(None,), dtype=np.int16, encoding="bytes"),
-            "text": tfds.features.Text(),
-            "digits": tfds.features.Tensor(shape=(None,), dtype=np.int32),
-            "speaker": tfds.features.ClassLabel(names=SPEAKERS),
-        }
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(features),
-            homepage="https://github.com/Jakobovski/free-spoken-digit-dataset",
-            metadata=tfds.core.MetadataDict(rate=RATE),
-        )
+        return self._described(text=tfds.features.Text(), digits=tfds.features.Tensor(shape=(None,), dtype=np.int32))
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-        recordings = _recordings(self._read(dl_manager, [ARCHIVE])[ARCHIVE.name])
-        tested = self.builder_config.tested
-        generators = {}
-        for seed, split in enumerate(SIZES):
-            speakers, numbers = [name for name in SPEAKERS if name not in tested], RECORDINGS[split]
-            if split == "test" and tested:
-                speakers, numbers = list(tested), range(50)
-            generators[split] = _sequences(split, recordings, speakers, numbers, np.random.default_rng(seed))
-        return generators
+    def _examples(self, split, recordings, speakers, numbers):
+        seed = list(SIZES).index(split)
+        return _sequences(split, recordings, speakers, numbers, np.random.default_rng(seed))
 
 
 def _recordings(archive: bytes) -> Recordings:

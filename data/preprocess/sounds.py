@@ -111,7 +111,7 @@ class LogMel(Op):
 
     def describe(self, keys: Keys, state: dict[str, int]) -> Keys:
         others = {key: record for key, record in keys.items() if key != "audio"}
-        return others | {"frames": Key(role="frames", ragged=True)}
+        return others | {"frames": Key(role="frames", ragged=keys["audio"].ragged)}
 
 
 def log_mel(audio: Audio, rate: int, *, bands: int = 40) -> Float32[np.ndarray, "t m"]:

@@ -32,6 +32,7 @@ import arch
 
 SIZES = {
     "batch": 4,
+    "*space": (8, 8),
     "height": 8,
     "width": 8,
     "channels": 3,

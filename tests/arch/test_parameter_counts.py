@@ -10,12 +10,15 @@ import pytest
 from arch.captioning import ShowAttendTell
 from arch.convnet import ConvNet
 from arch.ctc import CTCEncoder
+from arch.forecaster import Forecaster
 from arch.layers.recurrent import GRU, LSTM, Elman
 from arch.layers.recurrent_attention import Dot
 from arch.layers.recurrent_variants import VariantLSTM
 from arch.mlp import MLP, TabularResNet
-from arch.rnn import RecurrentClassifier, RecurrentForecaster, RecurrentNetwork
+from arch.rnn import RecurrentClassifier, RecurrentNetwork
 from arch.seq2seq import Seq2Seq
+from arch.tcn import TCN
+from arch.wavenet import WaveNet
 from tests.arch.architectures import architectures, make_inputs
 
 ARCHITECTURES = architectures()
@@ -91,10 +94,31 @@ DERIVED = {
         4 * 36 * (100 + 36 + 1) + 3 * 36 + 37 * 88,
     ),
     "forecaster": (
-        RecurrentForecaster,
-        {},
+        Forecaster,
+        {"network": functools.partial(RecurrentClassifier, widths=(64,))},
         {"features": 7},
-        4 * 64 * (7 + 64 + 1) + (64 + 1) * 7 * 24,
+        (4 * 64 * (7 + 64 + 1) + (64 + 1) * 7 * 24) + 7 * (12 + 1) * 24,  # 12: the length of the past
+    ),
+    "Bai's network for chorales": (  # "300K" in arXiv 1803.01271, table 1; a scale and a bias per channel
+        TCN,
+        TCN.VARIANTS["JSB"],
+        {"features": 88, "tokens": False},
+        (3 * 88 + 2) * 150 + 3 * (3 * 150 + 2) * 150 + (88 + 1) * 150 + (150 + 1) * 88,
+    ),
+    "Bai's network for copying": (  # "13K" in the captions of its figures
+        TCN,
+        TCN.VARIANTS["copy 1000"],
+        {"features": 1, "tokens": False},
+        (8 * 1 + 2) * 10 + 15 * (8 * 10 + 2) * 10 + (1 + 1) * 10 + (10 + 1) * 10,
+    ),
+    "WaveNet": (
+        WaveNet,
+        {"num_classes": 256, "width": 8, "skip": 12, "dilations": (1, 2, 4), "conditions": 5, "condition_width": 3},
+        {},
+        (256 * 8 + 5 * 3 + (2 * 8 + 1) * 8)  # codes and classes, the first layer
+        + 3 * ((2 * 8 + 1) * 16 + 3 * 16)  # filters and gates
+        + (2 * (8 + 1) * (12 + 8) + (8 + 1) * 12)  # residual and skip connections; the last block has no residual
+        + ((12 + 1) * 12 + (12 + 1) * 256),
     ),
 }
 

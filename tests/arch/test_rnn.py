@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from arch.layers.recurrent import GRU
-from arch.rnn import RecurrentClassifier, RecurrentForecaster, RecurrentNetwork
+from arch.rnn import RecurrentClassifier, RecurrentNetwork
 
 pytestmark = pytest.mark.slow
 
@@ -105,21 +105,3 @@ def test_only_networks_of_tokens_that_read_forwards_generate(fields, inputs):
     variables = model.init(KEY, inputs, train=False)
     with pytest.raises(ValueError, match="can generate"):
         model.apply(variables, TOKENS, LENGTHS, length=3, method="start")
-
-
-def test_a_level_of_the_past_is_a_level_of_the_forecast():
-    model = RecurrentForecaster(num_classes=2 * 4, cell=GRU, widths=(5,), autoregressive=True)
-    variables = model.init(KEY, X, train=False)
-    level = jnp.arange(4.0)
-    raised = model.apply(variables, X + level, train=False)
-    np.testing.assert_allclose(raised, model.apply(variables, X, train=False) + level, rtol=1e-5, atol=1e-5)
-
-
-def test_autoregression_is_one_linear_map_of_each_channel_by_itself():
-    model = RecurrentForecaster(num_classes=2 * 4, cell=GRU, widths=(5,), autoregressive=True)
-    params = model.init(KEY, X, train=False)["params"]
-    silent = jax.tree.map(jnp.zeros_like, params["network"])
-    forecast = model.apply({"params": {**params, "network": silent}}, X, train=False)
-    last = X[:, -1:]
-    kernel = params["autoregression"]["kernel"]
-    np.testing.assert_allclose(forecast, last + jnp.einsum("blf,lt->btf", X - last, kernel), rtol=1e-5, atol=1e-5)

@@ -233,7 +233,8 @@ def recordings(place, monkeypatch):
                     member.size = len(wav.getvalue())
                     tar.addfile(member, io.BytesIO(wav.getvalue()))
     content = archive.getvalue()
-    place("joined_digits", {speech.ARCHIVE.name: content})
+    for name in ("joined_digits", "spoken_digits"):
+        place(name, {speech.ARCHIVE.name: content})
     monkeypatch.setattr(speech, "ARCHIVE", dataclasses.replace(speech.ARCHIVE, sha256=digest(content)))
     monkeypatch.setattr(speech, "SIZES", {"train": 120, "validation": 30, "test": 30})
     monkeypatch.setattr(speech, "NOISE", 0.0)
@@ -273,6 +274,24 @@ def test_joined_digits(recordings, load, name, tested):
     assert speakers["train"] == (set(range(5)) if name == "random" else set(range(4)))
     assert numbers["train"] <= set(range(10, 50)) and numbers["validation"] <= set(range(5, 10)) - {7}
     assert numbers["test"] <= set(range(5)) if name == "random" else max(numbers["test"]) > 5
+
+
+@pytest.mark.parametrize(("name", "tested"), [("random", range(5)), ("by_speaker", [4])])
+def test_spoken_digits(recordings, load, name, tested):
+    splits, info = load(f"spoken_digits/{name}")
+    assert info.features["label"].names == list(speech.WORDS) and info.metadata["rate"] == 8_000
+    others = [speaker for speaker in range(5) if name == "random" or speaker not in tested]
+    numbers = range(50) if name == "by_speaker" else range(5)
+    expected = {"train": (others, range(10, 50)), "validation": (others, range(5, 10)), "test": (tested, numbers)}
+    for split, (speakers, numbers) in expected.items():
+        found = []
+        for example in splits[split]:
+            (level,) = set(example["audio"].tolist())
+            digit, rest = divmod(level - 1_000, 3_000)
+            assert digit == example["label"] and rest // 500 == example["speaker"]
+            found.append((digit, rest // 500, rest % 500 // 9))
+        everything = {(digit, speaker, n) for digit in range(10) for speaker in speakers for n in numbers if n != 7}
+        assert len(found) == len(everything) and set(found) == everything
 
 
 def test_the_split_of_a_sequence_is_a_fixed_rule():

@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 from scipy.io import wavfile
 
-from configs import captions, music, sequences, series, speech, text, translation
+from configs import captions, music, sequences, series, sound, speech, text, translation
+from core import mu_law
 from core.errors import UserError
+from data.sources.sounds import read_wav
 from data.sources.tfds import Official
 from inference.predict import complete, draw_attention, line, load, predict, write
 from reporting import attention as attention_figures
@@ -108,7 +110,8 @@ def test_lines_are_classified(trained, recipes_dir, tmp_path):
 def test_every_word_of_a_line_is_tagged(trained, recipes_dir, tmp_path):
     one = trained(text, "truecasing")
     lines = [" ".join(words) for words in raw(one, recipes_dir)["words"]]
-    rows = predict(str(one.workdir), [], [*lines, ""]).rows
+    predictions = predict(str(one.workdir), [], [*lines, ""])
+    rows = predictions.rows
     model, test = load(str(one.workdir)), one.run.splits["test"].batch(np.arange(FEW))
     inputs = (jnp.asarray(test[key]) for key in one.run.task.inputs)
     logits = model.model.apply(model.variables, *inputs, train=False)
@@ -117,7 +120,9 @@ def test_every_word_of_a_line_is_tagged(trained, recipes_dir, tmp_path):
         assert row["prediction"] == [class_names(one.run.info)[k] for k in expected]
         assert len(row["prediction"]) == len(lines[i].split())
     assert rows[FEW]["prediction"] == []
-    write(str(tmp_path / "tags.csv"), rows)
+    write(str(tmp_path / "tags.csv"), predictions)
+    with pytest.raises(UserError, match=r"tags.wav: this run does not generate sounds"):
+        write(str(tmp_path / "tags.wav"), predictions)
     frame = pd.read_csv(tmp_path / "tags.csv", keep_default_na=False)
     assert frame["input"].tolist() == [*lines, ""]
     assert [json.loads(cell) for cell in frame["prediction"]] == [row["prediction"] for row in rows]
@@ -157,6 +162,24 @@ def test_sounds_are_transcribed(trained, recipes_dir, tmp_path):
     other = predict(str(one.workdir), [paths[-1], str(tmp_path / "other.wav")])
     assert len(set(other.inputs.batch["frames_lengths"])) == 1
     assert np.corrcoef(*other.inputs.batch["frames"].reshape(2, -1))[0, 1] > 0.8
+
+
+def test_digits_are_spoken(trained, tmp_path):
+    one = trained(sound, "wavenet")
+    lines, path = ["seven", "zero"], str(tmp_path / "spoken.wav")
+    predictions = predict(str(one.workdir), [], lines, seed=1)
+    again, other = (predict(str(one.workdir), [], lines, seed=seed) for seed in (1, 2))
+    np.testing.assert_array_equal(again.outputs["prediction"], predictions.outputs["prediction"])
+    assert (other.outputs["prediction"] != predictions.outputs["prediction"]).any()
+    write(path, predictions)
+    for i, row in enumerate(predictions.rows, start=1):
+        samples, rate = read_wav(tmp_path / f"spoken-{i}.wav")
+        assert rate == 8_000 and row["prediction"] == f"{len(samples) / 8_000:.2f} s"
+        tokens = predictions.outputs["prediction"][i - 1, : predictions.outputs["lengths"][i - 1]]
+        expected = mu_law.decode(tokens[tokens < 256])
+        np.testing.assert_allclose(samples, expected, atol=1e-4)
+    with pytest.raises(UserError, match=r"'sevn' is not a class of spoken_digits/random: did you mean 'seven'"):
+        predict(str(one.workdir), [], ["sevn"])
 
 
 def test_pictures_are_captioned(trained, recipes_dir, tmp_path):

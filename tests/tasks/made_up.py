@@ -23,7 +23,7 @@ BY_ROLE = {
     "label_map": Key((4, 4), "int32", "label_map", ("a", "b", "c")),
     "boxes": Key((LENGTH, 4), "float32", "boxes"),
     "points": Key((LENGTH, 2), "float32", "points"),
-    "tokens": Key((LENGTH,), "int32", "tokens", vocabulary=VOCABULARY),
+    "tokens": Key((LENGTH,), "int32", "tokens", vocabulary=VOCABULARY, statistics={"rate": 100}),
     "frames": Key((LENGTH, 5), "float32", "frames"),
     "wave": Key((16,), "float32", "wave"),
     "series": Key((LENGTH, 2), "float32", "series", statistics={"mean": [0.0, 0.0], "std": [1.0, 1.0]}),

@@ -18,6 +18,7 @@ from training.loop import Results, Trainer
 from training.overrides import override
 
 OPS = {"windows": {"size": 10, "evaluation": 20}, "passages": {"size": 10}, "forecast": {"window": 10, "horizon": 24}}
+OPS["waveform"] = {"length": 1_200}
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 MODULES = [importlib.import_module(f"configs.{path.stem}") for path in sorted(CONFIGS.glob("[!_]*.py"))]
 EVERY = [(module, name) for module in MODULES for name in getattr(module, "VARIANTS", ("",))]
@@ -64,10 +65,12 @@ def small(recipe: ModuleType, name: str) -> ConfigDict:
         config.model.update(width=12, heads=3, depth=2)
     if "widths" in config.model:
         config.model.widths = (12,) * len(config.model.widths)
+    if "dilations" in config.model:
+        config.model.dilations = (1, 2)
     for op, sizes in OPS.items():
         if any(text.startswith(f"{op}(") for text in config.data.preprocess):
             config = override(config, {f"data.preprocess.{op}.{key}": size for key, size in sizes.items()})[0]
-    if config.task.name == "generation.Generation":
+    if config.task.name in ("generation.Generation", "sound.SoundGeneration"):
         config.task.max_length = 8
     return config
 

@@ -1,0 +1,87 @@
+"""WaveNet: the receptive field by gradient, conditions, and the likelihood of noise; queues are tested as decoders."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from arch.wavenet import WaveNet
+from tests.arch.influence import disturbed, moved
+
+FIELDS = {"num_classes": 11, "width": 4, "skip": 6, "condition_width": 3, "hop": 4}
+LABEL, LENGTH = jnp.array([1]), 14
+CODES = jax.random.randint(jax.random.key(0), (1, LENGTH), 0, 11)
+FRAMES = jax.random.normal(jax.random.key(1), (1, 4, 5))
+
+
+def made(*inputs, **fields):
+    model = WaveNet(**FIELDS | fields)
+    return model, disturbed(jax.jit(lambda: model.init(jax.random.key(0), *inputs, train=False))())
+
+
+@pytest.mark.parametrize("fields", [{"dilations": (1, 2, 4)}, {"dilations": (1, 2), "size": 3}, {"gated": False}])
+def test_an_output_sees_exactly_the_receptive_field(fields):
+    model, variables = made(LABEL, CODES, **{"dilations": (1, 2)} | fields)
+
+    @jax.jit
+    def jacobian(moves):
+        apply = lambda: model.apply(variables, LABEL, CODES, train=False)  # noqa: E731
+        return jax.jacrev(lambda moves: jnp.sin(moved(apply, {LENGTH: moves}))[0].sum(-1))(moves)
+
+    meets = np.abs(jacobian(jnp.zeros((1, LENGTH, 4)))[:, 0]).sum(-1) > 0
+    distance = np.arange(LENGTH)[:, None] - np.arange(LENGTH)
+    np.testing.assert_array_equal(meets, (distance >= 0) & (distance < model.receptive_field))
+
+
+def test_white_noise_is_never_more_likely_than_its_entropy():
+    """A network that sees the sample that it predicts would fall below log 256 at once."""
+    model = WaveNet(width=8, skip=16, dilations=(1, 2), num_classes=256)
+    optimizer, label = optax.adam(1e-2), jnp.zeros(4, int)
+
+    def loss(params, key):
+        codes = jax.random.randint(key, (4, 400), 0, 256)
+        logits = model.apply({"params": params}, label, codes, train=True)[:, :-1]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, codes[:, 1:]).mean()
+
+    def step(carry, key):
+        value, gradients = jax.value_and_grad(loss)(carry[0], key)
+        updates, state = optimizer.update(gradients, carry[1])
+        return (optax.apply_updates(carry[0], updates), state), value
+
+    @jax.jit
+    def train(key):
+        params = model.init(key, label, jnp.zeros((4, 400), int), train=False)["params"]
+        return jax.lax.scan(step, (params, optimizer.init(params)), jax.random.split(key, 40))[1]
+
+    losses = train(jax.random.key(0))
+    assert losses.min() > np.log(256) - 0.01 and losses[-1] < losses[0]
+
+
+def test_the_class_changes_every_output():
+    model, variables = made(LABEL, CODES, conditions=3, dilations=(1, 2))
+    a, b = (model.apply(variables, jnp.array([label]), CODES, train=False) for label in (0, 2))
+    assert (np.abs(a - b).max(-1) > 1e-6).all()
+    model, variables = made(LABEL, CODES, dilations=(1, 2))
+    a, b = (model.apply(variables, jnp.array([label]), CODES, train=False) for label in (0, 2))
+    np.testing.assert_array_equal(a, b)
+
+
+def test_a_frame_changes_its_samples_and_later_ones():
+    model, variables = made(LABEL, CODES, FRAMES, dilations=(1, 2))
+    changed = FRAMES.at[:, 1].add(1.0)
+    a, b = (model.apply(variables, LABEL, CODES, frames, train=False)[0] for frames in (FRAMES, changed))
+    same = (a == b).all(-1)
+    assert same[:4].all() and not same[4 : 8 + 2].any() and same[8 + 2 :].all()  # 2: the last block's dilation
+
+
+def test_generation_with_both_conditions_is_the_full_forward_pass():
+    model, variables = made(LABEL, CODES, FRAMES, conditions=3, dilations=(1, 2), bos_id=7)
+    first, cache = model.apply(variables, LABEL, FRAMES, length=LENGTH, method="start")
+    assert first.tolist() == [7]
+    decode, parts = jax.jit(lambda code, cache: model.apply(variables, code, cache, method="decode")), []
+    for place in range(LENGTH):
+        logits, cache = decode(CODES[:, place : place + 1], cache)
+        parts.append(logits)
+    expected = model.apply(variables, LABEL, CODES, FRAMES, train=False)
+    np.testing.assert_allclose(jnp.concatenate(parts, 1), expected, atol=1e-5)
