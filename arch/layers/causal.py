@@ -1,10 +1,8 @@
 """Causal dilated convolutions over time, with queues from which generation continues (TCN, WaveNet)."""
 
-import functools
 from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.nn.initializers import Initializer
@@ -14,8 +12,8 @@ from jaxtyping import Float, Int
 from arch.layers.dense import matmul
 from arch.layers.mixer import Cached, Context
 
-# b: batch, t: positions, s: t and those before them, c: input channels, f: features, k: size of the kernel, n: length
-# of a queue, (k - 1) dilation + 1
+# b: batch, t: positions, s: these and some before them, c: input channels, f: features, k: size of the kernel, n: the
+# length of a queue, (k - 1) dilation + 1
 
 
 class Queue(NamedTuple):
@@ -81,7 +79,9 @@ class CausalConv(nn.Module):
         if cache is not None or context.capacity is not None:
             count = jnp.full(len(x), x.shape[1]) if context.lengths is None else context.lengths
             cache = _queue(seen, count, before)
-        return dilated(seen, kernel, self.dilation) + bias, cache
+        axes = ("NWC", "WIO", "NWC")
+        y = lax.conv_general_dilated(seen, kernel, (1,), "VALID", rhs_dilation=(self.dilation,), dimension_numbers=axes)
+        return y + bias, cache
 
     def _parameters(self, channels: int) -> tuple[Float[Array, "k c f"], Float[Array, " f"]]:
         features = self.features or channels
@@ -97,38 +97,3 @@ def _queue(seen: Float[Array, "b s c"], count: Int[Array, " b"], before: int) ->
     seen = jnp.pad(seen, ((0, 0), (1, 0), (0, 0)))  # the oldest place, which the next input takes
     values = jnp.take_along_axis(seen, (count[:, None] + jnp.arange(before + 1))[..., None], axis=1)
     return Queue(values, jnp.zeros(len(seen), jnp.int32))
-
-
-def _convolved(x: Float[Array, "b s c"], kernel: Float[Array, "k c f"], dilation: int) -> Float[Array, "b t f"]:
-    return lax.conv_general_dilated(
-        x, kernel, (1,), "VALID", rhs_dilation=(dilation,), dimension_numbers=("NWC", "WIO", "NWC")
-    )
-
-
-def _shifted(x: Float[Array, "b s c"], kernel: Float[Array, "k c f"], dilation: int) -> Float[Array, "b t f"]:
-    """One matrix product over shifted slices: XLA's dilated convolutions on a CPU are two to three times slower."""
-    size, t = len(kernel), x.shape[1] - (len(kernel) - 1) * dilation
-    slices = [x[:, i * dilation : i * dilation + t] for i in range(size)]
-    return matmul(jnp.concatenate(slices, -1), kernel.reshape(-1, kernel.shape[-1]))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def dilated(x: Float[Array, "b s c"], kernel: Float[Array, "k c f"], dilation: int) -> Float[Array, "b t f"]:
-    """Returns the convolution of a sequence, without padding: t = s - (k - 1) dilation. For reverse-mode gradients."""
-    forms = {name: functools.partial(form, dilation=dilation) for name, form in FORMS.items()}
-    return lax.platform_dependent(x, kernel, **forms)
-
-
-def _forward(x, kernel, dilation):
-    return dilated(x, kernel, dilation), (x, kernel)
-
-
-def _backward(dilation, saved, d_outputs):
-    def pull(form, x, kernel, d_outputs):
-        return jax.vjp(functools.partial(form, dilation=dilation), x, kernel)[1](d_outputs)
-
-    return lax.platform_dependent(*saved, d_outputs, **{name: functools.partial(pull, f) for name, f in FORMS.items()})
-
-
-FORMS = {"cpu": _shifted, "default": _convolved}
-dilated.defvjp(_forward, _backward)
