@@ -39,7 +39,9 @@ VARIANTS = {
     "jsb_tcn": {
         "data.name": "poly_music/jsb",
         "model.name": "tcn.TCN",
-        "model.variant": "JSB",
+        "model.widths": (150,) * 2,
+        "model.size": 3,
+        "model.dropout": 0.5,
         "optimizer.learning_rate": 1e-3,
         "optimizer.clip_norm": 0.4,
         "train.steps": 6_000,
@@ -49,7 +51,9 @@ VARIANTS = {
     "nottingham_tcn": {
         "data.name": "poly_music/nottingham",
         "model.name": "tcn.TCN",
-        "model.variant": "Nottingham",
+        "model.widths": (150,) * 4,
+        "model.size": 6,
+        "model.dropout": 0.2,
         "optimizer.learning_rate": 1e-3,
         "optimizer.clip_norm": 0.4,
         "train.steps": 4_000,

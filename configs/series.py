@@ -28,11 +28,8 @@ def get_config(arg: str = "24"):
     config.data.splits.validation = "validation"
     config.task.name = "forecasting.Forecasting"
     config.task.inputs = ("past",)
-    config.model.name = "rnn.RecurrentForecaster"
-    config.model.cell = "layers.recurrent.GRU"
-    config.model.widths = (64,)
-    config.model.dropout = 0.2
-    config.model.autoregressive = True
+    config.model.name = "forecaster.Forecaster"
+    config.model.network = "tcn.TCNClassifier(widths=(16, 16, 16, 16, 16), size=3, dropout=0.2)"
     config.optimizer.learning_rate = 1e-3
     config.optimizer.clip_norm = 1.0
     config.train.epochs = 10.0

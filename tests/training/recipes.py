@@ -65,8 +65,9 @@ def small(recipe: ModuleType, name: str) -> ConfigDict:
         config.model.update(width=12, heads=3, depth=2)
     if "widths" in config.model:
         config.model.widths = (12,) * len(config.model.widths)
-    if "dilations" in config.model:
-        config.model.dilations = (1, 2)
+    for key, value in {"dilations": (1, 2), "blocks": (1,)}.items():
+        if key in config.model:
+            config.model[key] = value
     for op, sizes in OPS.items():
         if any(text.startswith(f"{op}(") for text in config.data.preprocess):
             config = override(config, {f"data.preprocess.{op}.{key}": size for key, size in sizes.items()})[0]

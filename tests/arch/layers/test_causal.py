@@ -34,7 +34,8 @@ def test_weight_normalisation_keeps_the_distribution_of_the_initialiser():
     params = module.init(jax.random.key(0), X, CONTEXT)["params"]
     one = np.zeros((3, 5, 3), np.float32)
     one[np.arange(3), 0, np.arange(3)] = 1  # the outputs are the kernel
-    kernel, _ = module.apply({"params": params}, jnp.asarray(one), Context(jnp.arange(5)[None]))
+    one = jnp.asarray(one)
+    kernel, _ = module.apply({"params": params}, one, Context(jnp.arange(5)[None]))
     np.testing.assert_allclose(kernel[:, ::-1].swapaxes(0, 1), params["kernel"], atol=1e-6)
     assert abs(np.std(kernel) - 0.01) < 0.0005
     larger = {**params, "kernel": 7 * params["kernel"]}
