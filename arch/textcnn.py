@@ -79,7 +79,14 @@ class TextCNN(nn.Module):
     dtype: DTypeLike | None = None
 
     VARIANTS: ClassVar[dict[str, dict]] = {
-        "test": {"num_classes": 3, "vocab_size": 11, "embedding_width": 4, "windows": (2, 3), "filters": 4},
+        "test": {
+            "num_classes": 3,
+            "vocab_size": 11,
+            "embedding_width": 8,
+            "windows": (2, 3),
+            "filters": 8,
+            "dropout": 0.2,
+        },
         "rand": {},
         "static": {"channels": ("static",)},
         "multichannel": {"channels": ("static", "trained")},
@@ -101,8 +108,8 @@ class TextCNN(nn.Module):
         )
         tables = {name: table(name=name)(tokens) for name in self.channels}
         x = sum(lax.stop_gradient(x) if name == "static" else x for name, x in tables.items())
-        lengths = jnp.maximum(lengths, 1)  # an empty text is one word of zeros
         x *= (jnp.arange(tokens.shape[1]) < lengths[:, None])[..., None]
+        lengths = jnp.maximum(lengths, 1)  # an empty text is one word of zeros
         found = [
             Windows(self.filters, window, self.activation, self.dtype, name=f"window{window}")(x, lengths)
             for window in self.windows
@@ -142,8 +149,10 @@ class CharacterCNN(nn.Module):
             "vocab_size": 11,
             "length": 12,
             "layers": ((3, 2), (3, 1)),
-            "filters": 4,
-            "widths": (4,),
+            "filters": 8,
+            "widths": (32,),
+            "kernel_init": nn.initializers.lecun_normal(),
+            "dropout": 0.2,
         },
         "large": {},
         "small": {"filters": 256, "widths": (1024, 1024), "kernel_init": nn.initializers.normal(0.05)},
