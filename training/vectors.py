@@ -4,7 +4,7 @@ A line of the file is a word and its numbers, separated by spaces (GloVe); a fir
 dimensions (word2vec's text format) is skipped.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,17 +47,22 @@ def _read(file: str, ids: Mapping[str, int], width: int) -> dict[int, Float[np.n
         with Path(file).expanduser().open(encoding="utf-8", errors="replace", newline="\n") as lines:
             for number, line in enumerate(lines, 1):
                 word, *numbers = line.rstrip().split(" ")
-                if number == 1 and len(numbers) == 1:
-                    continue
-                if word in ids and len(numbers) == width:
-                    found[ids[word]] = np.array(numbers, np.float32)
-                elif word in ids:
-                    raise UserError(
-                        f"config.init_from: line {number} of {file} has {len(numbers)} numbers, and the model's "
-                        f"vectors {width}: set config.model.embedding_width={len(numbers)}"
-                    )
+                is_header = number == 1 and len(numbers) == 1
+                if word in ids and not is_header:
+                    found[ids[word]] = _vector(numbers, width, f"line {number} of {file}")
     except OSError as error:
         raise UserError(f"config.init_from: {file} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"config.init_from: line {number} of {file} is not a word and its numbers") from error
     return found
+
+
+def _vector(numbers: Sequence[str], width: int, where: str) -> Float[np.ndarray, "d"]:
+    try:
+        vector = np.array(numbers, np.float32)
+    except ValueError as error:
+        raise UserError(f"config.init_from: {where} is not a word and its numbers") from error
+    if len(vector) != width:
+        raise UserError(
+            f"config.init_from: {where} has {len(vector)} numbers, and the model's vectors {width}: "
+            f"set config.model.embedding_width={len(vector)}"
+        )
+    return vector
