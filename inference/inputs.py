@@ -16,7 +16,7 @@ from data.preprocess.values import as_image
 from data.sources.images import read_image
 from data.sources.named import kinds
 from data.sources.sounds import SOUND_SUFFIXES, read_sound
-from data.splits import ArraySplit
+from data.splits import ArraySplit, companion_of
 from data.store import Writer
 from tasks.task import Task
 
@@ -189,7 +189,8 @@ def _facts(role: str) -> dict[str, Any]:
 
 def _batch(writer: Writer, info: Info) -> dict[str, np.ndarray]:
     """Returns the examples as arrays; ragged keys are padded to the longest of these."""
-    ragged = {key for key in writer.lengths if info.keys[key.removesuffix(STARTS)].ragged}
+    bases = {key for key, record in info.keys.items() if record.ragged}
+    ragged = {key for key in writer.lengths if key.removesuffix(STARTS) in bases or companion_of(key, bases)}
     longest = {key: max(1, *writer.lengths[key]) for key in ragged}  # models may refuse an empty axis
     return ArraySplit(writer.columns(ragged), longest).arrays
 
