@@ -221,7 +221,7 @@ class GPT(nn.Module):
         if segments is not None:
             starts = jnp.diff(segments, axis=1, prepend=-2) != 0
             positions = positions - lax.cummax(jnp.where(starts, positions, 0), axis=1)
-        return self._read(inputs, Context(positions, train, segments=segments))[0]
+        return self._read(inputs, Context(positions, train, segments=segments, causal=True))[0]
 
     def start(
         self, inputs: Int[Array, "batch length"], lengths: Int[Array, " batch"], *, length: int
@@ -234,7 +234,7 @@ class GPT(nn.Module):
         check_context(self.context, length, inputs.shape[1])
         before = jnp.maximum(lengths - 1, 0)
         positions, capacity = jnp.arange(inputs.shape[1])[None], inputs.shape[1] + length - 1
-        _, blocks = self._read(inputs, Context(positions, capacity=capacity, lengths=before))
+        _, blocks = self._read(inputs, Context(positions, capacity=capacity, lengths=before, causal=True))
         last = jnp.take_along_axis(inputs, before[:, None], axis=1)[:, 0]
         return last, Cache(state={"position": before, "blocks": blocks})
 
@@ -243,7 +243,7 @@ class GPT(nn.Module):
     ) -> tuple[Float[Array, "batch length classes"], Cache]:
         """Returns the logits of the token after each of `tokens`, and the cache."""
         first = cache.state["position"]
-        context = Context(first[:, None] + jnp.arange(tokens.shape[1]))
+        context = Context(first[:, None] + jnp.arange(tokens.shape[1]), causal=True)
         logits, blocks = self._read(tokens, context, cache.state["blocks"])
         return logits, cache.replace(state={"position": first + tokens.shape[1], "blocks": blocks})
 

@@ -22,12 +22,13 @@ from torch.nn import functional as F
 from arch.bert import BERT
 from arch.gpt import GPT
 from arch.layers.feedforward import gelu_tanh
+from arch.layers.patches import PatchNetwork
 from arch.layers.recurrent import GRU, LSTM, Elman
 from arch.rnn import RecurrentClassifier
 from arch.textcnn import TextCNN
 from arch.transformer import Transformer
 from arch.wavenet import WaveNet
-from benchmarks import peers, peers_attention, peers_convolution
+from benchmarks import peers, peers_attention, peers_convolution, peers_patches
 from tasks.classification import Classification
 from tasks.masked import MaskedTokens
 from tasks.sequence import TokenClassification
@@ -166,6 +167,20 @@ def classifier(
     """Returns a network over inputs of a shape, batch first."""
     inputs = np.random.default_rng(0).standard_normal(shape, np.float32)
     return Network(name, model, peer, _with_mask(image=inputs, label=_tokens(classes, shape[0])), Classification())
+
+
+def patches(name: str, model: PatchNetwork, batch: int, size: int = 32) -> Network:
+    """Returns a ViT, Mixer or gMLP over square images."""
+    kind = type(model).__name__.lower()
+    sizes = {
+        "depth": model.depth,
+        "width": model.width,
+        "patch": model.patch[0],
+        "tokens": (size // model.patch[0]) ** 2,
+    }
+    sizes |= {"heads": model.heads} if kind == "vit" else {}
+    peer = functools.partial(getattr(peers_patches, kind), **sizes)
+    return dataclasses.replace(classifier(name, (batch, size, size, 3), model, peer), adamw=True)
 
 
 def recurrent(kind: str, batch: int, steps: int, units: int) -> Network:

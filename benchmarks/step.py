@@ -16,12 +16,15 @@ import numpy as np
 
 from arch.bert import BERT, MaskedTokens
 from arch.ft_transformer import FTTransformer
+from arch.gmlp import GMLP
 from arch.gpt import GPT
+from arch.mixer import Mixer
 from arch.mlp import MLP
 from arch.resnet import CifarResNet, WaveResNet
 from arch.tcn import TCNClassifier
 from arch.textcnn import TextCNN
 from arch.transformer import Transformer
+from arch.vit import ViT
 from arch.wavenet import WaveNet
 from core.cli import use_huge_pages
 from training.parallel import Parallel, cores
@@ -56,6 +59,7 @@ def rows() -> "list[networks.Network]":
     nanogpt = functools.partial(GPT, **GPT.VARIANTS["nanoGPT CPU"], num_classes=65, vocab_size=65)
     words = {"vocab_size": 8000, "context": 64}
     sizes = {"depth": 3, "width": 256, "heads": 4, "mlp_width": 1024, "num_classes": 4000, "vocab_size": 4000}
+    small = {"num_classes": 10, "patch": (4, 4)}
     found = [
         networks.classifier("MLP 784-512-512-10", digits, MLP(), lambda: peers.mlp(784, (512, 512), 10)),
         networks.classifier("ResNet-20, 32x32", images, CifarResNet(depth=20), peers.cifar_resnet),
@@ -68,6 +72,9 @@ def rows() -> "list[networks.Network]":
         networks.transformer("Transformer, b 64, t 24", Transformer(**sizes), 64, 24),
         networks.bert("BERT-mini, b 32, t 64", BERT(**BERT.VARIANTS["mini"], head=MaskedTokens, **words), 32, 64),
         networks.textcnn("TextCNN, b 50, t 50", TextCNN(), 50, 50),
+        networks.patches("ViT-Ti/4, 32x32", ViT(**ViT.VARIANTS["Ti/16"] | small), 32),
+        networks.patches("Mixer-S/4, 32x32", Mixer(**Mixer.VARIANTS["S/16"] | small), 32),
+        networks.patches("gMLP-Ti/4, 32x32", GMLP(**GMLP.VARIANTS["Ti"] | small), 32),
     ]
     found += temporal()
     for batch, steps, units in RECURRENT:

@@ -108,7 +108,8 @@ def expressed(run: Trained) -> tuple[Family, dict[str, Any], dict[str, tuple[int
         ids = _special_ids(run.info, config)
         different += [f"{key}={ids[key]}" for key in ids if config.get(key, ids[key]) != ids[key]]
         if not different:
-            return family, config, _shapes(again, run)
+            shapes = _shapes(again, run)
+            return family, config | family.of_shapes(shapes, config), shapes
         problems[family.model_type] = different
     closest = min(problems, key=lambda kind: len(problems[kind]))
     raise UserError(f"no model_type expresses this {name}: {closest}, the nearest, not {', '.join(problems[closest])}")
@@ -143,8 +144,11 @@ def _params(run: Trained, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.nd
 
 
 def _special_ids(info: Info, config: dict[str, Any]) -> dict[str, Any]:
-    """Returns the special ids of the vocabulary that the model writes; without padding, the end token pads."""
+    """Returns the special ids of the vocabulary that the model writes, if there is one; without padding, the end token
+    pads."""
     vocabularies = [record.vocabulary for record in info.keys.values() if record.vocabulary]
+    if not vocabularies:
+        return {}
     found = vocabularies[-1]
     pad = found.eos if found.pad is None else found.pad
     bos = config.get("decoder_start_token_id", found.bos)

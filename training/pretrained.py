@@ -75,7 +75,7 @@ class Published:
 
     def _padded(self, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Returns an array with zeros for tokens that only the parameter of this shape has (`pad_vocabulary`)."""
-        size = self.fields["vocab_size"]
+        size = self.fields.get("vocab_size")
         if len(shape) != x.ndim or not all(n == m or m == size < n for n, m in zip(shape, x.shape, strict=True)):
             return x
         return np.pad(x, [(0, n - m) for n, m in zip(shape, x.shape, strict=True)])

@@ -18,7 +18,8 @@ from arch.layers.norm import Norm
 from arch.layers.positions import Positions
 
 # b: batch, t: tokens of the input, s: tokens that can be seen, m: positions of the memory, d: width of the model;
-# n: heads of keys and values, r: queries per key (n r heads), h and v: widths of a key and of a value
+# n: heads of keys and values, r: queries per key (n r heads), h and v: widths of a key and of a value; out: d or
+# `out_width`
 
 Mask = Bool[Array, "#b #n t s"] | Bool[Array, "b 1 1 s"]
 
@@ -31,6 +32,7 @@ class _Heads(nn.Module):
         kv_heads: n, heads of keys and values, each for several queries (Ainslie et al. 2023, arXiv 2305.13245); None:
             as many as `heads`; 1: multi-query attention.
         key_width, value_width: h and v; None: d / heads.
+        out_width: of the result; None: d.
         bias, out_bias: whether the projections to queries, keys and values, and that of the result, have a bias.
         qk_norm: norm of each head's queries and keys (Dehghani et al. 2023, arXiv 2302.05442, section 2).
         dropout: rate of the attention weights.
@@ -44,6 +46,7 @@ class _Heads(nn.Module):
     kv_heads: int | None = None
     key_width: int | None = None
     value_width: int | None = None
+    out_width: int | None = None
     bias: bool = True
     out_bias: bool = True
     qk_norm: Norm | None = None
@@ -90,7 +93,7 @@ class _Heads(nn.Module):
             result = rearrange(result, "b t heads v -> b t (heads v)")
         else:
             result = self._einsum(queries, pairs, mask, bias, train)
-        return Dense(d, self.out_bias, self.dtype, kernel_init=self.out_init, name="out")(result)
+        return Dense(self.out_width or d, self.out_bias, self.dtype, kernel_init=self.out_init, name="out")(result)
 
     @nn.nowrap
     def _fused(self, queries: Array, pairs: KeyValues, bias: Array | None, train: bool) -> bool:
@@ -134,7 +137,11 @@ class SelfAttention(_Heads):
     SOWN: ClassVar[str] = "self_attention"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b t d"], context: Context, cache: KeyValues | None = None) -> Cached:
+    def __call__(
+        self, x: Float[Array, "b t d"], context: Context, cache: KeyValues | None = None
+    ) -> tuple[Float[Array, "b t out"], KeyValues | None]:
+        if context.causal and not self.causal:
+            raise ValueError("layers.attention.SelfAttention sees later tokens: to predict them, set causal=True")
         n, h, v = self.widths(x.shape[-1])
         positions = self.positions(dtype=self.dtype, name="positions")
         queries = positions.rotate(self.project(x, "query", self.heads, h, context.train), context.positions)

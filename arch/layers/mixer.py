@@ -24,6 +24,7 @@ class Context(struct.PyTreeNode):
         capacity: number of tokens for which a sublayer makes a cache; None: it makes none. With a `cache` it extends
             that.
         lengths: number of tokens of each row that the new cache contains; None: all. Later ones are not remembered.
+        causal: the network predicts the next token: a sublayer in which a token sees later ones raises ValueError.
     """
 
     positions: Any  # Int [#b t]; not checked as annotations, since trees are rebuilt with leaves of other types
@@ -34,6 +35,7 @@ class Context(struct.PyTreeNode):
     memory_mask: Any = None  # Bool [b m]
     capacity: int | None = struct.field(pytree_node=False, default=None)
     lengths: Any = None  # Int [b]
+    causal: bool = struct.field(pytree_node=False, default=False)
 
 
 class KeyValues(NamedTuple):
@@ -41,6 +43,18 @@ class KeyValues(NamedTuple):
 
     keys: Float[Array, "b n s h"]
     values: Float[Array, "b n s v"]
+
+
+def both_ways(x: Float[Array, "b t d"], context: Context, name: str) -> Float[Array, "b t d"]:
+    """Returns x with zeros in padding, for a sublayer called `name` in which every token sees all others of its row.
+
+    Raises ValueError where such a sublayer would see what it must not: later tokens, or those of another text.
+    """
+    if context.causal or context.capacity is not None:
+        raise ValueError(f"{name} sees later tokens: it cannot predict the next one")
+    if context.segments is not None:
+        raise ValueError(f"{name} reads one text per row: it cannot train on packed texts")
+    return x if context.mask is None else x * context.mask[..., None].astype(x.dtype)
 
 
 Cached = tuple[Float[Array, "b t d"], PyTree]  # the result of a sublayer: y and the cache

@@ -21,9 +21,11 @@ class Positions(nn.Module):
 
     Attributes:
         length: number of positions that exist. Only learned positions depend on it.
+        grid: sizes of the axes of the grid whose cells the tokens are; only those of `layers.grids` depend on it.
     """
 
     length: int | None = None
+    grid: tuple[int, ...] | None = None
     dtype: DTypeLike | None = None
 
     def embed(self, x: Float[Array, "b t d"], positions: Int[Array, "#b t"]) -> Float[Array, "b t d"]:

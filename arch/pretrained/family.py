@@ -10,7 +10,7 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,23 +40,42 @@ TRANSPOSED = Change(np.transpose, np.transpose)  # the weight of torch.nn.Linear
 ROW = Change(lambda x: x[0], lambda x: x[None])  # a vector that has a leading axis in the checkpoint
 
 
+class Parts(NamedTuple):
+    """How one array of a checkpoint is divided into several of ours, and united on export."""
+
+    divide: Callable[[np.ndarray, int], Sequence[np.ndarray]]
+    unite: Callable[[Sequence[np.ndarray]], np.ndarray]
+
+
+SIDE_BY_SIDE = Parts(lambda x, count: np.split(x, count, axis=-1), lambda parts: np.concatenate(parts, axis=-1))
+
+
 class Weight(NamedTuple):
     """One array of a checkpoint, a row of the table of weights.
 
     Attributes:
         theirs: its name, with {} for the number of the block, from 0; "a|b": the first is written, each is read.
-        ours: path of the parameter, with {} for the number of the block, from 1; several are parts of the array, side
-            by side on its last axis.
+        ours: path of the parameter, with {} for the number of the block, from 1, or several paths.
         only: fields and the values with which the checkpoint has the array.
+        parts: how the changed array contains several parameters.
     """
 
     theirs: str
     ours: tuple[str, ...]
     change: Change = SAME
     only: Mapping[str, Any] = {}
+    parts: Parts = SIDE_BY_SIDE
 
     def fits(self, fields: Fields) -> bool:
         return all(fields[key] == value for key, value in self.only.items())
+
+    def to_ours(self, array: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the parameters by path."""
+        return dict(zip(self.ours, self.parts.divide(self.change.to_ours(array), len(self.ours)), strict=True))
+
+    def to_theirs(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns the checkpoint's array of the parameters `ours`."""
+        return self.change.to_theirs(self.parts.unite(arrays))
 
     def of_block(self, number: int) -> "Weight":
         ours = tuple(path.format(number + 1) for path in self.ours)
@@ -176,6 +195,7 @@ class Family:
         free: fields that may differ, as they do not change the function of a trained network.
         of_task: fields that a recipe sets for its task, whatever the checkpoint has: those of the head.
         ignored: regular expressions of names of a checkpoint that are constants.
+        of_shapes: keys of config.json that the shapes of our parameters, by path, determine, given the other keys.
     """
 
     model_type: str
@@ -191,6 +211,7 @@ class Family:
     of_task: frozenset[str] = frozenset()
     headed: tuple[str, ...] = ("lm_head.weight",)
     ignored: tuple[str, ...] = ()
+    of_shapes: Callable[[Mapping[str, tuple[int, ...]], Config], Config] = lambda shapes, config: {}
 
     def read_config(self, config: Config) -> dict[str, Any]:
         """Returns the fields of a config.json, as values of a config. Raises UserError, which names the key, for a
@@ -231,8 +252,7 @@ class Family:
             known.update(aliases)
             name = next((alias for alias in aliases if alias in theirs), None)
             if name and weight.fits(fields):
-                parts = np.split(weight.change.to_ours(theirs[name]), len(weight.ours), axis=-1)
-                found |= dict(zip(weight.ours, parts, strict=True))
+                found |= weight.to_ours(theirs[name])
         constant = re.compile("|".join(self.ignored) or "$^")
         return found, [name for name in theirs if name not in known and not constant.fullmatch(name)]
 
@@ -242,8 +262,8 @@ class Family:
         for weight in self._rows(r"block(\d+)/", ours, first=1):
             if weight.fits(fields) and all(path in ours for path in weight.ours):
                 name = weight.theirs.partition("|")[0]
-                whole = np.concatenate([ours.pop(path) for path in weight.ours], axis=-1)
-                result[name if name.startswith(self.headed) else self.prefix + name] = weight.change.to_theirs(whole)
+                array = weight.to_theirs([ours.pop(path) for path in weight.ours])
+                result[name if name.startswith(self.headed) else self.prefix + name] = array
         if ours:
             raise UserError(f"parameter {min(ours)} has no name in checkpoints of {self.model_type}")
         return result

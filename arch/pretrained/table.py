@@ -73,8 +73,7 @@ class Table:
             name = next((alias for alias in weight.theirs.split("|") if alias in unknown), None)
             if name and weight.fits(vars(network)):
                 del unknown[name]
-                parts = np.split(weight.change.to_ours(arrays[name]), len(weight.ours), axis=-1)
-                for path, part in zip(weight.ours, parts, strict=True):
+                for path, part in weight.to_ours(arrays[name]).items():
                     found[_collection(path)][path] = part
         return found, list(unknown)
 
@@ -83,8 +82,8 @@ class Table:
         ours, result = {path: x for tree in variables.values() for path, x in tree.items()}, {}
         for weight in self.rows(network):
             if weight.fits(vars(network)) and all(path in ours for path in weight.ours):
-                whole = np.concatenate([ours.pop(path) for path in weight.ours], axis=-1)
-                result[weight.theirs.partition("|")[0]] = weight.change.to_theirs(whole)
+                arrays = [ours.pop(path) for path in weight.ours]
+                result[weight.theirs.partition("|")[0]] = weight.to_theirs(arrays)
         if ours:
             raise UserError(f"parameter {min(ours)} of {self.model} has no name in files of {self.publisher}")
         return result

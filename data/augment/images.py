@@ -12,6 +12,7 @@ import dm_pix as pix
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from jaxtyping import Array, Bool, Float, Int
 
 from core.info import Info
@@ -62,6 +63,34 @@ class Cutout(_Pixels):
     def change(self, key: Rng, image: Image) -> Image:
         side = jnp.array(self.size)
         return jnp.where(rectangle(key, image.shape[:2], side, side)[..., None], self.fill, image)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shuffle(_Pixels):
+    """Moves the patches of side `patch`, and the pixels of each patch, in the same way in all images, in evaluation too
+    (MLP-Mixer, 2105.01601, section 3.4). With `patch=1` all pixels change places.
+
+    Args:
+        seed: of the permutations.
+    """
+
+    patch: int = 1
+    seed: int = 0
+
+    when: ClassVar[str] = "always"
+    hides: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        self.check_range(patch=(1, None), seed=(0, None))
+
+    def change(self, key: Rng, image: Image) -> Image:
+        height, width, _ = image.shape
+        if height % self.patch or width % self.patch:
+            self.refuse(f"patches of {self.patch} x {self.patch} do not fill images of {height} x {width}")
+        rng, size = np.random.default_rng(self.seed), self.patch
+        patches = rearrange(image, "(h p) (w q) c -> (h w) (p q) c", p=size, q=size)
+        patches = patches[rng.permutation(len(patches))][:, rng.permutation(size * size)]
+        return rearrange(patches, "(h w) (p q) c -> (h p) (w q) c", h=height // size, p=size)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ from core.names import defined
 from training.build import construct
 
 BATCH, LENGTH, WIDTH = 3, 8, 6
-FIELDS = {"heads": 2, "width": 5, "causal": True}  # for the fields of a sublayer that have these names
+FIELDS = {"heads": 2, "width": 4, "causal": True}  # for the fields of a sublayer that have these names
 X = jax.random.normal(jax.random.key(0), (BATCH, LENGTH, WIDTH))
 CONTEXT = Context(jnp.arange(LENGTH)[None], memory=X[:, :2])
 LENGTHS = jnp.array([3, 0, 6])
@@ -52,6 +52,7 @@ SUBLAYERS = find()
 CAUSAL = {
     name: cls for name, cls in SUBLAYERS.items() if "causal" in cls.__annotations__ or cls.__module__ == mixers.__name__
 }
+NOT_CAUSAL = {name: cls for name, cls in SUBLAYERS.items() if name not in CAUSAL}
 
 
 class Case:
@@ -88,6 +89,7 @@ def close(a, b):
 def test_all_mixers_are_found():
     assert {"layers.attention.SelfAttention", "layers.attention.CrossAttention"} < set(SUBLAYERS)
     assert {"layers.mixers.Recurrence", "layers.mixers.Convolution"} < set(CAUSAL)
+    assert {"mixer.TokenMLP", "gmlp.GatedMLP"} < set(NOT_CAUSAL)
 
 
 def test_the_result_has_the_shape_of_the_input_and_no_cache_unless_asked(sublayer):
@@ -128,6 +130,38 @@ def test_causal_mixers_see_no_other_text_or_refuse(causal):
     assert not (meets & ~together).any() and not np.triu(meets, 1).any()
     neighbours = together.diagonal(-1, 1, 2)
     assert meets.diagonal(-1, 1, 2)[neighbours].all()
+
+
+@pytest.mark.parametrize("name", NOT_CAUSAL)
+def test_other_sublayers_see_the_complete_row_and_refuse_to_predict(name):
+    case = make_case(name)
+    meets = influence(case, CONTEXT) > 0
+    if not np.triu(meets, 1).any():  # it looks at single tokens
+        assert not np.tril(meets, -1).any()
+        return
+    assert meets.all()
+    for context in (CONTEXT.replace(causal=True), CONTEXT.replace(capacity=LENGTH)):
+        with pytest.raises(ValueError, match="sees later tokens"):
+            case.apply(X, context)
+
+
+@pytest.mark.parametrize("name", NOT_CAUSAL)
+def test_other_sublayers_see_no_padding_and_no_other_text_or_refuse(name):
+    case, real = make_case(name), np.arange(LENGTH) < np.array([[3], [8], [6]])
+    sizes = influence(case, CONTEXT.replace(mask=jnp.asarray(real)))
+    assert not sizes[real[:, :, None] & ~real[:, None, :]].any()
+    try:
+        meets = influence(case, CONTEXT.replace(segments=SEGMENTS)) > 0
+    except ValueError as error:
+        assert "one text per row" in str(error)
+        return
+    assert not (meets & (np.asarray(SEGMENTS)[:, :, None] != np.asarray(SEGMENTS)[:, None, :])).any()
+
+
+def test_attention_that_is_not_causal_cannot_predict():
+    model = SUBLAYERS["layers.attention.SelfAttention"](heads=2)
+    with pytest.raises(ValueError, match="causal=True"):
+        jax.eval_shape(model.init, jax.random.key(0), X, CONTEXT.replace(causal=True))
 
 
 @pytest.mark.parametrize("sizes", [[1, 1, 1, 5], [3, 5]])
