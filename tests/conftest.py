@@ -17,6 +17,9 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 # Many tests compile the same program: one process or test finds what another one compiled.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "onestep-tests-xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+# Tests compile much and compute little: without LLVM's optimisations compilation takes a fifth of the time. XLA's own
+# passes run all the same. The fixture `compile_whole` is for tests that compute much.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # The cache of data is made anew; fonts stay in the user's own.
 USER_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 os.environ.setdefault("MPLCONFIGDIR", str(USER_CACHE / "matplotlib"))
@@ -25,13 +28,18 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def compile_fast():
-    """Compiles without XLA's optimisations: what compiles much and computes little takes a fifth of the time."""
+    """The default, for tests that ask for it."""
+
+
+@pytest.fixture
+def compile_whole():
+    """Compiles with all optimisations, as users do."""
     import jax
 
     before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
 

@@ -10,8 +10,6 @@ from core.info import Key
 from data.augment.op import example_keys, parse_op
 from tests.data.infos import batch_of, pixels, spatial
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 RNG = jax.random.key(0)
 HEIGHT, WIDTH, COUNT = 24, 32, 40
 BOX = np.array([6, 10, 15, 21])  # rows 6 to 14, columns 10 to 20

@@ -13,8 +13,6 @@ from data.augment import images
 from data.augment.op import example_keys, operations, parse_op
 from tests.data.infos import batch_of, pixels
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 RNG = jax.random.key(0)
 
 

@@ -15,7 +15,6 @@ from core.info import Info, Key
 from data.augment.op import Op, example_keys, operations, parse_op
 from tests.data.infos import batch_of, pixels, sounds, spatial, texts
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 SETS = {"spatial": spatial(), "images": pixels(), "sounds": sounds(), "texts": texts()}
 BARE = Info("bare", {"train": 16}, {"x": Key((3,), "float32")})
 RNG = jax.random.key(7)

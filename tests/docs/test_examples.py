@@ -48,7 +48,7 @@ def short(config, **changes):
 
 
 @pytest.mark.slow
-def test_a_block_a_network_and_a_recipe(add, tmp_path, compile_fast):
+def test_a_block_a_network_and_a_recipe(add, tmp_path):
     *blocks, recipe = code("add-a-block.md")
     add(arch, "mine", "\n\n".join(blocks))
     add(configs, "mine", recipe)
@@ -63,7 +63,7 @@ def test_a_block_a_network_and_a_recipe(add, tmp_path, compile_fast):
     assert np.isfinite(main.train(config, str(tmp_path / "network"), str(tmp_path / "data")).results["test"]["loss"])
 
 
-def test_a_mixer(add, tmp_path, compile_fast):
+def test_a_mixer(add, tmp_path):
     *blocks, _ = code("add-a-block.md")
     add(arch, "mine", "\n\n".join(blocks))
     from configs import gpt
@@ -81,7 +81,7 @@ def test_a_mixer(add, tmp_path, compile_fast):
     test_decoders.test_conditions_of_unequal_length_generate_what_each_generates_alone(case)
 
 
-def test_a_task_with_a_gathered_metric(add, tmp_path, compile_fast):
+def test_a_task_with_a_gathered_metric(add, tmp_path):
     (task,) = code("add-a-task.md")
     add(tasks, "quantile", task)
     from configs import tabular
@@ -95,7 +95,7 @@ def test_a_task_with_a_gathered_metric(add, tmp_path, compile_fast):
     assert results["coverage"] == pytest.approx(np.mean(arrays["target"] <= arrays["prediction"]))
 
 
-def test_a_preprocess_op(add, tmp_path, compile_fast):
+def test_a_preprocess_op(add, tmp_path):
     (op,) = code("add-data.md")
     add(data.preprocess, "outliers", op)
     names.subclasses.cache_clear()

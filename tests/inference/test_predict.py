@@ -12,7 +12,7 @@ import data
 from configs import tabular
 from core.errors import UserError
 from inference import inputs
-from inference.predict import predict
+from inference.predict import OUTPUTS, check_output, predict, write
 from tests.training import commands, small
 from training.main import train
 from training.overrides import override
@@ -49,13 +49,13 @@ def images(tmp_path_factory, data_dir):
 
 def test_images_to_labels_and_probabilities(digits_run, images, tmp_path):
     paths, labels = images
-    for suffix in ("csv", "jsonl"):
-        output = tmp_path / f"out.{suffix}"
-        code, out, err = commands.run(f"--workdir={digits_run}", f"--output={output}", *paths, script="predict.py")
-        assert code == 0, err
-        lines = out.strip().splitlines()
-        assert [line.split("\t")[0] for line in lines] == paths
-        assert np.mean([line.split("\t")[1] == str(label) for line, label in zip(lines, labels, strict=True)]) >= 0.75
+    output = f"--output={tmp_path / 'out.csv'}"
+    code, out, err = commands.run(f"--workdir={digits_run}", output, *paths, script="predict.py")
+    assert code == 0, err
+    lines = out.strip().splitlines()
+    assert [line.split("\t")[0] for line in lines] == paths
+    assert np.mean([line.split("\t")[1] == str(label) for line, label in zip(lines, labels, strict=True)]) >= 0.75
+    write(str(tmp_path / "out.jsonl"), predict(str(digits_run), paths).rows)
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     table = list(csv.DictReader((tmp_path / "out.csv").open()))
     for row, flat in zip(rows, table, strict=True):
@@ -95,20 +95,23 @@ def test_a_table_of_ones_own_from_training_to_prediction(changes, tmp_path):
 
 @pytest.mark.parametrize(
     "arguments, words",
-    [
-        ([], ["nothing to predict"]),
-        (["missing.png"], ["missing.png"]),
-        (["setup.cfg"], ["setup.cfg", "image"]),
-        (["IMAGE", "--output=out.txt"], ["out.txt", ".csv", ".jsonl"]),
-        (["IMAGE", "--output=/nowhere/out.csv"], ["/nowhere"]),
-    ],
+    [([], ["nothing to predict"]), (["IMAGE", "--output=out.txt"], ["out.txt", ".csv", ".jsonl"])],
     ids=str,
 )
-def test_slips(arguments, words, digits_run, images):
+def test_slips_on_the_command_line(arguments, words, digits_run, images):
     arguments = [images[0][0] if argument == "IMAGE" else argument for argument in arguments]
     code, out, err = commands.run(f"--workdir={digits_run}", *arguments, script="predict.py")
     assert code == 2 and err.count("\n") == 1 and not out
     assert all(word in err for word in words), err
+
+
+def test_slips(digits_run):
+    with pytest.raises(UserError, match=r"missing\.png"):
+        predict(str(digits_run), ["missing.png"])
+    with pytest.raises(UserError, match=r"setup\.cfg.*image|image.*setup\.cfg"):
+        predict(str(digits_run), ["setup.cfg"])
+    with pytest.raises(UserError, match="/nowhere"):
+        check_output("/nowhere/out.csv", OUTPUTS)
 
 
 def test_a_workdir_without_a_run(tmp_path):

@@ -29,8 +29,6 @@ from training.pretrained import published
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 GPT = {"vocab_size": 31, "n_positions": 17, "n_embd": 15, "n_layer": 3, "n_head": 3, **NO_DROPOUT}
 LLAMA = {"vocab_size": 31, "max_position_embeddings": 17, "hidden_size": 30, "intermediate_size": 23}

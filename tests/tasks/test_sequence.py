@@ -21,8 +21,6 @@ from training import build
 from training import state as state_lib
 from training.step import train_step
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 # probabilities of two classes at the positions of two sequences, the second one padded at its end
 PROBABILITY = np.array([[[0.5, 0.5], [0.25, 0.75], [0.9, 0.1]], [[0.2, 0.8], [0.6, 0.4], [0.5, 0.5]]], np.float32)
 LOGITS = jnp.log(PROBABILITY) + 3.0  # logits are defined up to a constant

@@ -35,7 +35,6 @@ def found() -> list[type[Task]]:
     return [cls for cls in dict.fromkeys(classes) if issubclass(cls, Task) and cls is not Task]
 
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 every_task = pytest.mark.parametrize("cls", found(), ids=lambda cls: cls.__name__)
 
 

@@ -14,8 +14,6 @@ from tasks.transcription import Transcription
 from tests.tasks.made_up import Examples
 from tests.tasks.words import tokenizer
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 TOKENS = 6  # of which 0 is the blank, 1 and 2 are begin and end
 
 

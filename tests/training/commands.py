@@ -7,6 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "COLUMNS": "120"}
+ENVIRONMENT["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"  # or each command would start itself again with it
 
 
 def start(*arguments, script="train.py", stdin=False, **environment) -> subprocess.Popen:

@@ -5,11 +5,10 @@ import importlib
 from pathlib import Path
 from types import ModuleType
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from core import names
+from tests.arch.architectures import architectures
 from training import config as config_lib
 from training import main
 from training import run as run_lib
@@ -19,6 +18,7 @@ from training.overrides import override
 
 OPS = {"windows": {"size": 10, "evaluation": 20}, "passages": {"size": 10}, "forecast": {"window": 10, "horizon": 24}}
 OPS["waveform"] = {"length": 1_200}
+OF_DATA = ("num_classes", "vocab_size", "context")  # sizes that follow from the data
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 MODULES = [importlib.import_module(f"configs.{path.stem}") for path in sorted(CONFIGS.glob("[!_]*.py"))]
 EVERY = [(module, name) for module in MODULES for name in getattr(module, "VARIANTS", ("",))]
@@ -46,7 +46,7 @@ def ids(some: list) -> list[str]:
 
 
 def small(recipe: ModuleType, name: str) -> ConfigDict:
-    """Returns the recipe's config, narrow and short."""
+    """Returns the recipe's config, short, with the sizes of the network's test variant."""
     config = get(recipe, name)
     steps = STEPS.get(config.task.name, 2)
     config.train.update(steps=steps, epochs=0.0, batch_size=8, batch_tokens=0)
@@ -55,14 +55,9 @@ def small(recipe: ModuleType, name: str) -> ConfigDict:
     config.eval.update(every=float(steps), batch_size=8)
     config.data.buckets = min(config.data.buckets, 2)
     config.checkpoint.every = config.log.every = float(steps)
-    for key, value in {"width": 12, "embedding_width": 12, "depth": 8}.items():
-        if key in config.model:
-            config.model[key] = min(config.model[key], value)
-    if (
-        "variant" in config.model
-        and {"width", "heads"} <= names.parameters(names.find("arch", config.model.name, "")).keys()
-    ):
-        config.model.update(width=12, heads=3, depth=2)
+    for key, value in architectures()[config.model.name].VARIANTS["test"].items():
+        if type(value) is int and key not in OF_DATA and (key in config.model or "variant" in config.model):
+            config.model[key] = value
     if "widths" in config.model:
         config.model.widths = (12,) * len(config.model.widths)
     for key, value in {"dilations": (1, 2), "blocks": (1,)}.items():
@@ -124,12 +119,8 @@ def train_small(config: ConfigDict, workdir: Path, data_dir: str, patch) -> Trai
         return found
 
     patch.setattr(config_lib, "validate", lambda _: recorded)
-    jax.config.update("jax_disable_most_optimizations", True)  # compilation is most of the time
     patch.setattr(Trainer, "evaluate", keep)
-    try:
-        results = main.train(config, str(workdir), data_dir).results
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
+    results = main.train(config, str(workdir), data_dir).results
     plain = dict(leaves(default()))
     unread = {key for key, value in leaves(config) if value != plain.get(key)} - seen
     split = "test" if "test" in results else "validation"

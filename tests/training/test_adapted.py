@@ -20,7 +20,7 @@ from training.checkpoint import read_best
 from training.main import train
 from training.run import build_run
 
-pytestmark = [pytest.mark.usefixtures("compile_fast"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 GPT = {"name": "gpt.GPT", "variant": "test", "depth": 4, "context": 24}
 DISTILLED = {
     "name": "distilled.Distilled",

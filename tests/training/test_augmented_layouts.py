@@ -18,8 +18,6 @@ from training import state as state_lib
 from training.parallel import Parallel
 from training.step import train_step
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 BATCH = 32
 INFO = dataclasses.replace(pixels((6, 8, 3)), keys=pixels((6, 8, 3)).keys | sounds().keys)
 BANDS = 8

@@ -18,8 +18,6 @@ from arch.seq2seq import Seq2Seq
 from core.errors import UserError
 from training.decoding import beam_search, greedy, sample
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 KEY = jax.random.key(0)
 BATCH, VOCABULARY, LENGTH, END = 4, 3, 4, 2
 FIRST = jnp.array([0, 1, 0, 1])

@@ -16,7 +16,7 @@ from training.checkpoint import read_arrays, steps_in
 
 pytestmark = pytest.mark.slow
 
-BUCKETS = ("--config=experiments/bahdanau_attention.py:cpu,fixed_vector-10", "--config.data.buckets=3")
+BUCKETS = ("--config=experiments/bahdanau_attention.py:cpu,fixed_vector-10", "--config.data.buckets=2")
 
 
 def start_two(*arguments):
@@ -28,8 +28,9 @@ def start_two(*arguments):
     return [commands.start(*arguments, JAX_COORDINATOR_ADDRESS=address, JAX_PROCESS_ID=str(i)) for i in (0, 1)]
 
 
-@pytest.mark.parametrize("recipe", [("--config=tests/training/small.py",), BUCKETS])  # the second writes strings, too
-def test_two_hosts_train_save_and_resume_as_one(recipe, tmp_path):
+# the second writes strings, too
+@pytest.mark.parametrize(("recipe", "starts"), [(("--config=tests/training/small.py",), 2), (BUCKETS, 1)])
+def test_two_hosts_train_save_and_resume_as_one(recipe, starts, tmp_path):
     shortened = ("--config.train.steps=24", "--config.eval.every=12", "--config.checkpoint.every=12")
     common = (*recipe, *shortened, f"--data_dir={tmp_path / 'tfds'}")
     one_process = ("--config.parallel.cpu_devices=2", f"--workdir={tmp_path / 'one'}")
@@ -37,11 +38,11 @@ def test_two_hosts_train_save_and_resume_as_one(recipe, tmp_path):
     assert code == 0, err
     assert "2 x cpu" in out
 
-    for _ in range(2):  # the second time it only restores and evaluates
+    for _ in range(starts):  # the second time it only restores and evaluates
         hosts = start_two(*common, f"--workdir={tmp_path / 'two'}")
         outputs = [host.communicate(timeout=200) for host in hosts]
         assert [host.returncode for host in hosts] == [0, 0], outputs
-    assert "2 hosts" in outputs[0][0] and "continuing from step 24" in outputs[0][0]
+    assert "2 hosts" in outputs[0][0] and ("continuing from step 24" in outputs[0][0]) == (starts > 1)
 
     one, two = (read_arrays(tmp_path / name / "checkpoints" / "24")[0] for name in ("one", "two"))
     for part in ("params", "mutable", "ema"):

@@ -10,7 +10,7 @@ import jax._src.array
 import numpy as np
 import pytest
 
-from configs import digits, tabular
+from configs import tabular
 from core.errors import UserError
 from reporting import report
 from tests.training import small
@@ -24,8 +24,6 @@ from training.main import train
 from training.member import NO_BEST
 from training.run import build_run
 from training.workdir import Workdir, from_json, to_json
-
-pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +93,7 @@ def test_every_example_is_evaluated_once(count, data_dir, tmp_path):
 
 RECIPES = {
     "small": small.get_config(),
-    "digits": digits.get_config(),
-    **{f"tabular-{table}": tabular.get_config(table) for table in ("breast_cancer", "diabetes")},
+    "tabular-breast_cancer": tabular.get_config("breast_cancer"),
 }
 
 

@@ -10,7 +10,6 @@ import pytest
 from arch.gpt import GPT
 from training.decoding import greedy, sample, sampler, stream
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 PROMPT = [3, 1, 4, 1, 5]
 
 

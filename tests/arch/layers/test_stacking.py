@@ -9,8 +9,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from arch.gpt import GPT
 from arch.layers.stacking import stacked, unstacked
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 
 def test_turns_of_two_kinds_become_blocks_in_order():
     """At any depth of the path, several trunks at once, and only where the target is scanned."""
