@@ -98,7 +98,7 @@ def _trained(path: str, state: State, info: Info, model: nn.Module, notes: list[
     """Returns the start from another run."""
     checkpoint, saved, meta = find_checkpoint(path, notes.append)
     there = Info.from_json(meta["info"])
-    classes, words = ([fact(each) for each in (there, info)] for fact in (_classes, _words))
+    classes, words = ([fact(each) for each in (there, info)] for fact in (_classes, _vocabularies))
     return Start(checkpoint, _deployed(saved, meta, there), classes[0] == classes[1], words[0] == words[1])
 
 
@@ -106,7 +106,7 @@ def _classes(info: Info) -> set[tuple[str, ...]]:
     return {record.classes for record in info.keys.values()}
 
 
-def _words(info: Info) -> set[tuple]:
+def _vocabularies(info: Info) -> set[tuple]:
     return {record.vocabulary.words() for record in info.keys.values() if record.vocabulary}
 
 
