@@ -20,15 +20,19 @@ from torch import nn
 from torch.nn import functional as F
 
 from arch.bert import BERT
+from arch.convnext import ConvNeXt
+from arch.densenet import DenseNet
 from arch.gpt import GPT
 from arch.layers.feedforward import gelu_tanh
 from arch.layers.patches import PatchNetwork
 from arch.layers.recurrent import GRU, LSTM, Elman
+from arch.lenet import LeNet5
 from arch.rnn import RecurrentClassifier
 from arch.textcnn import TextCNN
 from arch.transformer import Transformer
+from arch.vgg import DEPTHS, VGG
 from arch.wavenet import WaveNet
-from benchmarks import peers, peers_attention, peers_convolution, peers_patches
+from benchmarks import peers, peers_attention, peers_convolution, peers_images, peers_patches
 from tasks.classification import Classification
 from tasks.masked import MaskedTokens
 from tasks.sequence import TokenClassification
@@ -188,6 +192,21 @@ def recurrent(kind: str, batch: int, steps: int, units: int) -> Network:
     model = RecurrentClassifier(cell=CELLS[kind], widths=(units,))
     peer = functools.partial(peers.recurrent, kind, units, units, 10)
     return classifier(f"{kind} {units}, {steps} steps", (batch, steps, units), model, peer)
+
+
+def convolutional(batch: int) -> list[Network]:
+    """Returns networks of images of 32x32 and 10 classes."""
+    grey, colour, depths = (batch, 32, 32, 1), (batch, 32, 32, 3), DEPTHS["11"]
+    lenet = LeNet5(**LeNet5.VARIANTS["full"], activation=flax.linen.tanh)
+    vgg = VGG(10, depths, hidden=(), pooled=1)
+    densenet = DenseNet(10, (6, 6, 6), growth=12, stem_width=24, small=True)
+    convnext = ConvNeXt(10, (2, 2, 2), width=48, patch=2)
+    return [
+        classifier("LeNet-5, 32x32", grey, lenet, peers_images.lenet),
+        classifier("VGG-11, 32x32", colour, vgg, functools.partial(peers_images.vgg, depths)),
+        classifier("DenseNet-BC 40, 32x32", colour, densenet, lambda: peers_images.densenet((6, 6, 6), 12)),
+        classifier("ConvNeXt 48, 32x32", colour, convnext, lambda: peers_images.convnext((2, 2, 2), 48, 2)),
+    ]
 
 
 def gpt(name: str, model: GPT, batch: int) -> Network:

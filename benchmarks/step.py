@@ -67,6 +67,7 @@ def rows() -> "list[networks.Network]":
             "ResNet-20, flax's Conv", images, CifarResNet(depth=20, conv=flax.linen.Conv), peers.cifar_resnet
         ),
         networks.classifier("FT-Transformer, 16 columns", (BATCH, 16), FTTransformer(), peer),
+        *networks.convolutional(BATCH),
         networks.gpt("nanoGPT's for CPUs", nanogpt(), 12),
         networks.gpt("the same, dropout 0.1", nanogpt(dropout=0.1), 12),
         networks.transformer("Transformer, b 64, t 24", Transformer(**sizes), 64, 24),

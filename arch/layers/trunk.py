@@ -50,14 +50,14 @@ class Residual(nn.Module):
             branch *= scale.astype(branch.dtype)
         branch = nn.Dropout(self.dropout, deterministic=not context.train)(branch)
         if drop_path is not None and context.train:
-            branch = _drop_rows(branch, drop_path, self.make_rng("dropout"))
+            branch = drop_examples(branch, drop_path, self.make_rng("dropout"))
         return (x + branch if self.order == "pre" else norm(x + branch)), cache
 
 
-def _drop_rows(x: Float[Array, "b t d"], rate: Rate, rng: Array) -> Float[Array, "b t d"]:
+def drop_examples(x: Float[Array, "b *d"], rate: Rate, rng: Array) -> Float[Array, "b *d"]:
     """Returns x with each example set to 0 at this rate, and the others scaled up (stochastic depth: Huang et al. 2016,
     arXiv 1603.09382)."""
-    kept = jax.random.bernoulli(rng, 1 - rate, (len(x), 1, 1))
+    kept = jax.random.bernoulli(rng, 1 - rate, (len(x), *(1,) * (x.ndim - 1)))
     return x * (kept / (1 - rate)).astype(x.dtype)
 
 

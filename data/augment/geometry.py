@@ -14,7 +14,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -234,6 +234,32 @@ class RandomResizedCrop(_Resizing):
         ratio = jnp.exp(jax.random.uniform(ratio_key, (), minval=low, maxval=high)) * size[0] / size[1]
         extent = jnp.minimum(jnp.sqrt(area * jnp.stack([1 / ratio, ratio])), 1)
         return Affine(jnp.diag(extent), jax.random.uniform(place_key, (2,)) * (1 - extent))
+
+
+@dataclasses.dataclass(frozen=True)
+class CentralCrop(_Geometric):
+    """Cuts `size` (height, width) pixels out of the centre, in evaluation, too; () = the complete image.
+
+    Images that `random_resized_crop(size=...)` has already brought to this size stay as they are.
+    """
+
+    size: tuple[int, ...] = ()
+
+    when: ClassVar[Literal["train", "always"]] = "always"
+
+    def __post_init__(self) -> None:
+        if len(self.size) not in (0, 2) or any(side < 1 for side in self.size):
+            self.refuse(f"size must be (height, width) or (), not {self.size}")
+
+    def output(self, size: Size) -> Size:
+        if self.size and (self.size[0] > size[0] or self.size[1] > size[1]):
+            self.refuse(f"size {self.size} is larger than the image, {size}")
+        return self.size or size
+
+    def draw(self, key: Rng, size: Size) -> Affine:
+        extent = jnp.array(self.output(size)) / jnp.array(size)
+        corner = jnp.array([(whole - part) // 2 / whole for whole, part in zip(size, self.output(size), strict=True)])
+        return Affine(jnp.diag(extent), corner)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -94,6 +94,37 @@ class Shuffle(_Pixels):
 
 
 @dataclasses.dataclass(frozen=True)
+class RandomErasing(_Pixels):
+    """Fills a random rectangle with noise, with a probability (Random Erasing, 1708.04896, algorithm 1).
+
+    Attributes:
+        area: least and largest area of the rectangle, in fractions of the image.
+        ratio: least width / height; the largest is its inverse, and the logarithm is drawn uniformly, unlike the paper.
+    """
+
+    probability: Number = 0.25
+    area: tuple[float, float] = (0.02, 0.4)
+    ratio: Number = 0.3
+
+    hides: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        self.check_range(probability=(0, 1), ratio=(1e-3, 1))
+        if not 0 < self.area[0] <= self.area[1] <= 1:
+            self.refuse(f"area must be (least, largest) above 0 up to 1, not {self.area}")
+
+    def change(self, key: Rng, image: Image) -> Image:
+        erased, area, ratio, place, noise = jax.random.split(key, 5)
+        pixels = (
+            jax.random.uniform(area, (), minval=self.area[0], maxval=self.area[1]) * image.shape[0] * image.shape[1]
+        )
+        stretch = jnp.exp(jax.random.uniform(ratio, (), minval=-1, maxval=1) * jnp.log(self.ratio) / 2)
+        height, width = (jnp.round(jnp.sqrt(pixels) * factor).astype(int) for factor in (1 / stretch, stretch))
+        hidden = rectangle(place, image.shape[:2], height, width) & jax.random.bernoulli(erased, self.probability)
+        return jnp.where(hidden[..., None], jax.random.uniform(noise, image.shape), image)
+
+
+@dataclasses.dataclass(frozen=True)
 class ColorJitter(_Pixels):
     """Scales brightness, contrast and saturation by factors in 1 +- strength; turns the hue by +-`hue` of a circle.
 

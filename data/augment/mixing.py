@@ -88,6 +88,32 @@ class Cutmix(_Mixing):
         return self.mixed(batch | images, partner, weight)
 
 
+@dataclasses.dataclass(frozen=True)
+class MixupOrCutmix(_Mixing):
+    """`mixup(alpha)` or `cutmix(box_alpha)`, with equal probability per example (DeiT, 2012.12877, table 9).
+
+    The authors' code draws one of both per batch.
+    """
+
+    alpha: Number = 0.8
+    box_alpha: Number = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_range(box_alpha=(1e-3, None))
+
+    def __call__(self, keys: Keys, batch: Batch) -> Batch:
+        choice_keys, *others = split(keys, 3)
+        is_mixup = jax.vmap(jax.random.bernoulli)(choice_keys)
+        ops = (Mixup(self.alpha).bind(self.info), Cutmix(self.box_alpha).bind(self.info))
+        blended, pasted = (op(own, batch) for op, own in zip(ops, others, strict=True))
+        chosen = {}
+        for key, value in blended.items():
+            is_first = is_mixup.reshape(-1, *(1,) * (value.ndim - 1))
+            chosen[key] = jnp.where(is_first, value, pasted[key])
+        return chosen
+
+
 def split(keys: Keys, count: int) -> list[Keys]:
     """Returns `count` independent keys of each example."""
     return list(jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, count))(keys), 1, 0))

@@ -116,18 +116,18 @@ def make_inputs(
 
 def types_of_products(function, *arguments) -> list[jnp.dtype]:
     """Returns the type of the first factor of each matrix product and convolution of a function."""
-    equations = _equations(jax.make_jaxpr(function)(*arguments).jaxpr)
-    return [e.invars[0].aval.dtype for e in equations if e.primitive.name in ("dot_general", "conv_general_dilated")]
+    found = equations(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return [e.invars[0].aval.dtype for e in found if e.primitive.name in ("dot_general", "conv_general_dilated")]
 
 
-def _equations(jaxpr):
+def equations(jaxpr):
     """Yields the equations of a jaxpr and of those inside it."""
     for equation in jaxpr.eqns:
         yield equation
         for value in jax.tree.leaves(tuple(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns"):
-                yield from _equations(inner)
+                yield from equations(inner)
 
 
 class Tiny:

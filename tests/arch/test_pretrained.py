@@ -20,6 +20,7 @@ from tests.arch.architectures import architectures, make_inputs
 from training import build
 
 ARCHITECTURES = architectures()
+LAYER = "block1_layer6_bottleneck"
 SIZES = {"vocab_size": 23, "n_positions": 9, "n_embd": 6, "n_layer": 2, "n_head": 3}
 ROPE = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 LLAMA = {"vocab_size": 23, "max_position_embeddings": 9, "hidden_size": 12, "intermediate_size": 5}
@@ -251,6 +252,17 @@ def test_tables_name_every_variable_and_arrays_come_back(name):
     [
         ("resnet.ResNet", "50", "layer3.5.bn3.running_var", "stage3_block6/BatchNorm_2/var"),
         ("resnet.ResNet", "18", "layer2.0.downsample.0.weight", "stage2_block1/shortcut_conv/kernel"),
+        ("alexnet.AlexNet", "2014", "features.10.bias", "conv5/bias"),
+        ("vgg.VGG", "11", "features.18.weight", "stage5_conv2/kernel"),
+        ("vgg.VGG", "16-bn", "features.40.weight", "stage5_conv3/kernel"),
+        ("vgg.VGG", "19-bn", "features.50.running_mean", "stage5_norm4/mean"),
+        ("vgg.VGG", "16", "classifier.3.bias", "dense2/bias"),
+        ("densenet.DenseNet", "121", "features.denseblock4.denselayer16.norm2.bias", "block4_layer16_norm/bias"),
+        ("densenet.DenseNet", "121", "features.denseblock4.denselayer9.conv.2.weight", "block4_layer9_conv/kernel"),
+        ("densenet.DenseNet", "121", "features.denseblock1.denselayer6.norm1.bias", f"{LAYER}_norm/bias"),
+        ("densenet.DenseNet", "201", "features.norm5.weight", "final_norm/scale"),
+        ("convnext.ConvNeXt", "T", "features.7.2.block.5.weight", "stage4_block3/project/kernel"),
+        ("convnext.ConvNeXt", "S", "features.6.1.weight", "stage4_conv/kernel"),
     ],
 )  # fmt: skip
 def test_names_of_torchvision(name, variant, theirs, ours):

@@ -39,7 +39,8 @@ def _examples(features: Any, size: int) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _value(key: str, feature: Any, label: int, level: float, rng: np.random.Generator) -> Any:
     if isinstance(feature, tfds.features.Image):
-        return np.clip(rng.normal(level, 10, feature.shape), 0, 255).astype(np.uint8)
+        shape = (30 if side is None else side for side in feature.shape)
+        return np.clip(rng.normal(level, 10, tuple(shape)), 0, 255).astype(np.uint8)
     if isinstance(feature, tfds.features.ClassLabel):
         return label % feature.num_classes
     return f"{key}{label}"
@@ -150,6 +151,7 @@ RAW = {
 SPLITS = {"multi30k/de-en": {"train": 32, "validation": 16, "test_2016": 16}, "nlvr": {"train": 80, "test": 16}}
 SPLITS["palmer_penguins"] = {"train": 32, "test": 16}
 SPLITS["conll2003"] = {"train": 32, "dev": 16, "test": 16}
+SPLITS["imagenet2012"] = {"train": 80, "validation": 16}
 SPLITS["wine_quality/white"] = {"train": 64}
 SPLITS |= dict.fromkeys(("tiny_shakespeare", "ett/h1"), dict.fromkeys(SIZES, 1))
 TEXT, THREE = tfds.features.Text(), tfds.features.ClassLabel(num_classes=3)
@@ -189,7 +191,7 @@ def prepare_recipes(data_dir: str, names: Iterable[str]) -> None:
         elif name in RAW:
             _make(builder, name, RAW[name], data_dir)
         elif builder is None:
-            prepare(name, data_dir, {"train": 80, "test": 16})
+            prepare(name, data_dir, SPLITS.get(name, {"train": 80, "test": 16}))
         else:
             with _fewer_examples(builder, config):
                 Official(name, data_dir)

@@ -37,6 +37,38 @@ def test_cutout_hides_one_square_of_that_size():
     assert rows.max() == columns.max() == 4 and rows.min() == columns.min() == 2
 
 
+def test_random_erasing_fills_one_rectangle_of_some_images_with_noise():
+    batch = images_of(400, (16, 16, 3)) | {"image": np.full((400, 16, 16, 3), 2.0, np.float32)}  # no noise is 2
+    hidden = applied("random_erasing(0.25, area=(0.1, 0.2), ratio=0.5)", batch)["image"] != 2
+    assert (hidden.all(-1) == hidden.any(-1)).all()
+    rows, columns, area = hidden.any((2, 3)).sum(1), hidden.any((1, 3)).sum(1), hidden[..., 0].sum((1, 2))
+    np.testing.assert_array_equal(area, rows * columns)
+    assert 60 < (area > 0).sum() < 140 and area.max() <= 0.25 * 256  # sides are whole pixels
+    whole = (rows > 2) & (columns > 2)
+    assert (np.maximum(rows, columns)[whole] <= 11).all()
+
+
+def test_mixup_or_cutmix_is_one_of_both():
+    batch = images_of(200, (6, 6, 3)) | {
+        "image": np.arange(200.0, dtype=np.float32)[:, None, None, None] * np.ones((6, 6, 3), np.float32)
+    }
+    result = applied("mixup_or_cutmix()", batch)
+    shown, other, weight = result["image"], result["mixed_label"].astype(float), result["mix_weight"]
+    np.testing.assert_allclose(shown.mean((1, 2, 3)), weight * np.arange(200) + (1 - weight) * other, rtol=1e-3)
+    blended = np.isclose(shown.std((1, 2, 3)), 0, atol=1e-4) & (weight < 0.999) & (weight > 0.001)
+    pasted = shown.std((1, 2, 3)) > 1e-2
+    assert blended.sum() > 60 and pasted.sum() > 60 and not (blended & pasted).any()
+
+
+def test_central_crop_keeps_the_pixels_of_the_centre_in_evaluation_too():
+    batch = images_of(3, (10, 12, 3))
+    cut = applied("central_crop((6, 5))", batch)["image"]
+    np.testing.assert_array_equal(cut, batch["image"][:, 2:8, 3:8])
+    assert parse_op("central_crop((6, 5))").when == "always"
+    with pytest.raises(UserError, match=r"central_crop: size \(11, 5\) is larger than the image"):
+        applied("central_crop((11, 5))", batch)
+
+
 def test_color_jitter_of_nothing_changes_nothing():
     batch = images_of()
     result = applied("color_jitter(0, 0, 0, 0)", batch)

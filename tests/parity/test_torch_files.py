@@ -13,8 +13,13 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
+from arch.alexnet import AlexNet
+from arch.convnext import ConvNeXt
+from arch.densenet import DenseNet
+from arch.layers.norm import batch_norm
 from arch.pretrained.table import tables
 from arch.resnet import BasicBlock, ResNet
+from arch.vgg import VGG
 from tests.parity.torchvision_models import models, torch
 from training import torch_file
 
@@ -43,11 +48,58 @@ def resnet(block: str, *blocks: int) -> Callable[[], torch.nn.Module]:
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 
 
+def dense_layers(features: int, *, first_dropout: bool) -> torch.nn.Module:
+    """Returns narrow hidden layers in the places of AlexNet's and VGG's."""
+    a, b, c = (torch.nn.Linear(*sizes) for sizes in ((features, 12), (12, 14), (14, CLASSES)))
+    relu, dropout = torch.nn.ReLU(), torch.nn.Dropout()
+    if first_dropout:
+        return torch.nn.Sequential(dropout, a, relu, dropout, b, relu, c)
+    return torch.nn.Sequential(a, relu, dropout, b, relu, dropout, c)
+
+
+def alexnet() -> torch.nn.Module:
+    network = models.AlexNet(CLASSES)
+    network.classifier = dense_layers(256 * 6 * 6, first_dropout=True)
+    return network
+
+
+def vgg(norm: bool) -> torch.nn.Module:
+    network = models.VGG(models.vgg.make_layers([8, "M", 10, 10, "M"], batch_norm=norm), CLASSES)
+    network.classifier = dense_layers(10 * 7 * 7, first_dropout=False)
+    return network
+
+
+def densenet() -> torch.nn.Module:
+    return models.DenseNet(growth_rate=6, block_config=(2, 1, 2), num_init_features=10, num_classes=CLASSES)
+
+
+def convnext() -> torch.nn.Module:
+    sizes = [models.convnext.CNBlockConfig(*stage) for stage in ((8, 16, 1), (16, 32, 2), (32, None, 1))]
+    return models.ConvNeXt(sizes, layer_scale=0.5, num_classes=CLASSES)
+
+
+SMALL = {"num_classes": CLASSES, "hidden": (12, 14), "dropout": 0.0}
+SMALL_VGG = SMALL | {"depths": (1, 2), "widths": (8, 10)}
 CASES = {
     "ResNet with basic blocks": Case(
         resnet("BasicBlock", 2, 1, 1, 1), ResNet(CLASSES, block=BasicBlock, blocks=(2, 1, 1, 1)), LAYERS
     ),
     "ResNet with bottlenecks": Case(resnet("Bottleneck", 1, 2, 1, 1), ResNet(CLASSES, blocks=(1, 2, 1, 1)), LAYERS),
+    "AlexNet": Case(alexnet, AlexNet(**SMALL), ("features.2", "features.5", "features.12")),
+    "VGG": Case(functools.partial(vgg, norm=False), VGG(**SMALL_VGG), ("features.2", "features.7")),
+    "VGG with norms": Case(
+        functools.partial(vgg, norm=True), VGG(**SMALL_VGG, norm=batch_norm), ("features.3", "features.10")
+    ),
+    "DenseNet": Case(
+        densenet,
+        DenseNet(CLASSES, blocks=(2, 1, 2), growth=6, stem_width=10),
+        ("features.denseblock1", "features.denseblock2"),  # an activation follows the third
+    ),
+    "ConvNeXt": Case(
+        convnext,
+        ConvNeXt(CLASSES, depths=(1, 2, 1), width=8, layer_scale=0.5),
+        ("features.1", "features.3", "features.5"),
+    ),
 }
 
 
@@ -145,6 +197,10 @@ def test_torchvision_loads_the_export(pair, tmp_path):
     [
         ("resnet18", ResNet(**ResNet.VARIANTS["18"])),
         ("resnet50", ResNet()),
+        ("alexnet", AlexNet()),
+        ("vgg19_bn", VGG(**VGG.VARIANTS["19-bn"])),
+        ("densenet121", DenseNet()),
+        ("convnext_tiny", ConvNeXt()),
     ],
 )
 def test_names_and_shapes_of_published_networks(name, model):

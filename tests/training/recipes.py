@@ -66,6 +66,10 @@ def small(recipe: ModuleType, name: str) -> ConfigDict:
     for op, sizes in OPS.items():
         if any(text.startswith(f"{op}(") for text in config.data.preprocess):
             config = override(config, {f"data.preprocess.{op}.{key}": size for key, size in sizes.items()})[0]
+    if any(text.startswith("central_crop(") for text in config.augment.ops):  # large images and networks
+        sizes = {f"augment.ops.{op}.size": (32, 32) for op in ("random_resized_crop", "central_crop")}
+        sizes |= {"data.preprocess.resize.height": 36, "data.preprocess.resize.width": 36, "model.variant": "test"}
+        config = override(config, sizes)[0]
     if config.task.name in ("generation.Generation", "sound.SoundGeneration"):
         config.task.max_length = 8
     return config
