@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
@@ -24,7 +25,7 @@ def response_norm(x: Float[Array, "batch h w c"], size: int = 5) -> Float[Array,
     """Divides by (2 + 1e-4 s)^0.75, where s is the sum of squares over `size` neighbouring channels (2012, 3.3)."""
     half = size // 2
     squares = lax.reduce_window(
-        jnp.square(x), jnp.zeros((), x.dtype), lax.add, (1, 1, 1, size), (1, 1, 1, 1), ((0, 0),) * 3 + ((half, half),)
+        jnp.square(x), np.zeros((), x.dtype), lax.add, (1, 1, 1, size), (1, 1, 1, 1), ((0, 0),) * 3 + ((half, half),)
     )
     return x * (2 + 1e-4 * squares) ** -0.75
 
