@@ -19,7 +19,8 @@ from arch.layers.conv import Conv
 from arch.layers.norm import Norm, batch_norm
 
 # Shapes: batch; channels (of the input); c (of a block's input); C (of its output); *space, *hw, *HW: the spatial axes
-# of these, height and width for images; length (of a sound); classes.
+# of these, height and width for images, on videos (arch/video_resnet.py) with time before them; length (of a sound);
+# classes.
 
 
 class Layers(NamedTuple):
@@ -209,7 +210,10 @@ class ResidualNetwork(nn.Module):
         return self.block.func if isinstance(self.block, functools.partial) else self.block
 
     @nn.nowrap
-    def _layers(self, train: bool) -> Layers:
+    def _layers(self, train: bool, stage: int) -> Layers:
+        """Returns the layers of a stage, counted from 1; 0 is the stem."""
+        del stage  # a network whose stages differ has its own method
+
         def conv(features: int, kernel: int, stride: int = 1, **options) -> nn.Module:
             # Equal padding on both sides: XLA's "SAME" would shift strided convolutions against published weights.
             options = {"kernel_init": self.kernel_init, "padding": kernel // 2, **options}
@@ -231,9 +235,10 @@ class ResidualNetwork(nn.Module):
         self, images: Float[Array, "batch *space channels"], *, train: bool
     ) -> dict[str, Float[Array, "batch *hw c"]]:
         """Returns the output of each stage, "stage1" first: the network as a backbone, without its head."""
-        layers, stages = self._layers(train), {}
-        x = self.stem(images if images.ndim == self.rank + 2 else images[..., None], layers)
+        stages = {}
+        x = self.stem(images if images.ndim == self.rank + 2 else images[..., None], self._layers(train, 0))
         for number, (count, width) in enumerate(self.stages(), start=1):
+            layers = self._layers(train, number)
             for i in range(count):
                 stride = self.stage_stride if number > 1 and i == 0 else 1
                 x = self.block(width=width, stride=stride, layers=layers, name=f"stage{number}_block{i + 1}")(x)

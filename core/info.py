@@ -18,8 +18,8 @@ ROLES = (
     "frames",  # spectra of a sound
     "wave",  # samples of a sound
     "series",
-    "volume",
-    "video",
+    "volume",  # images one above the other [d, h, w, c]
+    "video",  # images one after the other [t, h, w, c]
     "features",  # the encoded columns of a table
     "label",  # one class per example or object
     "target",  # one number per example
@@ -30,6 +30,7 @@ ROLES = (
     "lengths",  # numbers of another key's real positions
     "",  # none of these
 )
+PIXELS = ("image", "volume", "video")  # roles of pixels [..., h, w, c]
 
 
 @dataclasses.dataclass(frozen=True)

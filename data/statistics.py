@@ -1,14 +1,15 @@
-"""Statistics of the training split: mean and deviation of images and numeric targets, examples per class."""
+"""Statistics of the training split: mean and deviation of pixels and numeric targets, examples per class."""
 
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 
+from core.info import PIXELS
 from data.splits import ArraySplit, Split, StreamSplit, numbers, stack
 
 SAMPLE = 2048  # evenly spaced examples that stand for a split which is not in memory
-CHUNK = 100  # images at a time, to save memory
+CHUNK = 100  # examples at a time, to save memory
 
 
 def spread(size: int, count: int) -> Int64[np.ndarray, "n"]:
@@ -17,9 +18,9 @@ def spread(size: int, count: int) -> Int64[np.ndarray, "n"]:
 
 
 def of(key: str, role: str, train: Split) -> dict[str, Any]:
-    """Returns {"mean", "std"} of images, per channel, and of targets; {"counts"} of labels; {} for other roles
-    and keys whose lengths vary."""
-    function = {"image": _of_images, "target": _of_numbers, "label": _of_labels}.get(role)
+    """Returns {"mean", "std"} of images, videos and volumes, per channel, and of targets; {"counts"} of labels; {} for
+    other roles and keys whose lengths vary."""
+    function = {**dict.fromkeys(PIXELS, _of_pixels), "target": _of_numbers, "label": _of_labels}.get(role)
     if not function or key in train.lengths:
         return {}
     indices = np.arange(len(train)) if isinstance(train, ArraySplit) else spread(len(train), SAMPLE)
@@ -48,13 +49,14 @@ def _of_labels(parts) -> dict[str, Any]:
     return {"counts": np.bincount(labels).tolist()} if is_class else {}
 
 
-def _of_images(parts) -> dict[str, Any]:
-    """Returns the statistics of images in [0, 1]."""
+def _of_pixels(parts) -> dict[str, Any]:
+    """Returns the statistics of pixels, bytes as numbers in [0, 1]."""
     count, total, square = 0, 0.0, 0.0
     for part in parts:
         scaled = part / (255.0 if part.dtype == np.uint8 else 1.0)
         count += scaled.size // scaled.shape[-1]
-        total = total + scaled.sum(axis=(0, 1, 2), dtype=np.float64)
-        square = square + np.square(scaled).sum(axis=(0, 1, 2), dtype=np.float64)
+        axes = tuple(range(scaled.ndim - 1))
+        total = total + scaled.sum(axis=axes, dtype=np.float64)
+        square = square + np.square(scaled).sum(axis=axes, dtype=np.float64)
     std = np.sqrt(np.maximum(square / count - np.square(total / count), 0))
     return {"mean": (total / count).tolist(), "std": np.where(std > 1e-6, std, 1.0).tolist()}

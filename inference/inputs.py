@@ -9,18 +9,21 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from core.errors import UserError, nearest
-from core.info import Info, Key
+from core.info import PIXELS, Info, Key
 from data.preprocess.op import Chunk
 from data.preprocess.pipeline import Pipeline
-from data.preprocess.values import as_image
+from data.preprocess.values import as_image, narrow
+from data.sources.frames import frames_of, read_clip
 from data.sources.images import read_image
 from data.sources.named import kinds
 from data.sources.sounds import SOUND_SUFFIXES, read_sound
+from data.sources.volumes import SUFFIXES as VOLUME_SUFFIXES
+from data.sources.volumes import read_volume
 from data.splits import ArraySplit, companion_of
 from data.store import Writer
 from tasks.task import Task
 
-READABLE = ("image", "text", "wave", "number", "label")  # roles of keys that files and lines can give
+READABLE = ("image", "video", "volume", "text", "wave", "number", "label")  # roles of keys that files and lines can give
 COLUMNS = ("text", "number")  # roles that are also kinds of columns, see `data.sources.schema`
 STARTS = "_starts"  # ending of the key that tells the first token of every word, see `tokenize_words`
 
@@ -45,7 +48,7 @@ def text_lines(stream: Iterable[str]) -> list[str]:
 
 
 def encode(config: ConfigDict, info: Info, task: Task, files: list[str], lines: list[str]) -> Inputs:
-    """Returns files (images, tables, sounds) or lines of text, encoded as in training.
+    """Returns files (images, tables, sounds, videos, volumes) or lines of text, encoded as in training.
 
     Raises UserError for inputs that cannot be read, or are of another kind than the run reads.
     """
@@ -54,7 +57,7 @@ def encode(config: ConfigDict, info: Info, task: Task, files: list[str], lines: 
         parts = [reader.lines(lines)]
     elif files:
         for text in files:
-            _check_file(text)
+            _check_file(text, reader.raw.get(reader.key) == "video")
         parts = [reader.file(text) for text in files]
     else:
         raise reader.refusal("nothing")
@@ -105,7 +108,7 @@ class _Reader:
             raise UserError(f"this run is a language model of {info.name}: give --prompt, and no files or lines")
         self.reads = f"this run reads {self.key!r} of {info.name}"
         if arranges or self.raw.get(self.key, "text") not in READABLE:
-            raise UserError(f"{self.reads}, which cannot be given: only images, tables, sounds, text")
+            raise UserError(f"{self.reads}, which cannot be given: only images, videos, volumes, tables, sounds, text")
         self.text = text_key(self.fitted, info, self.key)
         self.paths = path_keys(self.fitted, info)
         self.tables = {f".{kind}": cls for kind, cls in kinds().items() if cls.is_table}
@@ -123,20 +126,25 @@ class _Reader:
         return list(lines), self._processed({self.text: list(lines)} if self.text else {}, "lines")
 
     def file(self, text: str) -> tuple[list[str], Chunk]:
-        """Returns the names and values of the inputs in a file: the rows of a table, one image, or one sound."""
+        """Returns the names and values of the inputs in a file: the rows of a table, or one image, sound, video or
+        volume; a video may be a folder.
+        """
         path, suffix = Path(text), Path(text).suffix.lower()
         if suffix in self.tables and self.columns:
             table = self.tables[suffix](text, self.config.data, self.columns)
             rows = table.examples("+".join(table.splits), ordered=True)
             names = [f"{text}:{row}" for row in range(1, len(rows) + 1)]
             return names, self._processed(rows.chunk(np.arange(len(rows))), text)
-        role = "wave" if suffix in SOUND_SUFFIXES else "image"
+        if suffix == ".npy" or path.is_dir() or path.name.lower().endswith(VOLUME_SUFFIXES):
+            role = "volume" if self.raw.get(self.key) == "volume" else "video"
+        else:
+            role = "wave" if suffix in SOUND_SUFFIXES else "image"
         if suffix in self.tables or not (chunk := self._content(path, role)):
             raise self.refusal(text)
         return [text], self._processed(chunk, text)
 
     def _content(self, path: Path, role: str) -> Chunk:
-        """Returns the example of one image or sound, or of its path if an op opens it; {} if the run reads neither."""
+        """Returns the example of one file, or of its path if an op opens it; {} if the run reads no such file."""
         if key := self.paths.get(role):
             return {key: [str(path.absolute())]}
         if not (key := self._raw_key(role)):
@@ -144,7 +152,8 @@ class _Reader:
         if role == "wave":
             return {key: [read_sound(path, self.rate)]}
         record = next(record for record in self.info.keys.values() if record.role == role)
-        return {key: [read_image(path, record.shape[-1], record.dtype)]}
+        read = read_image if role == "image" else _read_frames
+        return {key: [read(path, record.shape[-1], record.dtype)]}
 
     def _class(self, name: str) -> int:
         classes = self.info.keys[self.key].classes
@@ -158,6 +167,8 @@ class _Reader:
             "lines of text on standard input": self.text,
             "names of classes on standard input": self.raw.get(self.key) == "label",
             "image files": self.paths.get("image") or self._raw_key("image"),
+            "folders of frames, .npy": self._raw_key("video"),
+            ", ".join((*VOLUME_SUFFIXES, ".npy")): self._raw_key("volume"),
             ", ".join(SOUND_SUFFIXES): self.paths.get("wave") or self._raw_key("wave"),
             ", ".join(sorted(self.tables)): self.columns,
         }
@@ -177,8 +188,8 @@ class _Reader:
         known = {*self.info.keys, *self.texts}
         found = {key: values for key, values in chunk.items() if key.removesuffix(STARTS) in known}
         for key, record in self.info.keys.items():
-            if record.role == "image" and key in found:
-                found[key] = [_fitted_image(image, record, self.info.name) for image in found[key]]
+            if record.role in PIXELS and key in found:
+                found[key] = [_fitted(pixels, record, self.info.name) for pixels in found[key]]
         return found
 
 
@@ -195,15 +206,38 @@ def _batch(writer: Writer, info: Info) -> dict[str, np.ndarray]:
     return ArraySplit(writer.columns(ragged), longest).arrays
 
 
-def _fitted_image(image: np.ndarray, record: Key, name: str) -> np.ndarray:
-    """Returns an image in the size of the set's images."""
-    if image.shape[-1] != record.shape[-1]:
-        raise UserError(f"an image has {image.shape[-1]} channels, {name} has {record.shape[-1]}")
-    return as_image(image, record.shape[:2])
+def _read_frames(path: Path, channels: int, dtype: str) -> np.ndarray:
+    """Returns the video of a folder, or the video or volume of a file: .npy [t, h, w] or [t, h, w, c], or NIfTI."""
+    if path.is_dir():
+        if not (frames := frames_of(path)):
+            raise UserError(f"{path} has no frames, such as 1.png")
+        return read_clip(frames, channels, dtype)
+    if path.suffix.lower() != ".npy":
+        return read_volume(path)
+    try:
+        values = np.load(path)
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path} is not a .npy file of plain numbers") from error
+    if values.ndim not in (3, 4):
+        raise UserError(f"{path} has the shape {values.shape}, not (t, h, w) or (t, h, w, c)")
+    return narrow(values[..., None] if values.ndim == 3 else values)
 
 
-def _check_file(text: str) -> None:
+def _fitted(pixels: np.ndarray, record: Key, name: str) -> np.ndarray:
+    """Returns an image, or each frame of a video or volume, in the size of the set's."""
+    if pixels.shape[-1] != record.shape[-1]:
+        raise UserError(f"the input has {pixels.shape[-1]} channels, {record.role}s of {name} have {record.shape[-1]}")
+    if record.role == "image":
+        return as_image(pixels, record.shape[:2])
+    if not record.ragged and len(pixels) != record.shape[0]:
+        raise UserError(f"the input has {len(pixels)} frames, {record.role}s of {name} have {record.shape[0]}")
+    return np.stack([as_image(frame, record.shape[-3:-1]) for frame in pixels])
+
+
+def _check_file(text: str, accepts_folders: bool = False) -> None:
     path = Path(text)
+    if path.is_dir() and accepts_folders:
+        return
     if path.is_dir():
         raise UserError(f"{text} is a folder: name its files, such as {path}/*.png")
     if not path.is_file():

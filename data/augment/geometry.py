@@ -3,8 +3,8 @@
 An op draws, per example, one affine map from places in its output to places in its input, (y, x) in fractions of the
 height and width: pixel i of n covers i / n to (i + 1) / n. By role:
 
-- image [b, h, w, c]: sampled; places outside the input take `fill`.
-- label_map [b, h, w] or [b, h, w, 1]: the nearest pixel; places outside take `ignore`.
+- image [b, h, w, c], video and volume [b, t, h, w, c], all frames alike: sampled; places outside the input take `fill`.
+- label_map [b, h, w] or [b, h, w, 1], of a volume [b, t, h, w, 1]: the nearest pixel; places outside take `ignore`.
 - boxes [b, n, 4], [ymin, xmin, ymax, xmax] in fractions, as in TFDS: the box around the moved corners, cut off at the
   edges. `<key>_mask` [b, n] becomes 0 where nothing is left; the order is kept.
 - points [b, n, 2], (y, x) in fractions: moved; `<key>_mask` becomes 0 outside.
@@ -20,10 +20,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
-from core.info import Info
+from core.info import PIXELS, Info, Key
 from data.augment.op import Batch, Keys, Number, Op, Rng
 
-# b: batch, h: height, w: width, c: channels, n: boxes or points of an example; i, j: height and width of the output
+# b: batch, t: frames or layers, h: height, w: width, c: channels, n: boxes or points of an example
+# i, j: height and width of the output
 
 Size = tuple[int, int]  # height, width
 Image = Float[Array, "h w c"]
@@ -98,10 +99,10 @@ class _Geometric(Op):
 
     def bind(self, info: Info) -> "Op":
         bound = super().bind(info)
-        bound.check_roles("image")
-        bound.check_unmoved("image", *_MOVE)
-        maps = bound.keys_of("image", "label_map")
-        if len({info.keys[key].shape[:2] for key in maps}) > 1:
+        bound.check_roles(*PIXELS)
+        bound.check_unmoved(*_MOVE)
+        maps = bound.keys_of(*PIXELS, "label_map")
+        if len({_size(info.keys[key]) for key in maps}) > 1:
             self.refuse(f"needs one size: {', '.join(f'{key!r} {info.keys[key].shape}' for key in maps)}")
         for role, width in {"boxes": 4, "points": 2}.items():
             for key in bound.keys_of(role):
@@ -117,7 +118,7 @@ class _Geometric(Op):
         masks = [f"{key}_mask" for key, role in roles.items() if role in ("boxes", "points")]
 
         def one(rng: Rng, example: Example) -> Example:
-            move = self.draw(rng, example[self.keys_of("image")[0]].shape[:2])
+            move = self.draw(rng, example[self.keys_of(*PIXELS)[0]].shape[-3:-1])
             moved = {}
             for key, role in roles.items():
                 moved |= _MOVE[role](self, move, key, example)
@@ -288,14 +289,26 @@ class ScaleJitter(_Resizing, _Filling):
         return Affine(jnp.diag(output / scaled), corner / scaled)
 
 
+def _size(record: Key) -> Size:
+    """Returns the height and width of an image, a video, a volume or a label map."""
+    return record.shape[-3:-1] if len(record.shape) > 2 else record.shape
+
+
 def _move_image(op: _Geometric, move: Affine, key: str, example: Example) -> Example:
     size = op.output(example[key].shape[:2])
     inside = _inside(move(_centres(size)))[..., None]
     return {key: jnp.where(inside, op.sample(example[key], move, size), op.fill)}
 
 
+def _move_frames(op: _Geometric, move: Affine, key: str, example: Example) -> Example:
+    return jax.vmap(lambda frame: _move_image(op, move, key, {key: frame}))(example[key])
+
+
 def _move_label_map(op: _Geometric, move: Affine, key: str, example: Example) -> Example:
-    labels, size = example[key], op.output(example[key].shape[:2])
+    labels = example[key]
+    if labels.ndim == 4:
+        return jax.vmap(lambda layer: _move_label_map(op, move, key, {key: layer}))(labels)
+    size = op.output(labels.shape[:2])
     inside = jnp.expand_dims(_inside(move(_centres(size))), range(2, labels.ndim))
     return {key: jnp.where(inside, nearest(labels, move, size), op.ignore).astype(labels.dtype)}
 
@@ -321,7 +334,14 @@ def _kept(key: str, example: Example, moved: Float[Array, "n k"], kept: Bool[Arr
 
 # role -> function that moves a key of an example
 _MOVE: Mapping[str, Callable[[_Geometric, Affine, str, Example], Example]] = MappingProxyType(
-    {"image": _move_image, "label_map": _move_label_map, "boxes": _move_boxes, "points": _move_points}
+    {
+        "image": _move_image,
+        "video": _move_frames,
+        "volume": _move_frames,
+        "label_map": _move_label_map,
+        "boxes": _move_boxes,
+        "points": _move_points,
+    }
 )
 
 

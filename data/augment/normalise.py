@@ -7,10 +7,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from core.errors import nearest
-from core.info import Info
+from core.info import PIXELS, Info
 from data.augment.op import Batch, Keys, Op
-
-PIXELS = ("image", "volume", "video")  # roles that are normalised if no keys are named
 
 
 @dataclasses.dataclass(frozen=True)

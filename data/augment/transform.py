@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from core.errors import UserError
-from core.info import Info
-from data.augment.normalise import PIXELS
+from core.info import PIXELS, Info
 from data.augment.op import WHERE, Batch, Op, Rng, example_keys, parse_op
 
 

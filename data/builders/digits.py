@@ -7,6 +7,19 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 
+def scans() -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Returns the images uint8 [n, 8, 8, 1] (17 grey levels spread over 0..255), their digits [n], and for each split
+    the positions of its examples.
+    """
+    from sklearn.datasets import load_digits  # 2 s: only when preparing
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+    parts = train_test_split(np.arange(len(images)), test_size=0.2, stratify=digits.target, random_state=0)
+    return images, digits.target, dict(zip(("train", "test"), parts, strict=True))
+
+
 class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """1797 handwritten digits of the UCI ML repository, as scikit-learn ships them.
 
@@ -30,15 +43,10 @@ class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-        from sklearn.datasets import load_digits  # 2 s: only when preparing
-        from sklearn.model_selection import train_test_split
-
-        digits = load_digits()
-        images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
-        parts = train_test_split(np.arange(len(images)), test_size=0.2, stratify=digits.target, random_state=0)
+        images, digits, parts = scans()
         return {
-            split: ((int(i), {"image": images[i], "label": int(digits.target[i])}) for i in indices)
-            for split, indices in zip(("train", "test"), parts, strict=True)
+            split: ((int(i), {"image": images[i], "label": int(digits[i])}) for i in indices)
+            for split, indices in parts.items()
         }
 
     def _generate_examples(self) -> None:

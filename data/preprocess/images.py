@@ -1,4 +1,4 @@
-"""Ops on images: sizes, and image files named by a column."""
+"""Ops on images: sizes, frames of videos, and image files named by a column."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -49,6 +49,38 @@ class Resize(Op):
 def _resized(value: np.ndarray, resize: Callable[..., np.ndarray], size: tuple[int, int]) -> np.ndarray:
     """Returns [h, w], [h, w, c] or [t, h, w, c] in another size."""
     return np.stack([resize(one, size) for one in value]) if value.ndim == 4 else resize(value, size)
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleFrames(Op):
+    """Takes `count` frames of every video, and layers of every volume and its label map, evenly spaced; a short one
+    repeats frames. A network then gets videos of one length.
+    """
+
+    count: int
+
+    def __post_init__(self):
+        if self.count < 1:
+            raise UserError(f"count must be at least 1, not {self.count}")
+
+    def fit(self, splits: Mapping[str, Examples], keys: Keys) -> list[str]:
+        """Returns the keys of what is sampled."""
+        found = [key for key, record in keys.items() if record.role in ("video", "volume")]
+        if not found:
+            raise UserError(f"data.preprocess: sample_frames: the set has no videos or volumes but {', '.join(keys)}")
+        if any(keys[key].role == "volume" for key in found):
+            found += [key for key, record in keys.items() if record.role == "label_map"]
+        return found
+
+    def __call__(self, chunk: Chunk, state: list[str]) -> Chunk:
+        return chunk | {key: [self._sampled(value) for value in chunk[key]] for key in state if key in chunk}
+
+    def describe(self, keys: Keys, state: list[str]) -> Keys:
+        return keys | {key: dataclasses.replace(keys[key], ragged=False) for key in state}
+
+    def _sampled(self, frames: np.ndarray) -> np.ndarray:
+        """Returns the frame in the middle of each of `count` equal parts."""
+        return frames[(2 * np.arange(self.count) + 1) * len(frames) // (2 * self.count)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ class Frames(FileSource):
     """`frames:DIR`: DIR/CLASS/CLIP/1.png, 2.png, ..., with one split, "train", or DIR/SPLIT/CLASS/CLIP/1.png.
 
     Keys: `video` [t, h, w, c], frames in the order of the numbers in their names, colours and type as in `Folder`;
-    `label`, the number of the class. Clips may differ in length.
+    `label`, the number of the class. Clips may differ in length: `sample_frames` makes them equal.
     """
 
     def __init__(self, path: str, config: ConfigDict, state: Any = None):
@@ -45,7 +45,7 @@ class Frames(FileSource):
             "video": Key(role="video", ragged=True),
             "label": Key(role="label", classes=tuple(self.state["classes"])),
         }
-        read = functools.partial(_read_clip, channels=self.state["channels"], dtype=self.state["dtype"])
+        read = functools.partial(read_clip, channels=self.state["channels"], dtype=self.state["dtype"])
         self.rows = {
             split: Columns(
                 {
@@ -60,23 +60,24 @@ class Frames(FileSource):
 def _splits(root: Path) -> dict[str, Path]:
     """Returns split -> folder of classes. Folders named as splits are classes if they hold clips."""
     splits = split_folders(root)
-    holds_frames = any(_frames(inner) for folder in splits.values() for inner in folders(folder))
+    holds_frames = any(frames_of(inner) for folder in splits.values() for inner in folders(folder))
     return {"train": root} if holds_frames else splits
 
 
 def _clips(folder: Path) -> list[list[Path]]:
     """Returns the frames of every clip of a class: of each folder below it that holds frames."""
-    if loose := _frames(folder):
+    if loose := frames_of(folder):
         raise UserError(f"{loose[0]} lies beside no other frame of a clip: put the frames of each clip into a folder")
     return [frames for entry in folders(folder) for frames in _below(entry)]
 
 
 def _below(folder: Path) -> list[list[Path]]:
-    own = _frames(folder)
+    own = frames_of(folder)
     return ([own] if own else []) + [frames for entry in folders(folder) for frames in _below(entry)]
 
 
-def _frames(folder: Path) -> list[Path]:
+def frames_of(folder: Path) -> list[Path]:
+    """Returns the images in a folder in the order of the numbers in their names."""
     return sorted((file for file in visible(folder) if file.name.lower().endswith(IMAGE_SUFFIXES)), key=natural)
 
 
@@ -85,7 +86,8 @@ def _state(files: Sequence[Path], names: Sequence[str]) -> dict[str, Any]:
     return {"classes": list(names), "channels": channels, "dtype": dtype}
 
 
-def _read_clip(files: Sequence[Path], channels: int, dtype: Any) -> Num[np.ndarray, "t h w c"]:
+def read_clip(files: Sequence[Path], channels: int, dtype: Any) -> Num[np.ndarray, "t h w c"]:
+    """Returns the video of some frames. Raises UserError for frames of different sizes."""
     frames = [read_image(file, channels, dtype) for file in files]
     for file, frame in zip(files, frames, strict=True):
         if frame.shape != frames[0].shape:

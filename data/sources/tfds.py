@@ -26,6 +26,8 @@ ROLES_BY_NAME = {
     "frames": "frames",
     "audio": "wave",
     "series": "series",
+    "video": "video",
+    "volume": "volume",
     "label": "label",
     "target": "target",
 }  # of keys whose feature does not determine the role

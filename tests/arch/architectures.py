@@ -33,6 +33,7 @@ import arch
 SIZES = {
     "batch": 4,
     "*space": (8, 8),
+    "time": 4,
     "height": 8,
     "width": 8,
     "channels": 3,

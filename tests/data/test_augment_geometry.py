@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from core.info import Key
+from core.info import Info, Key
 from data.augment.op import example_keys, parse_op
 from tests.data.infos import batch_of, pixels, spatial
 
@@ -213,3 +213,18 @@ def test_sets_that_cannot_be_moved_are_refused(changes, words):
 def test_impossible_arguments_are_named(text):
     with pytest.raises(UserError, match=r"(padding|fill|degrees|area|size|high) must be"):
         parse_op(text)
+
+
+@pytest.mark.parametrize("role", ["video", "volume"])
+@pytest.mark.parametrize("text", EVERY)
+def test_all_frames_move_as_an_image_does(text, role):
+    """With the label map of a volume: a label map per layer."""
+    info, batch = spatial((HEIGHT, WIDTH, 1), 5), batch_of(spatial((HEIGHT, WIDTH, 1), 5), 4)
+    alone = applied(text, batch, info)
+    frames = {key: np.repeat(batch[key][:, None], 3, axis=1) for key in ("image", "label_map")}
+    shape = (3, HEIGHT, WIDTH, 1)
+    moved_info = Info("made up", info.sizes, {"x": Key(shape, "float32", role), "y": Key(shape, "int32", "label_map")})
+    moved = applied(text, {"x": frames["image"], "y": frames["label_map"], "mask": batch["mask"]}, moved_info)
+    for frame in range(3):
+        np.testing.assert_allclose(moved["x"][:, frame], alone["image"], atol=1e-6)
+        np.testing.assert_array_equal(moved["y"][:, frame], alone["label_map"])

@@ -220,6 +220,11 @@ def test_frames(config, tmp_path):
     assert sorted(arrays["video_lengths"]) == [1, 3, 11]
     resized = data.load(config(f"frames:{tmp_path}", preprocess=("resize(2, 3)",)))[1]
     assert shapes(resized)["video"] == ((11, 2, 3, 1), "uint8")
+    splits, sampled = data.load(config(f"frames:{tmp_path}", preprocess=("sample_frames(4)",)))
+    assert shapes(sampled)["video"] == ((4, 4, 6, 1), "uint8") and not sampled.keys["video"].ragged
+    assert sampled.keys["video"].statistics and "video_mask" not in sampled.keys
+    seen = {tuple(clip[:, 0, 0, 0].tolist()) for clip in splits["train"].arrays["video"]}
+    assert seen == {(0, 1, 1, 2), (1, 4, 6, 9), (77, 77, 77, 77)}  # the frame in the middle of each quarter
 
 
 def test_frames_with_splits(config, tmp_path):

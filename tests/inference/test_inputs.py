@@ -163,3 +163,47 @@ def test_columns_of_a_table(tmp_path):
     in_order = known["features"][np.argsort(price)]
     np.testing.assert_array_equal(found["features"], np.concatenate([in_order[::-1], in_order]))
     assert found.keys() == {"features", "mask", "index"}
+
+
+@pytest.mark.parametrize("role", ["video", "volume"])
+def test_a_video_is_a_folder_or_an_array_and_a_volume_an_array(role, tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (5, 4, 3, 4, 1)).astype(np.uint8)
+    np.savez(tmp_path / "set.npz", **{role: frames, "label": np.arange(5) % 2})
+    config, split, info = loaded(f"npz:{tmp_path}/set.npz")
+    assert info.keys[role].role == role
+    (tmp_path / "clip").mkdir()
+    for i, frame in enumerate(frames[1]):
+        Image.fromarray(frame[..., 0]).save(tmp_path / "clip" / f"{i}.png")
+    np.save(tmp_path / "clip.npy", frames[1, ..., 0])
+    given = [tmp_path / "clip.npy", *([tmp_path / "clip"] if role == "video" else [])]
+    batch = encoded(config, info, role, given).batch
+    np.testing.assert_array_equal(batch[role], np.stack([frames[1]] * len(given)))
+    if role == "volume":
+        with pytest.raises(UserError, match=r"clip is a folder: name its files"):
+            encoded(config, info, role, [tmp_path / "clip"])
+    for values, message in {
+        (2, 3, 4): r"the input has 2 frames, .*s of .*set.npz have 4",
+        (4, 3, 4, 3): r"the input has 3 channels, .*s of .*set.npz have 1",
+        (4, 3): r"clip.npy has the shape \(4, 3\), not \(t, h, w\) or \(t, h, w, c\)",
+    }.items():
+        np.save(tmp_path / "clip.npy", np.zeros(values, np.uint8))
+        with pytest.raises(UserError, match=message):
+            encoded(config, info, role, [tmp_path / "clip.npy"])
+    with pytest.raises(UserError, match=r"give (folders of frames, \.npy|\.nii\.gz, \.nii, \.npy), not .*set\.npz"):
+        encoded(config, info, role, [tmp_path / "set.npz"])
+
+
+def test_frames_of_another_size_and_of_another_number(tmp_path):
+    for clip, count in (("a/x", 3), ("b/y", 5)):
+        (tmp_path / "set" / clip).mkdir(parents=True)
+        for i in range(count):
+            Image.new("L", (6, 4), 10 * i).save(tmp_path / "set" / clip / f"{i}.png")
+    config, _, info = loaded(f"frames:{tmp_path / 'set'}", "sample_frames(2)")
+    (tmp_path / "new").mkdir()
+    for i in range(7):
+        Image.new("RGB", (12, 8), (i, i, i)).save(tmp_path / "new" / f"{i}.png")
+    video = encoded(config, info, "video", [tmp_path / "new"]).batch["video"]
+    assert video.shape == (1, 2, 4, 6, 1) and video[0, :, 0, 0, 0].tolist() == [1, 5]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty has no frames, such as 1.png"):
+        encoded(config, info, "video", [tmp_path / "empty"])

@@ -1,0 +1,92 @@
+"""Convolution over three axes whose CPU program has 2-D convolutions; parameters and results are those of
+`flax.linen.Conv`.
+
+XLA's 3-D convolution on a CPU is tens of times slower than PyTorch's, its gradient most of all. There the taps along
+the first axis become channels of one 2-D convolution, and a kernel of one pixel a matrix product. Other platforms keep
+the plain convolution.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Float
+
+from arch.layers import conv
+
+# b: batch; t, h, w: positions, of which the first are frames or layers; c: channels; p, q, r, f: of the output
+# l, m, n: taps of the kernel along t, h, w
+
+Input = Float[Array, "b t h w c"]
+Kernel = Float[Array, "l m n c f"]
+Output = Float[Array, "b p q r f"]
+Triple = tuple[int, int, int]
+Padding = tuple[tuple[int, int], ...]
+
+PLAIN = ("NDHWC", "DHWIO", "NDHWC")
+
+
+def plain(x: Input, kernel: Kernel, strides: Triple, padding: Padding) -> Output:
+    """Returns XLA's own convolution."""
+    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=PLAIN)
+
+
+def folded(x: Input, kernel: Kernel, strides: Triple, padding: Padding) -> Output:
+    """Returns the same from one 2-D convolution of all frames: the taps along t are channels of its input."""
+    taps, height, width, channels, features = kernel.shape
+    stride, *strides = strides
+    x = _with_taps(x, taps, stride, padding[0])
+    kernel = jnp.moveaxis(kernel, 0, 2).reshape(height, width, taps * channels, features)
+    if height == width == 1 and not any(map(any, padding[1:])):
+        return x[:, :, :: strides[0], :: strides[1]] @ kernel[0, 0]
+    frames = x.reshape(-1, *x.shape[2:])
+    y = conv.conv_general_dilated(frames, kernel, strides, padding[1:], dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return y.reshape(*x.shape[:2], *y.shape[1:])
+
+
+def _with_taps(x: Input, taps: int, stride: int, padding: tuple[int, int]) -> Float[Array, "b p h w tc"]:
+    """Returns x at each position of the output along t, with the frames that the taps read there as channels."""
+    x = jnp.pad(x, ((0, 0), padding, (0, 0), (0, 0), (0, 0))) if any(padding) else x
+    last = (x.shape[1] - taps) // stride * stride  # the first frame that the last position reads
+    return jnp.concatenate([x[:, tap : tap + last + 1 : stride] for tap in range(taps)], axis=-1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv(x: Input, kernel: Kernel, strides: Triple, padding: Padding) -> Output:
+    choices = {name: functools.partial(f, strides=strides, padding=padding) for name, f in METHODS.items()}
+    return lax.platform_dependent(x, kernel, **choices)
+
+
+def _forward(x, kernel, strides, padding):
+    return _conv(x, kernel, strides, padding), (x, kernel)
+
+
+def _backward(strides, padding, saved, d_outputs):
+    def pull(method, x, kernel, d_outputs):
+        return jax.vjp(lambda x, kernel: method(x, kernel, strides, padding), x, kernel)[1](d_outputs)
+
+    choices = {name: functools.partial(pull, method) for name, method in METHODS.items()}
+    return lax.platform_dependent(*saved, d_outputs, **choices)
+
+
+METHODS = {"cpu": folded, "default": plain}  # by platform
+_conv.defvjp(_forward, _backward)
+
+
+def conv_general_dilated(lhs: Input, rhs: Kernel, window_strides, padding, **options) -> Output:
+    """`jax.lax.conv_general_dilated`, for reverse-mode differentiation (`nn.Conv`'s field of this name).
+
+    Dilated and grouped convolutions, and those of a given precision, stay XLA's own.
+    """
+    dilations = (*(options.get("lhs_dilation") or ()), *(options.get("rhs_dilation") or ()))
+    groups = options.get("feature_group_count", 1)
+    if any(size != 1 for size in dilations) or groups != 1 or options.get("precision") is not None:
+        return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(lhs.shape[1:4], rhs.shape[:3], window_strides, padding)
+    return _conv(lhs, rhs, tuple(window_strides), tuple(map(tuple, padding)))
+
+
+Conv3D = functools.partial(nn.Conv, conv_general_dilated=conv_general_dilated)

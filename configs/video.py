@@ -1,0 +1,59 @@
+"""Videos and volumes by 3-D ResNets (Tran et al. 2018, arXiv 1711.11248):
+    python train.py --config=configs/video.py:moving_digits --workdir=runs/motion
+
+moving_digits: four motions of a digit, which only the order of the frames tells. Guessing is right in 25%.
+digit_volumes: digits as bodies in space, turned by up to 60 degrees around any axis.
+clips: your own videos, DIR/CLASS/CLIP/1.png, ...: --config.data.name=frames:DIR
+Another network: --config.model.temporal="(False,)" (2-D, frame by frame, averaged over time),
+    --config.model.block=video_resnet.FactorisedBlock (2-D in space, then 1-D in time), --config.model.name=c3d.C3D
+Predict a clip, a folder of its frames or an array [t, h, w] in a .npy file:
+    python predict.py --workdir=runs/motion CLIP
+
+Not run.
+"""
+
+from training.config import default
+from training.overrides import variant
+
+VARIANTS = {
+    "moving_digits": {"data.name": "moving_digits"},
+    "digit_volumes": {
+        "data.name": "digit_volumes",
+        "task.inputs": ("volume",),
+        "model.width": 16,
+        "train.epochs": 10.0,
+    },
+    "clips": {
+        "data.name": "",
+        "data.splits.train": "train[:80%]",
+        "data.splits.validation": "train[80%:90%]",
+        "data.splits.test": "train[90%:]",
+        "data.preprocess": ("sample_frames(16)", "resize(112, 112)"),
+        "augment.ops": ("random_resized_crop(area=(0.5, 1.0))", "flip()", "normalise()"),
+        "model.blocks": (2, 2, 2, 2),
+        "model.width": 64,
+        "optimizer.learning_rate": 1e-3,
+        "train.epochs": 50.0,
+        "train.batch_size": 32,
+        "eval.every": 0.1,
+        "checkpoint.best": "-validation/loss",
+    },
+}
+
+
+def get_config(arg: str = "moving_digits"):
+    """Returns the config of one of VARIANTS."""
+    config = default()
+    config.data.splits.validation = "validation"
+    config.task.inputs = ("video",)
+    config.augment.ops = ("normalise()",)
+    config.model.name = "video_resnet.VideoResNet"
+    config.model.blocks = (1, 1, 1)
+    config.model.width = 8
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.schedule = "cosine()"
+    config.optimizer.warmup_steps = 0.05
+    config.optimizer.weight_decay = 1e-2
+    config.train.epochs = 8.0
+    config.train.batch_size = 64
+    return variant(config, VARIANTS, arg)
