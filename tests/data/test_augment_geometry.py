@@ -215,16 +215,16 @@ def test_impossible_arguments_are_named(text):
         parse_op(text)
 
 
-@pytest.mark.parametrize("role", ["video", "volume"])
 @pytest.mark.parametrize("text", EVERY)
-def test_all_frames_move_as_an_image_does(text, role):
-    """With the label map of a volume: a label map per layer."""
+def test_frames_and_layers_move_as_an_image_does(text):
+    """Also those of a label map."""
     info, batch = spatial((HEIGHT, WIDTH, 1), 5), batch_of(spatial((HEIGHT, WIDTH, 1), 5), 4)
     alone = applied(text, batch, info)
     frames = {key: np.repeat(batch[key][:, None], 3, axis=1) for key in ("image", "label_map")}
-    shape = (3, HEIGHT, WIDTH, 1)
-    moved_info = Info("made up", info.sizes, {"x": Key(shape, "float32", role), "y": Key(shape, "int32", "label_map")})
-    moved = applied(text, {"x": frames["image"], "y": frames["label_map"], "mask": batch["mask"]}, moved_info)
-    for frame in range(3):
-        np.testing.assert_allclose(moved["x"][:, frame], alone["image"], atol=1e-6)
-        np.testing.assert_array_equal(moved["y"][:, frame], alone["label_map"])
+    keys = {"video": ("image", "float32"), "volume": ("image", "float32"), "label_map": ("label_map", "int32")}
+    records = {role: Key((3, HEIGHT, WIDTH, 1), kind, role) for role, (_, kind) in keys.items()}
+    of_frames = Info("made up", info.sizes, records)
+    moved = applied(text, {role: frames[key] for role, (key, _) in keys.items()} | {"mask": batch["mask"]}, of_frames)
+    for role, (key, _) in keys.items():
+        for frame in range(3):
+            np.testing.assert_allclose(moved[role][:, frame], alone[key], atol=1e-6)

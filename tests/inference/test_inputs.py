@@ -169,7 +169,7 @@ def test_columns_of_a_table(tmp_path):
 def test_a_video_is_a_folder_or_an_array_and_a_volume_an_array(role, tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (5, 4, 3, 4, 1)).astype(np.uint8)
     np.savez(tmp_path / "set.npz", **{role: frames, "label": np.arange(5) % 2})
-    config, split, info = loaded(f"npz:{tmp_path}/set.npz")
+    config, _, info = loaded(f"npz:{tmp_path}/set.npz")
     assert info.keys[role].role == role
     (tmp_path / "clip").mkdir()
     for i, frame in enumerate(frames[1]):
