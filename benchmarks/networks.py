@@ -31,8 +31,9 @@ from arch.rnn import RecurrentClassifier
 from arch.textcnn import TextCNN
 from arch.transformer import Transformer
 from arch.vgg import DEPTHS, VGG
+from arch.video_resnet import VideoResNet
 from arch.wavenet import WaveNet
-from benchmarks import peers, peers_attention, peers_convolution, peers_images, peers_patches
+from benchmarks import peers, peers_attention, peers_convolution, peers_images, peers_patches, peers_video
 from tasks.classification import Classification
 from tasks.masked import MaskedTokens
 from tasks.sequence import TokenClassification
@@ -51,7 +52,8 @@ class Network:
     """One network in both frameworks.
 
     Attributes:
-        model, peer: ours, and PyTorch's, which gets the same inputs, but images as [b, c, h, w].
+        model, peer: ours, and PyTorch's, which gets the same inputs, but images as [b, c, h, w], videos as
+            [b, c, t, h, w].
         batch: `task`'s inputs and target.
         adamw: the optimizer is AdamW instead of SGD with momentum.
         flops: floating-point operations of one step; 0: unknown.
@@ -107,9 +109,10 @@ class Network:
         inputs = [x.long() if x.dtype == torch.int32 else x for x in inputs]
         labels = torch.tensor(np.asarray(self.task.labels(self.batch)), device=device).long()
         is_gpu, is_half = device != "cpu", getattr(self.model, "dtype", None) == jnp.bfloat16
-        if inputs[0].ndim == 4:
-            layout = torch.channels_last if is_gpu else torch.contiguous_format
-            inputs[0] = inputs[0].permute(0, 3, 1, 2).contiguous(memory_format=layout)
+        if inputs[0].ndim >= 4:
+            last = torch.channels_last if inputs[0].ndim == 4 else torch.channels_last_3d
+            layout = last if is_gpu else torch.contiguous_format
+            inputs[0] = inputs[0].movedim(-1, 1).contiguous(memory_format=layout)
             model = model.to(memory_format=layout)
         if self.adamw:
             optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=True, **ADAMW)
@@ -207,6 +210,18 @@ def convolutional(batch: int) -> list[Network]:
         classifier("DenseNet-BC 40, 32x32", colour, densenet, lambda: peers_images.densenet((6, 6, 6), 12)),
         classifier("ConvNeXt 48, 32x32", colour, convnext, lambda: peers_images.convnext((2, 2, 2), 48, 2)),
     ]
+
+
+def video(batch: int, time: int, side: int) -> list[Network]:
+    """Returns R3D-18 and torchvision's R(2+1)D-18."""
+    shape, variants = (batch, time, side, side, 3), {"R3D-18": False, "R(2+1)D-18": True}
+    found = []
+    for name, is_factorised in variants.items():
+        fields = VideoResNet.VARIANTS[f"{name} torchvision" if is_factorised else name]
+        peer = functools.partial(peers_video.resnet, is_factorised, 10)
+        network = classifier(f"{name}, {time}x{side}x{side}", shape, VideoResNet(**fields | {"num_classes": 10}), peer)
+        found.append(network)
+    return found
 
 
 def gpt(name: str, model: GPT, batch: int) -> Network:

@@ -23,7 +23,15 @@ from data.splits import ArraySplit, companion_of
 from data.store import Writer
 from tasks.task import Task
 
-READABLE = ("image", "video", "volume", "text", "wave", "number", "label")  # roles of keys that files and lines can give
+READABLE = (
+    "image",
+    "video",
+    "volume",
+    "text",
+    "wave",
+    "number",
+    "label",
+)  # roles of keys that files and lines can give
 COLUMNS = ("text", "number")  # roles that are also kinds of columns, see `data.sources.schema`
 STARTS = "_starts"  # ending of the key that tells the first token of every word, see `tokenize_words`
 

@@ -2,11 +2,13 @@
 `flax.linen.Conv`.
 
 XLA's 3-D convolution on a CPU is tens of times slower than PyTorch's, its gradient most of all. There the taps along
-the first axis become channels of one 2-D convolution, and a kernel of one pixel a matrix product. Other platforms keep
-the plain convolution.
+the first axis become channels of one 2-D convolution, a kernel of one pixel a matrix product, and the gradient of a
+kernel one matrix product per tap in the plane. Other platforms keep the plain convolution.
 """
 
 import functools
+import itertools
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -55,8 +57,9 @@ def _with_taps(x: Input, taps: int, stride: int, padding: tuple[int, int]) -> Fl
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv(x: Input, kernel: Kernel, strides: Triple, padding: Padding) -> Output:
-    choices = {name: functools.partial(f, strides=strides, padding=padding) for name, f in METHODS.items()}
-    return lax.platform_dependent(x, kernel, **choices)
+    options = {"strides": strides, "padding": padding}
+    on_cpu, elsewhere = functools.partial(folded, **options), functools.partial(plain, **options)
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
 
 
 def _forward(x, kernel, strides, padding):
@@ -64,18 +67,34 @@ def _forward(x, kernel, strides, padding):
 
 
 def _backward(strides, padding, saved, d_outputs):
-    def pull(method, x, kernel, d_outputs):
-        return jax.vjp(lambda x, kernel: method(x, kernel, strides, padding), x, kernel)[1](d_outputs)
+    def of_plain(x, kernel, d_outputs):
+        return jax.vjp(lambda x, kernel: plain(x, kernel, strides, padding), x, kernel)[1](d_outputs)
 
-    choices = {name: functools.partial(pull, method) for name, method in METHODS.items()}
-    return lax.platform_dependent(*saved, d_outputs, **choices)
+    def of_folded(x, kernel, d_outputs):
+        _, pull = jax.vjp(lambda x: folded(x, kernel, strides, padding), x)
+        return *pull(d_outputs), _kernel_gradient(x, d_outputs, kernel.shape, strides, padding)
+
+    return lax.platform_dependent(*saved, d_outputs, cpu=of_folded, default=of_plain)
 
 
-METHODS = {"cpu": folded, "default": plain}  # by platform
 _conv.defvjp(_forward, _backward)
 
 
-def conv_general_dilated(lhs: Input, rhs: Kernel, window_strides, padding, **options) -> Output:
+def _kernel_gradient(x: Input, d_outputs: Output, shape: Sequence[int], strides: Triple, padding: Padding) -> Kernel:
+    taps, height, width, channels, features = shape
+    x = jnp.pad(_with_taps(x, taps, strides[0], padding[0]), ((0, 0), (0, 0), *padding[1:], (0, 0)))
+    rows, columns = ((size - 1) * stride + 1 for size, stride in zip(d_outputs.shape[2:4], strides[1:], strict=True))
+    d_outputs = d_outputs.reshape(-1, features)
+    products = []
+    for row, column in itertools.product(range(height), range(width)):
+        seen = x[:, :, row : row + rows : strides[1], column : column + columns : strides[2]]
+        products.append(seen.reshape(-1, taps * channels).T @ d_outputs)
+    return jnp.moveaxis(jnp.stack(products).reshape(height, width, taps, channels, features), 2, 0)
+
+
+def conv_general_dilated(
+    lhs: Input, rhs: Float[Array, "l m n _ f"], window_strides, padding, **options
+) -> Float[Array, "b p q r f"]:
     """`jax.lax.conv_general_dilated`, for reverse-mode differentiation (`nn.Conv`'s field of this name).
 
     Dilated and grouped convolutions, and those of a given precision, stay XLA's own.
