@@ -109,5 +109,5 @@ class DigitVolumes(_OfDigits, skip_registration=True):
         thick = np.repeat(image[None, :, :, 0], cls.THICKNESS, axis=0).astype(float)
         matrix = turn / cls.SCALE
         offset = (np.array(thick.shape) - 1) / 2 - matrix.sum(1) * (cls.SIDE - 1) / 2
-        volume = affine_transform(thick, matrix, offset, output_shape=(cls.SIDE,) * 3, order=1)
+        volume = affine_transform(thick, matrix, offset, output_shape=(cls.SIDE,) * 3, order=1, mode="grid-constant")
         return np.round(volume).astype(np.uint8)[..., None]

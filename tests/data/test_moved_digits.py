@@ -39,7 +39,7 @@ def test_bodies():
     centres = np.round((np.arange(8) - 3.5) * DigitVolumes.SCALE + 7.5).astype(int)
     assert np.corrcoef(middle[np.ix_(centres, centres)].ravel(), IMAGES[3].ravel())[0, 1] > 0.9
     assert not straight[:4].any() and not straight[12:].any()
-    quarter = Rotation.from_euler("z", 90, degrees=True).as_matrix()[::-1, ::-1]  # of the last two axes, up to sign
+    quarter = Rotation.from_euler("x", 90, degrees=True).as_matrix()  # about the first axis, of depth
     turned = DigitVolumes.body(IMAGES[3], quarter).astype(float)[..., 0]
     assert min(np.abs(turned - np.rot90(straight, k, (1, 2))).max() for k in (1, 3)) <= 1
     tilted = DigitVolumes.body(IMAGES[3], Rotation.from_rotvec([0.5, -0.4, 0.6]).as_matrix()).astype(float)
