@@ -186,7 +186,7 @@ def test_a_large_image_that_shrinks_is_averaged():
         ({"boxes": Key((4,), "float32", "boxes")}, ["(n, 4)", "'boxes' (4,)"]),
         ({"label_map": Key((5, 6), "int32", "label_map")}, ["one size", "'label_map' (5, 6)"]),
         ({"image": None}, ["works on image", "label_map"]),
-        ({"scan": Key((24, 32, 8, 1), "float32", "volume")}, ["'scan' (volume)"]),
+        ({"scan": Key((8, 24, 30, 1), "float32", "volume")}, ["one size", "'scan' (8, 24, 30, 1)"]),
         ({"depth": Key((24, 32), "float32")}, ["'depth'", "without role"]),
     ],
     ids=str,
