@@ -65,6 +65,7 @@ class VideoResNet(ResidualNetwork):
     num_classes: int = 400
     shortcut: Literal["B", "C", "none"] = "B"
     width: int = 64
+    rank: int = 3
     conv: Callable[..., nn.Module] = Conv3D
     blocks: tuple[int, ...] = (2, 2, 2, 2)
     temporal: tuple[bool, ...] = (True,)
