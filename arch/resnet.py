@@ -100,8 +100,6 @@ class Block(nn.Module):
             if preactivated is not None:
                 return project(preactivated)
             return self.layers.norm(name="shortcut_norm")(project(x))
-        if not missing and self.stride == 1:
-            return x
         strided = x[:, *(slice(None, None, self.stride) for _ in range(x.ndim - 2))]
         return jnp.pad(strided, ((0, 0),) * (x.ndim - 1) + ((0, missing),))
 

@@ -89,7 +89,8 @@ class VideoResNet(ResidualNetwork):
             "stem_midplanes": 45,
         },
     }
-    # as printed in table 2; exact ones are torchvision's, and derived for R(2+1)D (printed: 33.3M) and f-R2D (11.4M)
+    # as printed in table 2, which cuts 33.35M (rMC2) and 33.06M (rMC3) off; exact ones are torchvision's, and derived
+    # for R(2+1)D and f-R2D
     PUBLISHED: ClassVar[dict[str, str | int]] = {
         "R3D-18": 33_371_472,
         "f-R2D-18": 11_381_712,
@@ -97,8 +98,8 @@ class VideoResNet(ResidualNetwork):
         "MC3-18": 11_695_440,
         "MC4-18": "12.7M",
         "MC5-18": "16.9M",
-        "rMC2-18": "33.3M",
-        "rMC3-18": "33.0M",
+        "rMC2-18": 33_352_656,
+        "rMC3-18": 33_057_744,
         "rMC4-18": "32.0M",
         "rMC5-18": "27.9M",
         "R(2+1)D-18": 33_370_839,

@@ -20,6 +20,7 @@ from tests.arch.architectures import architectures, make_inputs
 from training import build
 
 ARCHITECTURES = architectures()
+FACTORISED = "R(2+1)D-18 torchvision"
 LAYER = "block1_layer6_bottleneck"
 SIZES = {"vocab_size": 23, "n_positions": 9, "n_embd": 6, "n_layer": 2, "n_head": 3}
 ROPE = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -263,6 +264,11 @@ def test_tables_name_every_variable_and_arrays_come_back(name):
         ("densenet.DenseNet", "201", "features.norm5.weight", "final_norm/scale"),
         ("convnext.ConvNeXt", "T", "features.7.2.block.5.weight", "stage4_block3/project/kernel"),
         ("convnext.ConvNeXt", "S", "features.6.1.weight", "stage4_conv/kernel"),
+        ("video_resnet.VideoResNet", "R3D-18", "layer1.1.conv2.1.running_var", "stage1_block2/BatchNorm_1/var"),
+        ("video_resnet.VideoResNet", "MC3-18", "layer2.0.downsample.0.weight", "stage2_block1/shortcut_conv/kernel"),
+        ("video_resnet.VideoResNet", FACTORISED, "stem.3.weight", "stem_conv/kernel"),
+        ("video_resnet.VideoResNet", FACTORISED, "layer4.1.conv2.0.3.weight", "stage4_block2/Conv_3/kernel"),
+        ("video_resnet.VideoResNet", FACTORISED, "layer1.0.conv1.1.bias", "stage1_block1/BatchNorm_1/bias"),
     ],
 )  # fmt: skip
 def test_names_of_torchvision(name, variant, theirs, ours):

@@ -20,6 +20,7 @@ from arch.layers.norm import batch_norm
 from arch.pretrained.table import tables
 from arch.resnet import BasicBlock, ResNet
 from arch.vgg import VGG
+from arch.video_resnet import FactorisedBlock, VideoResNet
 from tests.parity.torchvision_models import models, torch
 from training import torch_file
 
@@ -34,15 +35,25 @@ class Case:
 
     Attributes:
         stages: names of the modules whose outputs are our stages.
+        shape: of the input, channels last.
     """
 
     theirs: Callable[[], torch.nn.Module]
     ours: nn.Module
     stages: tuple[str, ...]
+    shape: tuple[int, ...] = (BATCH, SIZE, SIZE, 3)
 
 
 def resnet(block: str, *blocks: int) -> Callable[[], torch.nn.Module]:
     return lambda: models.resnet.ResNet(getattr(models.resnet, block), blocks, num_classes=CLASSES)
+
+
+def video(*convolutions: str) -> torch.nn.Module:
+    """Returns a network of videos with one block per stage, by torchvision's names of their convolutions."""
+    module = models.video.resnet
+    stem = module.R2Plus1dStem if "Conv2Plus1D" in convolutions else module.BasicStem
+    makers = [getattr(module, name) for name in convolutions]
+    return module.VideoResNet(module.BasicBlock, makers, [1] * 4, stem, num_classes=CLASSES)
 
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
@@ -78,6 +89,8 @@ def convnext() -> torch.nn.Module:
     return models.ConvNeXt(sizes, layer_scale=0.5, num_classes=CLASSES)
 
 
+CLIPS = (BATCH, 8, 32, 32, 3)
+FACTORISED = functools.partial(FactorisedBlock, midplanes="torchvision")
 SMALL = {"num_classes": CLASSES, "hidden": (12, 14), "dropout": 0.0}
 SMALL_VGG = SMALL | {"depths": (1, 2), "widths": (8, 10)}
 CASES = {
@@ -100,6 +113,19 @@ CASES = {
         ConvNeXt(CLASSES, depths=(1, 2, 1), width=8, layer_scale=0.5),
         ("features.1", "features.3", "features.5"),
     ),
+    "R3D": Case(lambda: video(*["Conv3DSimple"] * 4), VideoResNet(CLASSES, blocks=(1,) * 4), LAYERS, CLIPS),
+    "MC3": Case(
+        lambda: video("Conv3DSimple", *["Conv3DNoTemporal"] * 3),
+        VideoResNet(CLASSES, blocks=(1,) * 4, temporal=(True, True, False)),
+        LAYERS,
+        CLIPS,
+    ),
+    "R(2+1)D": Case(
+        lambda: video(*["Conv2Plus1D"] * 4),
+        VideoResNet(CLASSES, blocks=(1,) * 4, block=FACTORISED, stem_midplanes=45),
+        LAYERS,
+        CLIPS,
+    ),
 }
 
 
@@ -119,12 +145,12 @@ class Pair:
         torch.save(self.torch.state_dict(), self.file)
         self.variables, self.unknown = torch_file.read(f"torch:{self.file}", self.model)
         rng = np.random.default_rng(1)
-        self.images = jnp.asarray(rng.standard_normal((BATCH, SIZE, SIZE, 3), np.float32))
+        self.images = jnp.asarray(rng.standard_normal(case.shape, np.float32))
         self.labels = rng.integers(0, CLASSES, BATCH)
 
     def theirs(self):
         """Returns the logits of torchvision."""
-        return self.torch(torch.tensor(np.asarray(self.images)).permute(0, 3, 1, 2))
+        return self.torch(torch.tensor(np.asarray(self.images)).movedim(-1, 1))
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -142,7 +168,7 @@ def test_every_stage_and_the_logits_are_equal(pair):
     logits, captured = apply(pair.variables, pair.images)
     assert not pair.unknown
     for number, name in enumerate(pair.stages, start=1):
-        (ours,), theirs = captured["intermediates"][f"stage{number}"], outputs[name].permute(0, 2, 3, 1)
+        (ours,), theirs = captured["intermediates"][f"stage{number}"], outputs[name].movedim(1, -1)
         np.testing.assert_allclose(ours, theirs, atol=1e-4, err_msg=name)
     np.testing.assert_allclose(logits, expected, atol=1e-4)
     assert np.abs(expected).max() > 0.1
@@ -201,12 +227,15 @@ def test_torchvision_loads_the_export(pair, tmp_path):
         ("vgg19_bn", VGG(**VGG.VARIANTS["19-bn"])),
         ("densenet121", DenseNet()),
         ("convnext_tiny", ConvNeXt()),
+        ("r3d_18", VideoResNet()),
+        ("mc3_18", VideoResNet(**VideoResNet.VARIANTS["MC3-18"])),
+        ("r2plus1d_18", VideoResNet(**VideoResNet.VARIANTS["R(2+1)D-18 torchvision"])),
     ],
 )
 def test_names_and_shapes_of_published_networks(name, model):
     with torch.device("meta"):
-        theirs = getattr(models, name)().state_dict()
-    images = jnp.zeros((1, SIZE, SIZE, 3))
+        theirs = models.get_model(name).state_dict()
+    images = jnp.zeros((1, *(SIZE,) * getattr(model, "rank", 2), 3))
     shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), images)
     ours = {
         collection: {path: np.broadcast_to(np.float32(0), x.shape) for path, x in flatten_dict(tree, sep="/").items()}
