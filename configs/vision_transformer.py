@@ -3,6 +3,8 @@
 vit, mixer and gmlp learn the 5,000 Bangla digits of cmaterdb (32 x 32) from patches of 4 x 4 pixels. Without the prior
 knowledge of a convolution they need augmentation and regularisation: padded crops, rotations, CutMix, label smoothing,
 stochastic depth, weight decay, and an average of the weights (test_ema).
+
+Not measured yet.
 """
 
 from training.config import default
