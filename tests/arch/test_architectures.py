@@ -46,6 +46,7 @@ def test_outputs_have_the_annotated_shape_and_are_finite_float32(architecture):
         assert all(want in (None, size) for want, size in zip(expected, outputs.shape, strict=True))
 
 
+@pytest.mark.slow
 def test_every_parameter_has_a_finite_nonzero_gradient(architecture):
     """In training or in evaluation: a bias that batch statistics remove at once has one in evaluation only. Parameters
     that never train have none.

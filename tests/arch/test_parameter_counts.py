@@ -131,8 +131,13 @@ def count(architecture, fields: dict, sizes: dict) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
 
 
-def published() -> list[tuple[str, str]]:
-    return [(name, variant) for name, found in ARCHITECTURES.items() for variant in getattr(found, "PUBLISHED", {})]
+def published() -> list:
+    """Returns (architecture, variant); all but the first of an architecture are slow."""
+    found = []
+    for name, architecture in ARCHITECTURES.items():
+        for number, variant in enumerate(getattr(architecture, "PUBLISHED", {})):
+            found.append(pytest.param(name, variant, marks=pytest.mark.slow if number else ()))
+    return found
 
 
 @pytest.mark.parametrize(("name", "variant"), published())
@@ -154,6 +159,7 @@ def test_parameters_are_as_many_as_derived(name):
     assert count(architecture, fields, sizes) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_variants_without_a_published_number_can_be_built(name):
     architecture = ARCHITECTURES[name]
