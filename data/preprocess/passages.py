@@ -52,8 +52,8 @@ class Passages(Op):
     reads_inputs: ClassVar[bool] = True
 
     def __post_init__(self):
-        if self.size < 5:
-            raise ValueError(f"size must be at least 5, as special tokens count, not {self.size}")
+        if self.size < (least := 3 + 2 * self.pairs):
+            raise ValueError(f"size must be at least {least}, as special tokens count, not {self.size}")
 
     @property
     def touched(self) -> frozenset[str]:

@@ -177,4 +177,4 @@ def test_an_op_refuses_a_spatial_key_that_it_would_leave_in_place(key):
             refusing |= {name} if f"not {key!r}" in str(refusal) else set()
     assert {"cutout", "rand_augment", "mixup", "cutmix"} <= refusing
     assert not {"color_jitter", "normalise"} & refusing
-    assert ("flip" in refusing) == (key in ("depth", "clip"))
+    assert ("flip" in refusing) == (key == "depth")

@@ -76,7 +76,8 @@ def test_a_recipe_makes_examples_and_a_new_text_is_one():
 
 def test_refusals():
     for op, text, words in (
-        ("passages('text', 4)", RUNNING, "size must be at least 5"),
+        ("passages('text', 2)", RUNNING, "size must be at least 3"),
+        ("passages('text', 4, pairs=True)", RUNNING, "size must be at least 5"),
         ("passages('text', 9)", "tokenize('other', wordpiece(60), special=False)", "does not exist"),
     ):
         with pytest.raises(UserError, match=words):
