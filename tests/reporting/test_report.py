@@ -35,7 +35,7 @@ def finished(tmp_path):
     """Returns a classifier's run that has ended."""
     config = {"seed": 0, "model": {"name": "mlp.MLP"}, "augment": {"ops": ()}}
     images, labels = np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 2, 1])
-    split = SimpleNamespace(batch=lambda indices: {"image": images[indices]})
+    split = SimpleNamespace(batch=lambda indices: {"image": images[indices]}, text=lambda key, indices: [])
     info = Info("<animals>", {}, {"image": Key((8, 8, 1), "uint8", "image")})
     task = Classification(classes=("cat", "dog & <fox>", "owl"))
     parts = {"info": info, "task": task, "transform": Transform(), "splits": {"test": split}}
