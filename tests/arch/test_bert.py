@@ -49,14 +49,16 @@ def test_heads_of_pretraining_have_the_published_size():
 
 
 def network(**fields):
+    """Returns a model, and its outputs as a compiled function of the inputs."""
     model = BERT(**SIZES | fields)
     init = functools.partial(model.init, train=False)
-    return model, disturbed(jax.jit(init)(jax.random.key(0), TOKENS, LENGTHS))
+    variables = disturbed(jax.jit(init)(jax.random.key(0), TOKENS, LENGTHS))
+    return jax.jit(functools.partial(model.apply, variables, train=False)), model, variables
 
 
 def test_padding_is_invisible_and_all_real_tokens_are_seen():
     """By the gradient of each output with respect to each embedded token."""
-    model, variables = network(head=bert.TokenClassifier, num_classes=3)
+    _, model, variables = network(head=bert.TokenClassifier, num_classes=3)
 
     def outputs(move):
         def embed(next_call, args, kwargs, context):
@@ -74,24 +76,24 @@ def test_padding_is_invisible_and_all_real_tokens_are_seen():
 
 
 def test_a_text_alone_and_in_a_padded_batch_has_the_same_outputs():
-    model, variables = network(head=bert.TextClassifier, num_classes=3)
-    alone = model.apply(variables, TOKENS[1:, :4], LENGTHS[1:], train=False)
-    np.testing.assert_allclose(model.apply(variables, TOKENS, LENGTHS, train=False)[1:], alone, rtol=1e-5, atol=1e-6)
+    apply, *_ = network(head=bert.TextClassifier, num_classes=3)
+    alone = apply(TOKENS[1:, :4], LENGTHS[1:])
+    np.testing.assert_allclose(apply(TOKENS, LENGTHS)[1:], alone, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("pooling", ["first", "mean"])
 def test_a_text_is_pooled_over_real_tokens(pooling):
-    model, variables = network(head=functools.partial(bert.TextClassifier, pooling=pooling), num_classes=3)
+    apply, *_ = network(head=functools.partial(bert.TextClassifier, pooling=pooling), num_classes=3)
     other = TOKENS.at[1, 4:].set((TOKENS[1, 4:] + 1) % VOCABULARY)
-    first, second = (model.apply(variables, tokens, LENGTHS, train=False) for tokens in (TOKENS, other))
+    first, second = (apply(tokens, LENGTHS) for tokens in (TOKENS, other))
     np.testing.assert_array_equal(first, second)
 
 
 def test_places_choose_positions_of_the_logits():
-    model, variables = network(head=bert.MaskedTokens)
+    apply, *_ = network(head=bert.MaskedTokens)
     places = jnp.array([[1, 5], [2, 0]])
-    complete = model.apply(variables, TOKENS, LENGTHS, train=False)
-    chosen = model.apply(variables, TOKENS, LENGTHS, None, places, train=False)
+    complete = apply(TOKENS, LENGTHS)
+    chosen = apply(TOKENS, LENGTHS, None, places)
     assert complete.shape == (2, LENGTH, VOCABULARY)
     np.testing.assert_allclose(chosen, jnp.take_along_axis(complete, places[..., None], 1), rtol=1e-6, atol=1e-6)
 
@@ -99,16 +101,16 @@ def test_places_choose_positions_of_the_logits():
 def test_segments_change_the_outputs_unless_the_network_has_none():
     segments = (jnp.arange(LENGTH) > 2).astype(jnp.int32)[None].repeat(2, 0)
     for kinds, is_equal in ((2, False), (0, True)):
-        model, variables = network(head=bert.TextClassifier, segments=kinds)
-        plain, split = (model.apply(variables, TOKENS, LENGTHS, x, train=False) for x in (None, segments))
+        apply, *_ = network(head=bert.TextClassifier, segments=kinds)
+        plain, split = (apply(TOKENS, LENGTHS, x) for x in (None, segments))
         assert np.allclose(plain, split) == is_equal
 
 
 def test_a_choice_is_scored_by_its_text_alone():
-    model, variables = network(head=bert.MultipleChoice)
+    apply, *_ = network(head=bert.MultipleChoice)
     texts = jnp.stack([TOKENS, TOKENS[::-1]], axis=1)  # [batch, choices, length]
     lengths = jnp.stack([LENGTHS, LENGTHS[::-1]], axis=1)
-    scores = model.apply(variables, texts, lengths, train=False)
+    scores = apply(texts, lengths)
     assert scores.shape == (2, 2)
     np.testing.assert_allclose(scores[0], scores[1][::-1], rtol=1e-5)
 

@@ -59,6 +59,7 @@ def test_the_ladder_leads_from_resnet_50_to_convnext_t():
     assert len({str(fields) for fields in ladder(STEPS, SMALL).values()}) == len(STEPS)
 
 
+@pytest.mark.slow
 def test_training_skips_examples_as_a_whole_and_more_often_deeper():
     x = drop_examples(jnp.ones((1000, 2, 3, 4)), 0.25, jax.random.key(0))
     assert ((x == 0) == (x[:, :1, :1, :1] == 0)).all() and 0.2 < float((x[:, 0, 0, 0] == 0).mean()) < 0.3

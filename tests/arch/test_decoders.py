@@ -137,6 +137,7 @@ def test_a_reordered_state_continues_the_sequences_it_belongs_to(case):
     close(jnp.concatenate(steps, 1), case.forward(case.variables, conditions, case.target)[order, 5:])
 
 
+@pytest.mark.slow
 def test_conditions_of_unequal_length_generate_what_each_generates_alone(case):
     together = {name: LENGTHS if name.endswith("lengths") else x for name, x in case.longest.items()}
     generate = jax.jit(functools.partial(greedy, case.model, length=4))

@@ -23,6 +23,7 @@ def test_an_output_sees_exactly_the_receptive_field(size, blocks):
     assert model.receptive_field == expected
 
 
+@pytest.mark.slow
 def test_the_last_real_position_decides():
     model = TCNClassifier(num_classes=3, widths=(5, 4), size=2)
     x, lengths = jax.random.normal(jax.random.key(0), (3, 6, 2)), jnp.array([3, 6, 1])

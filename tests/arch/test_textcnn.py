@@ -50,6 +50,7 @@ def test_a_filter_reads_each_window_that_touches_the_text():
         np.testing.assert_allclose(found[row], np.max(windows, 0), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing():
     model = TextCNN(**TextCNN.VARIANTS["test"])
     tokens, lengths = jnp.array([[3, 4, 5, 6, 0, 0]]), jnp.array([4])
@@ -61,6 +62,7 @@ def test_padding_changes_nothing():
     assert np.isfinite(model.apply(variables, tokens, jnp.array([0]), train=False)).all()
 
 
+@pytest.mark.slow
 def test_static_vectors_have_no_gradient():
     model = TextCNN(**{**TextCNN.VARIANTS["test"], "channels": ("static", "trained")})
     inputs = jnp.array([[3, 4, 5]]), jnp.array([3])

@@ -59,6 +59,7 @@ def case(request) -> Case:
     return make_case(request.param)
 
 
+@pytest.mark.slow
 def test_a_logit_depends_on_its_target_token_and_earlier_ones_and_on_the_real_source(case):
     _, of_source, of_target = case.measure(case.source, jnp.array([REAL]), case.target)
     np.testing.assert_array_equal(of_target > 0, np.tri(LENGTH, dtype=bool))

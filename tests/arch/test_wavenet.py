@@ -76,6 +76,7 @@ def test_a_frame_changes_its_samples_and_later_ones():
     assert same[:4].all() and not same[4 : 8 + 2].any() and same[8 + 2 :].all()  # 2: the last block's dilation
 
 
+@pytest.mark.slow
 def test_generation_with_both_conditions_is_the_full_forward_pass():
     model, variables, apply = made(LABEL, CODES, FRAMES, conditions=3, dilations=(1, 2), bos_id=7)
     first, cache = model.apply(variables, LABEL, FRAMES, length=LENGTH, method="start")

@@ -20,6 +20,7 @@ def test_smoke_mode_times_a_step_of_every_family(tmp_path):
     assert all(row["ours_ms"] > 0 and row["torch_ms"] > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_the_step_of_every_family_imports_no_data_set_and_no_checkpoint_library():
     modules = "arch.gpt, arch.transformer, arch.mlp, arch.resnet, arch.rnn, tasks.sequence, training.step"
     code = f"import sys, {modules}; print(*sys.modules)"

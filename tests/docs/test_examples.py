@@ -63,6 +63,7 @@ def test_a_block_a_network_and_a_recipe(add, tmp_path):
     assert np.isfinite(main.train(config, str(tmp_path / "network"), str(tmp_path / "data")).results["test"]["loss"])
 
 
+@pytest.mark.slow
 def test_a_mixer(add, tmp_path):
     *blocks, _ = code("add-a-block.md")
     add(arch, "mine", "\n\n".join(blocks))
@@ -81,6 +82,7 @@ def test_a_mixer(add, tmp_path):
     test_decoders.test_conditions_of_unequal_length_generate_what_each_generates_alone(case)
 
 
+@pytest.mark.slow
 def test_a_task_with_a_gathered_metric(add, tmp_path):
     (task,) = code("add-a-task.md")
     add(tasks, "quantile", task)

@@ -85,6 +85,7 @@ def test_masks_are_filled(kind, tmp_path):
     assert "probability" not in two and len(two["prediction"]) > 0
 
 
+@pytest.mark.slow
 def test_classes_of_texts_and_pairs_and_tags_have_the_names_of_the_model(tmp_path):
     tokenizer = write(tmp_path, "bert", "BertForSequenceClassification")
     encoded = tokenizer.encode("the cat")

@@ -40,6 +40,7 @@ def trained(monkeypatch):
     return make
 
 
+@pytest.mark.slow
 def test_a_run_fills_masks_and_its_export_does_the_same(trained, tmp_path):
     (tmp_path / "text.txt").write_text("\n".join(TEXTS))
     preprocess = ("tokenize('text', start(wordpiece(80)), special=False)", "passages('text', 64)")

@@ -101,6 +101,7 @@ def test_the_command_refuses_with_one_line(tmp_path, arguments, error):
     assert code == 2 and err.count("\n") == 1 and error in err
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_page(tmp_path):
     a, b, output = run(tmp_path / "a", 0.5), run(tmp_path / "b", 0.75, seed=1), tmp_path / "page.html"
     code, out, err = commands.run(str(a), str(b), f"--output={output}", script="-mreporting.compare")

@@ -96,6 +96,7 @@ def run(method, decoder, length=LENGTH, eos_id=None, **options):
     return jax.jit(decode)(variables, conditions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [markov, recurrent])
 @pytest.mark.parametrize("end", [END, None])
 def test_a_wide_beam_finds_the_best_of_all_sequences(make, end):

@@ -127,6 +127,7 @@ def test_every_key_of_every_config_is_read(data_dir, tmp_path, monkeypatch):
     assert not missing, missing
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves(data_dir, tmp_path):
     workdir = tmp_path / "run"
     command = "python train.py --config=small.py"

@@ -82,6 +82,7 @@ def test_recipe_then_folder_then_what_is_typed(folder, tmp_path):
     assert recipe(str(file)).model.to_dict() == {"name": "gpt.GPT", **published(f"hf:{folder}").fields}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan", [False, True])
 def test_weights_are_loaded_and_the_rest_is_reported(folder, tmp_path, scan):
     arrays = load_file(folder / "model.safetensors")
@@ -105,6 +106,7 @@ def test_weights_are_loaded_and_the_rest_is_reported(folder, tmp_path, scan):
     assert not rows[SIZE + 2 :].any()
 
 
+@pytest.mark.slow
 def test_a_run_needs_its_folder_only_at_the_start_and_is_exported(folder, tmp_path):
     workdir, to = tmp_path / "run", tmp_path / "exported"
     config = get_config(folder, tmp_path)
@@ -129,6 +131,7 @@ def test_a_run_needs_its_folder_only_at_the_start_and_is_exported(folder, tmp_pa
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]  # no temporary folder
 
 
+@pytest.mark.slow
 def test_prediction_without_training(tmp_path):
     params = write(tmp_path / "llama", LLAMA)
     old = get_config(tmp_path / "llama", tmp_path)

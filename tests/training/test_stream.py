@@ -21,6 +21,7 @@ def model_and_variables():
     return model, jax.tree.map(lambda p: p + 0.3 * jax.random.normal(jax.random.key(p.size), p.shape), variables)
 
 
+@pytest.mark.slow
 def test_the_tokens_are_those_of_sample():
     model, variables = model_and_variables()
     key, conditions = jax.random.key(7), [jnp.array([PROMPT]), jnp.array([len(PROMPT)])]

@@ -69,6 +69,7 @@ def test_weights_and_statistics_are_loaded_and_the_rest_is_reported(file):
     assert "head/kernel: shape (8, 5) there, (8, 10) here" in text and "head/bias: shape" in text
 
 
+@pytest.mark.slow
 def test_a_run_is_fine_tuned_and_exported(file, tmp_path):
     workdir, to = tmp_path / "run", tmp_path / "new" / "tuned.safetensors"
     train(get_config(file), str(workdir), None)

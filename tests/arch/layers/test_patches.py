@@ -55,6 +55,7 @@ def test_one_trunk_takes_inputs_of_any_number_of_axes(name, kind):
     assert features["stage1"].shape == (2, *grid, 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["token", "mean", "map", None])
 def test_padding_of_texts_changes_nothing(pool, compile_fast):
     """In texts of another padded length, too: the model pads all to its context."""

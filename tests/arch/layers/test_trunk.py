@@ -90,6 +90,7 @@ def close(a, b):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_scan_computes_the_unrolled_trunk(remat):
     y, (gradients, d_x) = unrolled()
