@@ -55,7 +55,7 @@ def test_images_to_labels_and_probabilities(digits_run, images, tmp_path):
     lines = out.strip().splitlines()
     assert [line.split("\t")[0] for line in lines] == paths
     assert np.mean([line.split("\t")[1] == str(label) for line, label in zip(lines, labels, strict=True)]) >= 0.75
-    write(str(tmp_path / "out.jsonl"), predict(str(digits_run), paths).rows)
+    write(str(tmp_path / "out.jsonl"), predict(str(digits_run), paths))
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     table = list(csv.DictReader((tmp_path / "out.csv").open()))
     for row, flat in zip(rows, table, strict=True):
