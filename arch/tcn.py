@@ -120,7 +120,7 @@ class TCNClassifier(_TemporalNetwork):
     """One class or number per sequence, from the last real position. The output is float32."""
 
     VARIANTS: ClassVar[dict[str, dict]] = {
-        "test": {"num_classes": 3, "widths": (5, 4), "size": 2, "dropout": 0.2},
+        "test": {"num_classes": 3, "widths": (8, 8), "size": 2, "dropout": 0.2},
         "adding 600": {"num_classes": 1, "widths": (24,) * 8, "size": 8},
     }
     PUBLISHED: ClassVar[dict[str, str | int]] = {"adding 600": "70K"}  # table 1
@@ -143,7 +143,7 @@ class TCN(_TemporalNetwork):
     """
 
     VARIANTS: ClassVar[dict[str, dict]] = {
-        "test": {"num_classes": 11, "widths": (5, 4), "size": 3, "vocab_size": 11, "dropout": 0.2},
+        "test": {"num_classes": 11, "widths": (16, 16), "size": 3, "vocab_size": 11, "dropout": 0.2},
         "JSB": {"num_classes": 88, "widths": (150,) * 2, "size": 3, "dropout": 0.5},
         "Nottingham": {"num_classes": 88, "widths": (150,) * 4, "size": 6, "dropout": 0.2},
         "copy 1000": {"num_classes": 10, "widths": (10,) * 8, "size": 8},

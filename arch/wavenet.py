@@ -87,7 +87,7 @@ class WaveNet(nn.Module):
     dtype: DTypeLike | None = None
 
     VARIANTS: ClassVar[dict[str, dict]] = {
-        "test": {"num_classes": 11, "width": 4, "skip": 6, "dilations": (1, 2, 4, 1), "conditions": 11}
+        "test": {"num_classes": 11, "width": 16, "skip": 32, "dilations": (1, 2, 4, 1), "conditions": 11}
         | {"condition_width": 3, "bos_id": 1}
     }
     context: ClassVar[int | None] = None

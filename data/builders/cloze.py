@@ -22,7 +22,8 @@ class Cloze(Procedural, skip_registration=True):
     Tokens: 0 padding (unused), 1 the blank, 2 the marker, 3 to 10 random symbols. The blank lies in one half of the
     text and the marker in the other. The symbol after the marker fills the blank: `labels` repeats the tokens with the
     blank filled, and `labels_mask` is true there alone. Without a look at the answer's side the best accuracy is 1/8.
-    20,000 for training, 1,000 and 1,000. Generated: no licence.
+    20,000 for training, 1,000 and 1,000.
+    Source: generated: no licence.
     """
 
     name = "cloze"

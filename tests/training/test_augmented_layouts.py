@@ -13,13 +13,14 @@ import pytest
 from data.augment.op import operations
 from data.augment.transform import Transform
 from tasks.task import Score, Task
-from tests.data.infos import batch_of, pixels, sounds
+from tests.data import infos
 from training import state as state_lib
 from training.parallel import Parallel
 from training.step import train_step
 
 BATCH = 32
-INFO = dataclasses.replace(pixels((6, 8, 3)), keys=pixels((6, 8, 3)).keys | sounds().keys)
+IMAGES = infos.pixels((6, 8, 3))
+INFO = dataclasses.replace(IMAGES, keys=IMAGES.keys | infos.sounds().keys | infos.texts().keys)
 BANDS = 8
 CALLS = tuple(
     f"{name}(bands={BANDS})" if name in ("spec_augment", "vocal_tract") else f"{name}()" for name in operations()
@@ -38,7 +39,7 @@ class Recorded(Task):
     """Its metric is the augmented batch itself, each example at its position in the global batch."""
 
     inputs: tuple[str, ...] = ("image",)
-    recorded: tuple[str, ...] = ("image", "frames")
+    recorded: tuple[str, ...] = ("image", "frames", "tokens")
 
     def weights(self, batch):
         return {"loss": jnp.sum(batch["mask"])}
@@ -56,7 +57,7 @@ def augmented(transform, task, strategy, accumulate):
     parallel, optimizer = Parallel(strategy or "pmap"), optax.sgd(0.0)
     state = state_lib.create(Linear(), optimizer, (jnp.zeros((1, 6, 8, 3)),), jax.random.key(0))
     parts = {"model": Linear(), "task": task, "optimizer": optimizer, "transform": transform, "accumulate": accumulate}
-    batch = {key: x for key, x in batch_of(INFO, BATCH).items() if key != "index"}
+    batch = {key: x for key, x in infos.batch_of(INFO, BATCH).items() if key != "index"}
     if strategy:
         step = parallel.compile_train(functools.partial(train_step, **parts, axis_name=parallel.axis_name))
         (placed,) = parallel.batches([batch])

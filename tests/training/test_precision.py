@@ -37,7 +37,8 @@ def test_every_kind_of_recipe_computes_in_bfloat16_and_keeps_a_float32_state(rec
     assert jnp.bfloat16 not in {x.dtype for x in jax.tree.leaves((state, metrics))}
     inputs = [jnp.zeros(x.shape, x.dtype) for x in run.inputs]
     products = types_of_products(functools.partial(run.model.apply, train=False), state.variables, *inputs)
-    assert jnp.bfloat16 in products and products.count(jnp.float32) <= 1, products  # the head
+    assert products.count(jnp.float32) <= 1, products  # the head, which is all of a linear network
+    assert jnp.bfloat16 in products or len(products) == 1, products
 
 
 @pytest.fixture

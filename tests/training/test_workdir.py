@@ -18,7 +18,8 @@ from training.main import train
 def test_another_run_takes_the_tokenizer(tmp_path):
     sentences = [f"{name} runs here {i}" for i in range(20) for name in ("anna", "bob")]
     pd.DataFrame({"text": sentences, "label": ["a", "b"] * 20}).to_csv(tmp_path / "a.csv", index=False)
-    config = recipes.small(text, "class")
+    config = recipes.small(text, "clinc_oos_recurrent")
+    config.data.splits = text.get_config("class").data.splits
     config.data.name, config.data.target = f"csv:{tmp_path / 'a.csv'}", "label"
     info = train(config, str(tmp_path / "run"), None).run.info
     assert Info.from_json(json.loads((tmp_path / "run" / "info.json").read_text())) == info
