@@ -133,7 +133,7 @@ def draw(things: Sequence[Thing], random: np.random.Generator) -> np.ndarray:
         beside = random.uniform(-1, 1, 2) * (CELL / 2 - half)
         x, y = (np.array([thing.column, thing.row]) + 0.5) * CELL + beside
         corners = [(x - half) * FINER, (y - half) * FINER, (x + half) * FINER, (y + half) * FINER]
-        _draw_shape(pen, thing.shape, corners, COLOURS[thing.colour])
+        draw_shape(pen, thing.shape, corners, COLOURS[thing.colour])
     image = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX))
     if random.integers(2):
         return image
@@ -141,7 +141,8 @@ def draw(things: Sequence[Thing], random: np.random.Generator) -> np.ndarray:
     return np.clip(np.round(image + noise), 0, 255).astype(np.uint8)
 
 
-def _draw_shape(pen: ImageDraw.ImageDraw, shape: str, corners: list[float], colour: tuple[int, int, int]) -> None:
+def draw_shape(pen: ImageDraw.ImageDraw, shape: str, corners: list[float], colour: tuple[int, ...] | int) -> None:
+    """Fills a shape within `corners`: left, top, right, bottom."""
     left, top, right, bottom = corners
     if shape == "circle":
         pen.ellipse(corners, fill=colour)

@@ -28,6 +28,7 @@ ROLES_BY_NAME = {
     "series": "series",
     "video": "video",
     "volume": "volume",
+    "label_map": "label_map",
     "label": "label",
     "target": "target",
 }  # of keys whose feature does not determine the role
@@ -49,11 +50,12 @@ class Official(Source):
         self.splits = self.builder.info.splits
         self.leaves = dict(flatten(_tree(self.builder.info.features)))
         self.is_table = all(leaf.shape == () for leaf in self.leaves.values())
-        vocabularies = (self.builder.info.metadata or {}).get("vocabularies", {})
+        metadata = self.builder.info.metadata or {}
+        vocabularies, classes = (metadata.get(name, {}) for name in ("vocabularies", "classes"))
         self.tensors = dict(flatten(self.builder.info.features.get_tensor_info()))
         shapes = {key: info.shape for key, info in self.tensors.items()}
         self.keys = {
-            self._name(key): describe(key, leaf, shapes.get(key, ()), vocabularies.get(key))
+            self._name(key): describe(key, leaf, shapes.get(key, ()), vocabularies.get(key), classes.get(key, ()))
             for key, leaf in self.leaves.items()
         }
         if self.is_table:  # a file of new rows is read by it
@@ -131,11 +133,18 @@ class _Examples:
         return decoded(value)
 
 
-def describe(key: str, leaf: Any, shape: tuple[int | None, ...], vocabulary: dict | None) -> Key:
-    """Returns the description of a feature: role, class names, vocabulary, whether its length varies."""
+def describe(
+    key: str, leaf: Any, shape: tuple[int | None, ...], vocabulary: dict | None = None, classes: Collection[str] = ()
+) -> Key:
+    """Returns the description of a feature: role, class names, vocabulary, whether its length varies.
+
+    Args:
+        vocabulary, classes: from the set's metadata, of features that cannot hold them.
+    """
     inner = leaf.feature if isinstance(leaf, tfds.features.Sequence) else leaf
     is_class = isinstance(inner, tfds.features.ClassLabel) and bool(inner.num_classes)
-    classes = tuple(inner.names) if is_class else ()
+    is_named = is_class or (isinstance(inner, tfds.features.LabeledImage) and bool(inner.num_classes))
+    classes = tuple(inner.names) if is_named else tuple(classes)
     last = key.rpartition("/")[2]
     if vocabulary:
         role = "tokens"
