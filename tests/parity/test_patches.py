@@ -164,7 +164,7 @@ def test_ten_steps_of_sgd_give_the_same_losses(pair):
     @jax.jit
     def step(params):
         def loss_of(params):
-            logits = pair.model.apply({"params": params}, pair.images, train=True)
+            logits = pair.model.apply({"params": params}, jnp.asarray(pair.images), train=True)
             return optax.softmax_cross_entropy_with_integer_labels(logits, pair.labels).mean()
 
         loss, gradient = jax.value_and_grad(loss_of)(params)
@@ -223,5 +223,5 @@ def test_positions_of_another_resolution_are_those_of_timm_and_transformers(tmp_
             else:
                 pair.torch.eval().set_input_size((20, 20))
                 expected = pair.torch(tensor)
-        logits = pair.model.apply({"params": unflatten_dict(flat, sep="/")}, images, train=False)
+        logits = pair.model.apply({"params": unflatten_dict(flat, sep="/")}, jnp.asarray(images), train=False)
         np.testing.assert_allclose(logits, expected, atol=1e-4)
