@@ -15,8 +15,6 @@ from experiments.convnext_ladder import SMALL, STEPS, ladder
 from tests.arch.architectures import equations
 from training import build
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 # figure 2: multiplications and additions as one operation, 224x224; the steps between change them little
 GFLOPS = {"resnet": 4.1, "depthwise": 2.4, "width": 5.3, "inverted": 4.6, "moved_up": 4.1, "downsampling": 4.5}
 

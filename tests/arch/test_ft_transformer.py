@@ -31,7 +31,7 @@ def test_weight_decay_leaves_out_tokens_biases_and_norms():
     assert {"tokens/weights", "tokens/biases", "cls", "norm/scale"} < {path for path, on in decayed.items() if not on}
 
 
-def test_the_order_of_columns_does_not_matter(compile_fast):
+def test_the_order_of_columns_does_not_matter():
     model = FTTransformer(num_classes=3, depth=1, width=12, heads=3, mlp_width=16)
     x, order = jax.random.normal(jax.random.key(1), (4, 6)), jnp.array([3, 0, 5, 1, 2, 4])
     params = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), x)["params"]

@@ -26,7 +26,7 @@ FORMULAS = {
 
 @pytest.mark.parametrize("kind", FORMULAS)
 @pytest.mark.parametrize("toeplitz", [False, True])
-def test_gates_follow_their_formulas(kind, toeplitz, compile_fast):
+def test_gates_follow_their_formulas(kind, toeplitz):
     module = SpatialGate(kind=kind, toeplitz=toeplitz)
     params = disturbed(module.init(jax.random.key(0), Z, X, CONTEXT))["params"]
     params = jax.tree.map(lambda p: np.asarray(p, np.float64), params)
@@ -55,7 +55,7 @@ def test_a_new_gate_returns_its_input(kind):
     np.testing.assert_allclose(module.apply(variables, Z, X, CONTEXT), expected, atol=1e-4)
 
 
-def test_tiny_attention_is_added_to_the_gate(compile_fast):
+def test_tiny_attention_is_added_to_the_gate():
     module = SpatialGate(attention_width=2)
     params = disturbed(module.init(jax.random.key(0), Z, X, CONTEXT))["params"]
     layers = params["attention"]
@@ -67,7 +67,7 @@ def test_tiny_attention_is_added_to_the_gate(compile_fast):
     np.testing.assert_allclose(module.apply({"params": params}, Z, X, CONTEXT), expected, atol=1e-4)
 
 
-def test_every_example_is_dropped_as_a_whole_at_the_rate_of_its_block(compile_fast):
+def test_every_example_is_dropped_as_a_whole_at_the_rate_of_its_block():
     """Stochastic depth of the last block, by the rows that stay equal to those of one block less."""
     fields = GMLP.VARIANTS["test"] | {"dropout": 0.0}
     x = jax.random.normal(jax.random.key(0), (64, 8, 8, 3))
@@ -83,7 +83,7 @@ def test_every_example_is_dropped_as_a_whole_at_the_rate_of_its_block(compile_fa
     assert 16 < same.sum() < 48
 
 
-def test_padding_of_a_text_is_not_seen(compile_fast):
+def test_padding_of_a_text_is_not_seen():
     model = MaskedGMLP(**MaskedGMLP.VARIANTS["test"])
     tokens, lengths = jnp.array([[1, 2, 3, 4], [5, 6, 7, 8]]), jnp.array([2, 4])
     variables = disturbed(jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), tokens))

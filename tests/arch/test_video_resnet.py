@@ -9,8 +9,6 @@ import pytest
 from arch.resnet import BasicBlock, BottleneckBlock, PreActivationBlock
 from arch.video_resnet import FactorisedBlock, VideoResNet
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 CLIPS = np.random.default_rng(0).normal(size=(2, 4, 8, 8, 3)).astype(np.float32)
 
 

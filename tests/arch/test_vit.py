@@ -56,7 +56,7 @@ def test_numbers_of_parameters_at_another_resolution_and_of_the_parts():
         (RelativeBias, 2 * 3 * 32),
     ],
 )
-def test_without_positions_the_order_of_the_patches_does_not_matter(positions, learned, compile_fast):
+def test_without_positions_the_order_of_the_patches_does_not_matter(positions, learned):
     """The class token reads the same from patches in any order, exactly if nothing tells it their places."""
     model = make(positions=positions)
     variables = disturbed(jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), X))
@@ -91,7 +91,7 @@ def test_a_hybrid_has_patches_of_the_last_feature_map():
     assert any(path.startswith("backbone/") for path in found)
 
 
-def test_attention_pooling_reads_all_patches(compile_fast):
+def test_attention_pooling_reads_all_patches():
     model = make(pool="map")
     variables = disturbed(jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), X))
     gradient = jax.jit(jax.grad(lambda x: model.apply(variables, x, train=False).sum()))(X)

@@ -23,8 +23,6 @@ from training.overrides import override, recipe
 from training.pretrained import published
 from training.run import build_run
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 TEXTS = ["the cat sat on the mat", "the dog ran away", "a bird sang in the tree", "where is the dog"] * 5
 SIZES = {"max_position_embeddings": 400, "hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2}
 SIZES |= {"intermediate_size": 8}

@@ -17,8 +17,6 @@ from training import build
 from training.pretrained import published
 from training.run import build_run
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 SMALL = {"model.variant": "test", "model.context": 64}
 
 

@@ -32,8 +32,6 @@ from training.pretrained import published
 timm = pytest.importorskip("timm")
 transformers = pytest.importorskip("transformers")
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 CLASSES, SIZE = 5, 12
 SMALL = {"num_classes": CLASSES, "img_size": SIZE, "patch_size": 4}
 WIDE = SMALL | {"embed_dim": 24, "depth": 3, "num_heads": 3}

@@ -25,8 +25,6 @@ from training.pretrained import published
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 LENGTH, LENGTHS = 11, np.array([11, 6], np.int32)
 REAL = np.arange(LENGTH)[None] < LENGTHS[:, None]
 BERT = {"vocab_size": 31, "max_position_embeddings": 17, "hidden_size": 18, "num_hidden_layers": 2}

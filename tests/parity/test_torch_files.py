@@ -24,8 +24,6 @@ from arch.video_resnet import FactorisedBlock, VideoResNet
 from tests.parity.torchvision_models import models, torch
 from training import torch_file
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 CLASSES, BATCH, SIZE = 7, 4, 64
 
 

@@ -1,12 +1,14 @@
 """Runs the project's commands as a user does: real processes, one device."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "COLUMNS": "120"}
+FLAGS = re.sub("--xla_force_host_platform_device_count=[0-9]+", "", os.environ["XLA_FLAGS"])
+ENVIRONMENT = {**os.environ, "XLA_FLAGS": FLAGS, "JAX_PLATFORMS": "cpu", "COLUMNS": "120"}
 ENVIRONMENT["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"  # or each command would start itself again with it
 
 

@@ -21,8 +21,6 @@ from training.config import default
 from training.main import train
 from training.run import build_run
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 (TABLE,) = tables()["resnet.ResNet"]
 
 

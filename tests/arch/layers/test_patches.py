@@ -57,7 +57,7 @@ def test_one_trunk_takes_inputs_of_any_number_of_axes(name, kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pool", ["token", "mean", "map", None])
-def test_padding_of_texts_changes_nothing(pool, compile_fast):
+def test_padding_of_texts_changes_nothing(pool):
     """In texts of another padded length, too: the model pads all to its context."""
     networks = [functools.partial(NETWORKS["ViT"], pool=pool)] if pool else [NETWORKS["Mixer"], NETWORKS["GMLP"]]
     rng = np.random.default_rng(0)
@@ -76,7 +76,7 @@ def test_padding_of_texts_changes_nothing(pool, compile_fast):
             jax.eval_shape(apply, variables, jnp.zeros((2, 9), jnp.int32))
 
 
-def test_a_patch_with_a_real_step_is_real(compile_fast):
+def test_a_patch_with_a_real_step_is_real():
     model = NETWORKS["ViT"](patch=(2,), pool="mean")
     x = jax.random.normal(jax.random.key(0), (3, 6, 2))
     variables = disturbed(jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), x))
@@ -88,7 +88,7 @@ def test_a_patch_with_a_real_step_is_real(compile_fast):
         jax.eval_shape(init, jax.random.key(0), jnp.zeros((2, 8, 8, 3)), jnp.ones(2, jnp.int32))
 
 
-def test_toeplitz_weights_do_not_fix_the_number_of_tokens(compile_fast):
+def test_toeplitz_weights_do_not_fix_the_number_of_tokens():
     model = NETWORKS["GMLP"](patch=(1,), gate=functools.partial(SpatialGate, toeplitz=True, length=6))
     x = jax.random.normal(jax.random.key(0), (2, 6, 3))
     variables = disturbed(jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), x))
