@@ -1,12 +1,14 @@
 """Use a trained run:
     python predict.py --workdir=runs/digits IMAGE... [--output=FILE.csv|FILE.jsonl]    images, or a table, or sounds
+    python predict.py --workdir=runs/shapes IMAGE --output=map.png --draw=drawn.png     an image to segment
     python predict.py --workdir=runs/multi30k < LINES                       texts to classify, tag, translate, complete
     python predict.py --workdir=runs/shakespeare --prompt="ROMEO:"                      a text to continue
     echo seven | python predict.py --workdir=runs/wavenet --output=seven.wav            a class to pronounce
     python predict.py --init_from=hf:DIR --config=configs/gpt.py:gpt2 --prompt="Once"   published weights, untrained
 
-Prints one line per input: the prediction, and for classes the probability of each. `--attention=FILE.png` draws the
-attention weights for the first input, if the model has them.
+Prints one line per input: the prediction, and for classes the probability of each. `--draw=FILE.png` draws predictions
+over their images, if the task does. `--attention=FILE.png` draws the attention weights for the first input, if the
+model has them.
 """
 
 import sys
@@ -22,7 +24,10 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _INIT_FROM = flags.DEFINE_string("init_from", None, "Published weights instead of a run, hf:FOLDER; with --config.")
 _CONFIG = flags.DEFINE_string("config", None, "Recipe for --init_from, FILE.py or FILE.py:ARGUMENT.")
 _SET = flags.DEFINE_multi_string("set", [], "KEY=VALUE, a key of this recipe; the same as --config.KEY=VALUE.")
-_OUTPUT = flags.DEFINE_string("output", None, "Also write the predictions to this file: .csv, .jsonl; .wav for sounds.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Also write the predictions: .csv, .jsonl; .wav for sounds; .png for label maps; .npy for arrays."
+)
+_DRAW = flags.DEFINE_string("draw", None, "Draw the predictions over their images to this file: .png or .svg.")
 _ATTENTION = flags.DEFINE_string("attention", None, "Draw the first input's attention to this file: .png or .svg.")
 _PROMPT = flags.DEFINE_string("prompt", None, "Beginning of a text that a language model continues.")
 _LENGTH = flags.DEFINE_integer("length", 500, "Number of tokens after the prompt.", lower_bound=1)
@@ -39,8 +44,8 @@ def main(argv):
     source = _source()
     choice = {"temperature": _TEMPERATURE.value, "top_k": _TOP_K.value, "top_p": _TOP_P.value}
     if _PROMPT.value is not None:
-        if argv[1:] or _OUTPUT.value or _ATTENTION.value:
-            raise cli.UserError("--prompt excludes files, --output and --attention")
+        if argv[1:] or _OUTPUT.value or _DRAW.value or _ATTENTION.value:
+            raise cli.UserError("--prompt excludes files, --output, --draw and --attention")
         pieces = predict.complete(source, _PROMPT.value, _LENGTH.value, _SEED.value, **choice, beams=_BEAMS.value)
         for piece in pieces:
             print(piece, end="", flush=True)
@@ -50,12 +55,15 @@ def main(argv):
     if not argv[1:] and not lines:
         raise cli.UserError("nothing to predict: name files (images, a table, sounds), give lines of text, or --prompt")
     if _OUTPUT.value:
-        predict.check_output(_OUTPUT.value, predict.OUTPUTS)
-    if _ATTENTION.value:
-        predict.check_output(_ATTENTION.value, (".png", ".svg"), "--attention")
+        predict.check_output(_OUTPUT.value, tuple(predict.WRITERS))
+    for flag, picture in (("--draw", _DRAW.value), ("--attention", _ATTENTION.value)):
+        if picture:
+            predict.check_output(picture, (".png", ".svg"), flag)
     predictions = predict.predict(source, argv[1:], lines, _SEED.value, **choice)
     if _ATTENTION.value:
         predict.draw_attention(_ATTENTION.value, predictions)
+    if _DRAW.value:
+        predict.draw(_DRAW.value, predictions)
     for row in predictions.rows:
         print(predict.line(row))
     if _OUTPUT.value:

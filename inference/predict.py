@@ -16,6 +16,7 @@ import pandas as pd
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
+from PIL import Image
 
 from arch.layers.decoder import Decoder
 from arch.layers.stacking import stacked
@@ -24,10 +25,14 @@ from core.info import Info, Key
 from data.augment.transform import Transform
 from data.dataset import describe
 from data.preprocess.pipeline import Pipeline, parse_op
+from data.preprocess.values import as_label_map
 from data.preprocess.windows import Windows
 from data.sources.files import Columns
+from data.sources.images import image_size
 from inference.inputs import Inputs, encode, text_key
 from reporting import attention as attention_figures
+from reporting import drawings
+from reporting.drawing import PLAIN, canvas, shorten
 from tasks.task import Task
 from training import build, pretrained
 from training.checkpoint import read_best
@@ -35,7 +40,7 @@ from training.decoding import beam_search, generate, sampler, stream
 from training.workdir import Workdir, check_writable, write_whole
 
 BATCH = 256  # inputs per call of the model
-OUTPUTS = (".csv", ".jsonl", ".wav")
+ACROSS = 4  # pictures in a row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,37 +256,93 @@ def check_output(path: str, suffixes: tuple[str, ...], flag: str = "--output") -
 
 
 def write(path: str, predictions: Predictions) -> None:
-    """Writes predictions as CSV (one column `p(CLASS)` per class; lists as JSON), as JSON, one object per line, or
-    generated sounds as WAV: FILE.wav, or FILE-1.wav, FILE-2.wav, ... if there are several.
+    """Writes predictions in the format of the file's suffix (`WRITERS`). Formats of one prediction write FILE.wav, or
+    FILE-1.wav, FILE-2.wav, ... if there are several.
 
-    Raises UserError for a WAV file of a run that does not generate sounds.
+    Raises UserError for a format that the predictions of the run do not have.
     """
-    rows = predictions.rows
-    if Path(path).suffix == ".wav":
-        _write_sounds(Path(path), predictions)
-    elif Path(path).suffix == ".jsonl":
-        write_whole(Path(path), "".join(json.dumps(row) + "\n" for row in rows))
-    else:
-        flat = [
-            {
-                "input": row["input"],
-                "prediction": json.dumps(row["prediction"])
-                if isinstance(row["prediction"], list)
-                else row["prediction"],
-                **{f"p({k})": p for k, p in row.get("probability", {}).items()},
-            }
-            for row in rows
-        ]
-        write_whole(Path(path), pd.DataFrame(flat).to_csv(index=False))
+    WRITERS[Path(path).suffix](Path(path), predictions)
+
+
+def draw(path: str, predictions: Predictions) -> None:
+    """Draws the predictions over the images of their inputs, as the task's drawing does.
+
+    Raises UserError for a task without a drawing.
+    """
+    run, count = predictions.run, len(predictions.rows)
+    paint = drawings.painter(run.task)
+    height, width = predictions.inputs.batch[run.task.inputs[0]].shape[-3:-1]
+    columns = min(count, ACROSS)
+    rows = -(-count // columns)
+    with canvas(3 * columns, (3 * height / width + 0.3) * rows, {}) as figure:
+        places = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes in places:
+            axes.axis("off")
+        for i, axes in enumerate(places[:count]):
+            example, prediction = (
+                {key: x[i] for key, x in arrays.items()} for arrays in (predictions.inputs.batch, predictions.outputs)
+            )
+            paint(axes, example, prediction, run.task)
+            axes.set_title(shorten(Path(predictions.inputs.names[i]).name, 40), fontsize=8, **PLAIN)
+        figure.savefig(path, dpi=150)
+
+
+def _write_csv(path: Path, predictions: Predictions) -> None:
+    """Writes one column `p(CLASS)` per class; lists and dicts as JSON."""
+    flat = [
+        {
+            "input": row["input"],
+            "prediction": json.dumps(row["prediction"])
+            if isinstance(row["prediction"], list | dict)
+            else row["prediction"],
+            **{f"p({k})": p for k, p in row.get("probability", {}).items()},
+        }
+        for row in predictions.rows
+    ]
+    write_whole(path, pd.DataFrame(flat).to_csv(index=False))
+
+
+def _write_jsonl(path: Path, predictions: Predictions) -> None:
+    write_whole(path, "".join(json.dumps(row) + "\n" for row in predictions.rows))
 
 
 def _write_sounds(path: Path, predictions: Predictions) -> None:
     from scipy.io import wavfile
 
-    task, count = predictions.run.task, len(predictions.rows)
+    task = predictions.run.task
     if not task.rate:
         raise UserError(f"--output {path}: this run does not generate sounds: write a .csv or .jsonl")
-    for i in range(count):
+    for name, i in _numbered(path, predictions):
         samples = task.sound({key: x[i] for key, x in predictions.outputs.items()})
-        name = path if count == 1 else path.with_stem(f"{path.stem}-{i + 1}")
         wavfile.write(name, task.rate, np.round(samples * np.iinfo(np.int16).max).astype(np.int16))
+
+
+def _write_label_maps(path: Path, predictions: Predictions) -> None:
+    """Writes the class id of each pixel as a grey image, in the size of the input's image file."""
+    maps = predictions.outputs["prediction"]
+    if maps.ndim != 3 or maps.dtype != np.uint8:
+        raise UserError(f"--output {path}: this run does not predict a class per pixel of an image: write a .jsonl")
+    for name, i in _numbered(path, predictions):
+        size = image_size(predictions.inputs.names[i])
+        Image.fromarray(as_label_map(maps[i], size)[..., 0]).save(name)
+
+
+def _write_array(path: Path, predictions: Predictions) -> None:
+    for name, i in _numbered(path, predictions):
+        np.save(name, predictions.outputs["prediction"][i])
+
+
+def _numbered(path: Path, predictions: Predictions) -> Iterator[tuple[Path, int]]:
+    """Yields a file and the number of its prediction."""
+    count = len(predictions.rows)
+    for i in range(count):
+        yield (path if count == 1 else path.with_stem(f"{path.stem}-{i + 1}")), i
+
+
+WRITERS = {
+    ".csv": _write_csv,
+    ".jsonl": _write_jsonl,
+    ".wav": _write_sounds,
+    ".png": _write_label_maps,
+    ".npy": _write_array,
+}

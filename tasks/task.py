@@ -67,6 +67,7 @@ class Task:
     Attributes:
         inputs: batch keys, in the order of the model's arguments.
         figures: names of the report's figures that show this task's arrays.
+        drawing: name of a file of `reporting/drawings`, which draws a prediction over its image; "" without one.
         coefficients: loss term -> factor. The loss is sum_t coefficient_t * sum_t / weight_t. A task with several terms
             names none of them "loss".
         generates: whether predictions are decoded from the model.
@@ -79,6 +80,7 @@ class Task:
     inputs: tuple[str, ...]
 
     figures: ClassVar[tuple[str, ...]] = ()
+    drawing: ClassVar[str] = ""
     coefficients: ClassVar[Mapping[str, float]] = MappingProxyType({"loss": 1.0})
     generates: ClassVar[bool] = False
     generated_metrics: ClassVar[frozenset[str]] = frozenset()
@@ -162,6 +164,14 @@ class Task:
         """
         del example, info
         return {"prediction": prediction["prediction"].tolist()}
+
+    def truth(self, example: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the answer of an example in the form of its prediction, for pictures that show both.
+
+        Args:
+            example: the batch's arrays of this example.
+        """
+        raise NotImplementedError
 
     def sound(self, prediction: Mapping[str, Any]) -> Float32[np.ndarray, " n"]:
         """Returns one generated sound, samples in [-1, 1] at `rate`."""

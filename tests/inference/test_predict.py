@@ -12,7 +12,7 @@ import data
 from configs import tabular
 from core.errors import UserError
 from inference import inputs
-from inference.predict import OUTPUTS, check_output, predict, write
+from inference.predict import WRITERS, check_output, predict, write
 from tests.training import commands, small
 from training.main import train
 from training.overrides import override
@@ -111,7 +111,7 @@ def test_slips(digits_run):
     with pytest.raises(UserError, match=r"setup\.cfg.*image|image.*setup\.cfg"):
         predict(str(digits_run), ["setup.cfg"])
     with pytest.raises(UserError, match="/nowhere"):
-        check_output("/nowhere/out.csv", OUTPUTS)
+        check_output("/nowhere/out.csv", tuple(WRITERS))
 
 
 def test_a_workdir_without_a_run(tmp_path):
