@@ -102,16 +102,21 @@ class Segmenter(nn.Module):
     VARIANTS: ClassVar[dict[str, dict]] = {
         "test": {
             "num_classes": 3,
-            "backbone": partial(ViT, patch=(2, 2), depth=1, width=12, heads=2),
-            "decoder": partial(MaskDecoder, depth=1, dropout=0.1),
+            "backbone": partial(ViT, patch=(1, 1), depth=1, width=24, heads=2, dropout=0.1),
+            "decoder": LinearDecoder,
         },
         **{
             f"{name}/16": {"backbone": partial(ViT, **ViT.VARIANTS[f"{name}/16"], activation=gelu_exact, drop_path=0.1)}
             for name in ("Ti", "S", "B", "L")
         },
     }
-    # the authors' README, with 1000 ImageNet classes that their encoder keeps: 7M, 27M, 106M, 334M; here without them
-    PUBLISHED: ClassVar[dict[str, str | int]] = {"Ti/16": "7M"}
+    # derived; the README of the authors has 7M, 27M, 106M and 334M with a head of 1000 classes that is not used
+    PUBLISHED: ClassVar[dict[str, str | int]] = {
+        "Ti/16": 6_713_388,
+        "S/16": 26_033_964,
+        "B/16": 102_497_580,
+        "L/16": 332_644_652,
+    }
     PUBLISHED_SIZES: ClassVar[dict[str, int]] = {"height": 512, "width": 512}
 
     def setup(self):
@@ -130,8 +135,7 @@ class Segmenter(nn.Module):
 
 
 def enlarged(x: Float[Array, "*shape"], axis: int, size: int) -> Float[Array, "*resized"]:
-    """Returns an array whose axis is interpolated to `size`, a multiple of its length (PyTorch's `bilinear`): each value
-    becomes `factor` ones, between itself and its neighbours."""
+    """Returns an array with an axis interpolated to `size`, a multiple of its length, as PyTorch's `bilinear` does."""
     factor, rest = divmod(size, x.shape[axis])
     if rest:
         raise ValueError(f"features of {x.shape[axis]} positions do not divide an image of {size}")

@@ -94,7 +94,7 @@ class UNet(nn.Module):
     dtype: DTypeLike | None = None
 
     VARIANTS: ClassVar[dict[str, dict]] = {
-        "test": {"num_classes": 3, "width": 6, "depth": 1, "dropout": 0.2, "norm": batch_norm},
+        "test": {"num_classes": 3, "width": 12, "depth": 1, "dropout": 0.1, "norm": batch_norm},
         "2015": {},
         # as in common PyTorch code (milesial/Pytorch-UNet)
         "padded": {"padding": "SAME", "norm": batch_norm, "bias": False, "dropout": 0.0},
@@ -135,7 +135,9 @@ class UNet(nn.Module):
     def _extended(self, x: Float[Array, "batch *space c"]) -> Float[Array, "batch *HW c"]:
         """Returns the images with margins, with which all poolings fit and the result is at least as large as they."""
         sizes = [self.input_size(side) for side in x.shape[1:-1]]
-        margins = [((size - side) // 2, -(-(size - side) // 2)) for size, side in zip(sizes, x.shape[1:-1], strict=True)]
+        margins = [
+            ((size - side) // 2, -(-(size - side) // 2)) for size, side in zip(sizes, x.shape[1:-1], strict=True)
+        ]
         return jnp.pad(x, [(0, 0), *margins, (0, 0)], mode="reflect" if self.padding == "VALID" else "constant")
 
     @nn.nowrap
@@ -160,7 +162,7 @@ class UNet3D(UNet):
     dropout: float = 0.0
 
     VARIANTS: ClassVar[dict[str, dict]] = {
-        "test": {"num_classes": 3, "width": 6, "depth": 1, "padding": "SAME"},
+        "test": {"num_classes": 3, "width": 12, "depth": 1, "padding": "SAME"},
         "2016": {},
     }
     # printed: 19,069,955, which leaves out the scales and biases of the norms

@@ -30,12 +30,14 @@ from arch.lenet import LeNet5
 from arch.rnn import RecurrentClassifier
 from arch.textcnn import TextCNN
 from arch.transformer import Transformer
+from arch.unet import UNet
 from arch.vgg import DEPTHS, VGG
 from arch.video_resnet import VideoResNet
 from arch.wavenet import WaveNet
 from benchmarks import peers, peers_attention, peers_convolution, peers_images, peers_patches, peers_video
 from tasks.classification import Classification
 from tasks.masked import MaskedTokens
+from tasks.segmentation import Segmentation
 from tasks.sequence import TokenClassification
 from training.state import create
 from training.step import train_step
@@ -188,6 +190,17 @@ def patches(name: str, model: PatchNetwork, batch: int, size: int = 32) -> Netwo
     sizes |= {"heads": model.heads} if kind == "vit" else {}
     peer = functools.partial(getattr(peers_patches, kind), **sizes)
     return dataclasses.replace(classifier(name, (batch, size, size, 3), model, peer), adamw=True)
+
+
+def unet(batch: int, size: int) -> Network:
+    """Returns a U-Net with padded convolutions and batch norm, of a quarter of the published width."""
+    width, depth, classes = 16, 4, 4
+    model = UNet(**UNet.VARIANTS["padded"] | {"num_classes": classes, "width": width, "depth": depth})
+    random = np.random.default_rng(0)
+    pictures = {"image": random.standard_normal((batch, size, size, 3), np.float32)}
+    pictures["label_map"] = random.integers(0, classes, (batch, size, size, 1)).astype(np.uint8)
+    peer = functools.partial(peers_images.unet, width, depth, classes)
+    return Network(f"U-Net {width}, {size}x{size}", model, peer, _with_mask(**pictures), Segmentation())
 
 
 def recurrent(kind: str, batch: int, steps: int, units: int) -> Network:

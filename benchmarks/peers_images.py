@@ -1,5 +1,7 @@
 """Convolutional networks of the benchmarks in PyTorch, by the definitions of torchvision."""
 
+import itertools
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -74,3 +76,34 @@ def convnext(depths: tuple[int, ...], width: int, patch: int) -> nn.Module:
             width *= 2
         layers += [Block(width) for _ in range(depth)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), Norm(width, 1e-6), nn.Flatten(), nn.Linear(width, 10))
+
+
+def unet(width: int, depth: int, classes: int) -> nn.Module:
+    """Returns `arch.unet.UNet` with padded convolutions and batch norm; outputs are [b, h, w, classes]."""
+
+    def convolutions(before: int, width: int) -> nn.Module:
+        layers = []
+        for channels in (before, width):
+            layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(True)]
+        return nn.Sequential(*layers)
+
+    class UNet(nn.Module):
+        def __init__(self):
+            super().__init__()
+            widths = [width << level for level in range(depth + 1)]
+            pairs = list(itertools.pairwise(widths))
+            self.down = nn.ModuleList(convolutions(*pair) for pair in [(3, width), *pairs])
+            self.up = nn.ModuleList(nn.ConvTranspose2d(deep, wide, 2, 2) for wide, deep in pairs)
+            self.expand = nn.ModuleList(convolutions(2 * wide, wide) for wide, _ in pairs)
+            self.head = nn.Conv2d(width, classes, 1)
+
+        def forward(self, x):
+            maps = []
+            for level, down in enumerate(self.down):
+                x = down(F.max_pool2d(x, 2) if level else x)
+                maps.append(x)
+            for level in reversed(range(depth)):
+                x = self.expand[level](torch.cat([maps[level], self.up[level](x)], 1))
+            return self.head(x).movedim(1, -1)
+
+    return UNet()

@@ -68,6 +68,7 @@ def rows() -> "list[networks.Network]":
         ),
         networks.classifier("FT-Transformer, 16 columns", (BATCH, 16), FTTransformer(), peer),
         *networks.convolutional(BATCH),
+        networks.unet(16, 64),
         *networks.video(4, 8, 32),
         networks.gpt("nanoGPT's for CPUs", nanogpt(), 12),
         networks.gpt("the same, dropout 0.1", nanogpt(dropout=0.1), 12),

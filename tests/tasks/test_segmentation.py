@@ -23,6 +23,10 @@ def make(space=(5, 4), seed=0):
     return jnp.asarray(logits), {"label_map": labels, "mask": np.array([1, 1, 0], np.float32)}
 
 
+def score_of(task, logits, batch):
+    return jax.jit(task.score)(logits, batch)
+
+
 def softmax(x):
     e = np.exp(np.asarray(x, np.float64))
     return e / e.sum(-1, keepdims=True)
@@ -32,7 +36,7 @@ def softmax(x):
 def test_losses_equal_plain_loops(space):
     logits, batch = make(space)
     task = Segmentation(dice=0.5, smoothing=2.0).bind(INFO)
-    score, weights, probability = task.score(logits, batch), task.weights(batch), softmax(logits)
+    score, weights, probability = score_of(task, logits, batch), task.weights(batch), softmax(logits)
     nats, count, dice = 0.0, 0, 0.0
     for p, labels in zip(probability[:2], batch["label_map"][:2, ..., 0], strict=True):
         known = labels != 255
@@ -52,7 +56,8 @@ def test_means_over_classes_come_from_one_confusion_matrix():
     """They equal scikit-learn's over all pixels, which differ from means over images."""
     logits, batch = make()
     task = Segmentation().bind(INFO)
-    arrays = {name: np.asarray(x)[:2] for name, x in task.score(logits, batch).arrays.items()}
+    score = score_of(task, logits, batch)
+    arrays = {name: np.asarray(x)[:2] for name, x in score.arrays.items()}
     known = (labels := batch["label_map"][:2, ..., 0]) != 255
     true, predicted = labels[known], np.argmax(logits, -1)[:2][known]
     np.testing.assert_array_equal(arrays["confusion"].sum(0), confusion_matrix(true, predicted, labels=range(3)))
@@ -62,7 +67,6 @@ def test_means_over_classes_come_from_one_confusion_matrix():
     assert found["mean_iou"] != pytest.approx(np.mean(per_image), abs=1e-3)
     iou = jaccard_score(true, predicted, average=None)
     assert found["mean_dice"] == pytest.approx(np.mean(2 * iou / (1 + iou)))
-    score = task.score(logits, batch)
     np.testing.assert_allclose(score.metrics["accuracy"], ((true == predicted).sum(), known.sum()))
 
 
@@ -79,12 +83,12 @@ def test_pixels_without_class_have_no_gradient(terms):
     batch["label_map_mask"] = np.ones((3, 5, 4), np.float32)
     batch["label_map_mask"][0, 0] = 0
     task = Segmentation(**terms).bind(INFO)
-    loss = lambda x: sum(task.score(x, batch).losses.values())  # noqa: E731
-    gradient = np.asarray(jax.grad(loss)(logits))
+    loss = lambda x: (sum((score := task.score(x, batch)).losses.values()), score.arrays["confusion"])  # noqa: E731
+    gradient, confusion = map(np.asarray, jax.jit(jax.grad(loss, has_aux=True))(logits))
     counts = (batch["label_map"][..., 0] != 255) & (batch["label_map_mask"] > 0)
     counts[2] = False
     assert not gradient[~counts].any() and gradient[counts].all(-1).any() and np.isfinite(gradient).all()
-    assert task.score(logits, batch).arrays["confusion"].sum() == counts.sum()
+    assert confusion.sum() == counts.sum()
 
 
 def test_predictions_are_bytes_and_rows_are_shares():
