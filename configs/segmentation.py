@@ -40,7 +40,7 @@ VARIANTS = {
         "model.depth": 2,
         "task.inputs": ("volume",),
         "task.dice": 1.0,
-        "train.epochs": 40.0,
+        "train.epochs": 12.0,
         "train.batch_size": 4,
     },
     "masks": {

@@ -264,7 +264,7 @@ class CentralCrop(_Geometric):
 
 
 @dataclasses.dataclass(frozen=True)
-class ScaleJitter(_Resizing, _Filling):
+class ScaleJitter(_Filling, _Resizing):
     """Resizes by a random factor, keeps the aspect, and crops at random, or pads below and to the right, to a fixed
     size: large-scale jitter (Simple Copy-Paste, 2012.07177, section 3).
 
@@ -277,7 +277,7 @@ class ScaleJitter(_Resizing, _Filling):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _Filling.__post_init__(self)
+        _Resizing.__post_init__(self)
         self.check_range(low=(1e-3, None), high=(self.low, None))
 
     def draw(self, key: Rng, size: Size) -> Affine:

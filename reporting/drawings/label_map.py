@@ -26,7 +26,8 @@ def paint(axes: Any, example: Mapping[str, Any], prediction: Mapping[str, Any], 
     shown = pixels(image)
     coloured = ((labels > 0) & (labels < len(task.classes)))[..., None]
     colour = colours(len(task.classes))[np.where(coloured[..., 0], labels, 0)]
-    axes.imshow(np.where(coloured, (1 - STRENGTH) * shown + STRENGTH * colour, shown))
+    drawn = np.where(coloured, (1 - STRENGTH) * shown + STRENGTH * colour, shown)
+    axes.imshow(drawn, interpolation="none")  # an SVG then holds the pixels themselves
 
 
 def colours(count: int) -> Float[np.ndarray, "k 3"]:

@@ -208,11 +208,19 @@ def test_sets_that_cannot_be_moved_are_refused(changes, words):
         "random_resized_crop(area=(0.5, 0.1))",
         "random_resized_crop(size=(3,))",
         "scale_jitter(low=2, high=1)",
+        "scale_jitter(fill=2)",
+        "scale_jitter(size=(3,))",
     ],
 )
 def test_impossible_arguments_are_named(text):
     with pytest.raises(UserError, match=r"(padding|fill|degrees|area|size|high) must be"):
         parse_op(text)
+
+
+@pytest.mark.parametrize("op", ["padded_crop", "rotation", "scale_jitter"])
+def test_places_outside_have_the_value_and_the_class_of_the_recipe(op):
+    made = parse_op(f"{op}(fill=0.5, ignore=11)")
+    assert (made.fill, made.ignore) == (0.5, 11) and (parse_op(f"{op}()").fill, parse_op(f"{op}()").ignore) == (0, 255)
 
 
 @pytest.mark.parametrize("text", EVERY)
