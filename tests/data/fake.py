@@ -133,7 +133,13 @@ def _penguin(random: np.random.Generator) -> dict[str, Any]:
     return {key: int(random.integers(-1, 2)) for key in ("island", "sex")} | measures | {"species": random.integers(3)}
 
 
+def _block(random: np.random.Generator) -> dict[str, Any]:
+    labels = random.integers(0, 2, (24, 40, 40, 1), dtype=np.uint8)
+    return {"volume": labels + random.normal(size=labels.shape).astype(np.float32), "label_map": labels}
+
+
 RAW = {
+    "brain_mri": _block,
     "palmer_penguins": _penguin,
     "wikitext_small": _running_text,
     "xquad_articles": _question,
@@ -149,6 +155,7 @@ RAW = {
     "nlvr": _picture,
 }
 SPLITS = {"multi30k/de-en": {"train": 32, "validation": 16, "test_2016": 16}, "nlvr": {"train": 80, "test": 16}}
+SPLITS["brain_mri"] = {"train": 8, "validation": 8, "test": 8}
 SPLITS["palmer_penguins"] = {"train": 32, "test": 16}
 SPLITS["conll2003"] = {"train": 32, "dev": 16, "test": 16}
 SPLITS["imagenet2012"] = {"train": 80, "validation": 16}

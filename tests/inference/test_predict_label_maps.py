@@ -47,6 +47,7 @@ def run(tmp_path_factory):
         Image.fromarray(image).save(folder / "new" / f"{i}.png")
     changes = {"data.name": f"masks:{folder}", "data.preprocess": (), "train.epochs": 0.0, "train.steps": 60}
     changes |= {"model.width": 8, "model.depth": 1, "train.batch_size": 16, "task.dice": 1.0}
+    changes |= {"eval.every": 0.0, "checkpoint.best": ""}
     config, _ = override(segmentation.get_config("masks"), changes)
     finished = train(config, str(folder / "run"), None)
     assert finished.results["test"]["mean_iou"] > 0.9
