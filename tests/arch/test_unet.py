@@ -55,9 +55,7 @@ def test_valid_convolutions_see_the_mirror_image_outside():
     images = jax.random.normal(jax.random.key(1), (1, size, size, 1))
     variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), images)
     wide = np.pad(np.asarray(images), ((0, 0), (32, 32), (32, 32), (0, 0)), mode="reflect")
-    assert (
-        margin <= 32 and (model.input_size(wide.shape[1]) - wide.shape[1]) // 2 == margin
-    )  # poolings keep their phase
+    assert margin <= 32 and (model.input_size(wide.shape[1]) - wide.shape[1]) // 2 == margin  # same phase
     apply = jax.jit(functools.partial(model.apply, train=False))
     np.testing.assert_allclose(
         apply(variables, wide)[:, 32 : 32 + size, 32 : 32 + size], apply(variables, images), atol=1e-4
