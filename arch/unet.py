@@ -94,7 +94,7 @@ class UNet(nn.Module):
     dtype: DTypeLike | None = None
 
     VARIANTS: ClassVar[dict[str, dict]] = {
-        "test": {"num_classes": 3, "width": 12, "depth": 1, "dropout": 0.1, "norm": batch_norm},
+        "test": {"num_classes": 3, "width": 16, "depth": 1, "dropout": 0.1, "norm": batch_norm},
         "2015": {},
         # as in common PyTorch code (milesial/Pytorch-UNet)
         "padded": {"padding": "SAME", "norm": batch_norm, "bias": False, "dropout": 0.0},
@@ -162,7 +162,7 @@ class UNet3D(UNet):
     dropout: float = 0.0
 
     VARIANTS: ClassVar[dict[str, dict]] = {
-        "test": {"num_classes": 3, "width": 12, "depth": 1, "padding": "SAME"},
+        "test": {"num_classes": 3, "width": 16, "depth": 1, "padding": "SAME"},
         "2016": {},
     }
     # printed: 19,069,955, which leaves out the scales and biases of the norms
