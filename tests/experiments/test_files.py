@@ -1,5 +1,7 @@
 """Every experiment of the folder, found by itself: it declares what there is, and its cells can be run."""
 
+import sys
+
 import pytest
 
 from data.builders import BUILDERS
@@ -22,6 +24,9 @@ def data_dir(tmp_path_factory):
         for builder in BUILDERS.values():
             if issubclass(builder, Procedural) and hasattr(builder, "SIZES"):
                 patch.setattr(builder, "SIZES", dict.fromkeys(builder.SIZES, 600))
+            module = sys.modules[builder.__module__]
+            if not issubclass(builder, FromFiles) and hasattr(module, "SPLITS"):
+                patch.setattr(module, "SPLITS", dict.fromkeys(module.SPLITS, 300))
         yield str(tmp_path_factory.mktemp("tfds"))
 
 
