@@ -5,7 +5,7 @@ camvid: street scenes in the layout of "masks:DIR", from the files of github.com
     cd CamVid; for s in train val test; do mkdir -p DIR/$s; cp -r $s DIR/$s/images; cp -r ${s}annot DIR/$s/masks; done
     python train.py --config=configs/segmentation.py:camvid --config.data.name=masks:DIR --workdir=runs/camvid
 brain: blocks of one MRI volume, whose test blocks are of slabs apart from the training blocks; by a 3-D U-Net (Cicek
-    2016, arXiv 1606.06650).
+    2016, arXiv 1606.06650). Your own volumes of one height and width: --config.data.name=nifti:DIR
 masks: your own images and label maps, --config.data.name=masks:DIR with DIR/images/a.jpg and DIR/masks/a.png
 Another network:
     --config.model.name=segmenter.Segmenter --config.model.backbone="vit.ViT(patch=(4, 4), depth=6, width=96, heads=4)"
@@ -35,6 +35,7 @@ VARIANTS = {
     "brain": {
         "data.name": "brain_mri",
         "data.splits.validation": "validation",
+        "data.preprocess": ("sample_frames(24)",),
         "model.name": "unet.UNet3D",
         "model.width": 8,
         "model.depth": 2,

@@ -18,6 +18,7 @@ from training.overrides import override
 
 OPS = {"windows": {"size": 10, "evaluation": 20}, "passages": {"size": 10}, "forecast": {"window": 10, "horizon": 24}}
 OPS["waveform"] = {"length": 1_200}
+OPS["sample_frames"] = {"count": 4}
 OF_DATA = ("num_classes", "vocab_size", "context")  # sizes that follow from the data
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 MODULES = [importlib.import_module(f"configs.{path.stem}") for path in sorted(CONFIGS.glob("[!_]*.py"))]
