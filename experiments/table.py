@@ -69,11 +69,11 @@ class Measured:
             lost = f", {row.diverged} diverged" if row.diverged else ""
             gain = [spread(judge.gain(self.experiment, row, before)[0]) if before else ""]
             gain = gain if self.experiment.ladder else []
-            cells = [row.label, value, *gain, f"{len(row.values)}{lost}", *tuned, *self._cost(row.label)]
+            cells = [row.label, value, *gain, f"{len(row.values)}{lost}", *tuned, *self.cost(row.label)]
             lines.append(cells + ([paper.get(row.label, "")] if paper else []))
         return lines
 
-    def _cost(self, label: str) -> tuple[str, str]:
+    def cost(self, label: str) -> tuple[str, str]:
         """Returns the cells of `COST`; unknown values are blank."""
         chosen = [record for record in self.records if record.row == label and record.chosen]
         parameters = max((record.parameters for record in chosen), default=0)
@@ -122,8 +122,8 @@ def section(measured: Measured, folder: Path, beside: Path) -> str:
     parts = [
         f"Changed in all rows: `{'`, `'.join(texts)}`." if texts else "",
         f"{paper.title}{link}{'. ' * bool(paper.table)}{paper.table}.",
-        _markdown(measured.heading, measured.lines),
-        _markdown(CLAIMS_HEADING, measured.claims) if measured.claims else "",
+        markdown(measured.heading, measured.lines),
+        markdown(CLAIMS_HEADING, measured.claims) if measured.claims else "",
         *(f"![{name}]({(folder / name).relative_to(beside)})" for name in KEPT[2:] if (folder / name).exists()),
         f"`{meta['command']}`: {len(measured.records)} runs, {seconds / 60:.0f} minutes of processes in total; "
         f"{meta['hardware']}; {versions}.",
@@ -150,7 +150,7 @@ def readme(kept: Path = RESULTS, experiments: Path = HERE) -> str:
         "interval; seconds per run are the median over seeds, including compilation and data, of runs in parallel. "
         f"{judge.TEST}"
     )
-    parts = ["# Papers' ablations, run here", intro, _markdown(["experiment", "paper", "claims"], overview), *sections]
+    parts = ["# Papers' ablations, run here", intro, markdown(["experiment", "paper", "claims"], overview), *sections]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -183,7 +183,8 @@ def show(measured: Measured) -> None:
         console.print(claims)
 
 
-def _markdown(heading: list[str], lines: list[list[str]]) -> str:
+def markdown(heading: list[str], lines: list[list[str]]) -> str:
+    """Returns a table in Markdown."""
     rule = ["---"] * len(heading)
     return "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (heading, rule, *lines)

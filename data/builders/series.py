@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.signal
 import tensorflow_datasets as tfds
+from jaxtyping import Float64
 
 from data.builders.raw import FromFiles, RawFile
+from data.builders.sequences import Columns, Procedural
 
 ADDRESS = (
     "https://raw.githubusercontent.com/zhouhaoyi/ETDataset/1d16c8f4f943005d613b5bc962e9eeb06058cf07/ETT-small/{}.csv"
@@ -66,3 +69,42 @@ class ETT(FromFiles, skip_registration=True):
             split: iter([(0, {"series": series[max(0, start - history) : stop]})])
             for split, (start, stop) in ROWS.items()
         }
+
+
+class Seasons(Procedural, skip_registration=True):
+    """A generated series, `seasons`: each split is one example, `series` float32 [hours, 4].
+
+    A day and a week whose amplitudes wander, with noise; the same half a day later; a logistic function of the product
+    of day and week; and a random walk that returns to its mean. 3,000 hours for training, 1,000 and 1,000, one after
+    the other.
+
+    Source: generated: no licence.
+    """
+
+    name = "seasons"
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {}
+    SIZES = {"train": 3_000, "validation": 1_000, "test": 1_000}
+    DAY, WEEK = 24, 168  # hours
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self._described({"series": tfds.features.Tensor(shape=(None, 4), dtype=np.float32, encoding="bytes")})
+
+    def _draw(self, random: np.random.Generator, size: int) -> Columns:
+        delay = self.DAY // 2
+        walks = [_returning(random, size + delay, memory) for memory in (0.999, 0.999, 0.97)]
+        angle = 2 * np.pi * np.arange(size + delay)
+        day, week = ((1 + 0.3 * walks[i]) * np.sin(angle / hours) for i, hours in enumerate((self.DAY, self.WEEK)))
+        noise = 0.1 * random.standard_normal((2, size))
+        share = 1 / (1 + np.exp(-4 * (day * week)[delay:]))
+        cycles = day + week
+        return {"series": np.stack([cycles[delay:] + noise[0], cycles[:-delay] + noise[1], share, walks[2][delay:]], 1)}
+
+    def _generate_examples(self, columns: Columns, start: int, stop: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        yield 0, {"series": columns["series"][start:stop].astype(np.float32)}
+
+
+def _returning(random: np.random.Generator, size: int, memory: float) -> Float64[np.ndarray, " size"]:
+    """Returns an autoregressive series of order one and variance one."""
+    steps = np.sqrt(1 - memory**2) * random.standard_normal(size)
+    return scipy.signal.lfilter([1.0], [1.0, -memory], steps)
