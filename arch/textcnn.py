@@ -106,7 +106,8 @@ class TextCNN(nn.Module):
         table = functools.partial(
             nn.Embed, self.vocab_size, self.embedding_width, self.dtype, embedding_init=self.embedding_init
         )
-        tables = {name: table(name=name)(tokens) for name in self.channels}
+        names = {"static": "static", "trained": "embedding"}  # a language model with this table may start it
+        tables = {kind: table(name=name)(tokens) for kind, name in names.items() if kind in self.channels}
         x = sum(lax.stop_gradient(x) if name == "static" else x for name, x in tables.items())
         x *= (jnp.arange(tokens.shape[1]) < lengths[:, None])[..., None]
         lengths = jnp.maximum(lengths, 1)  # an empty text is one word of zeros

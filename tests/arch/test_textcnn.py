@@ -68,7 +68,7 @@ def test_static_vectors_have_no_gradient():
     inputs = jnp.array([[3, 4, 5]]), jnp.array([3])
     params = model.init(jax.random.key(0), *inputs, train=False)["params"]
     gradients = jax.grad(lambda params: model.apply({"params": params}, *inputs, train=False)[0, 0])(params)
-    assert not gradients["static"]["embedding"].any() and gradients["trained"]["embedding"].any()
+    assert not gradients["static"]["embedding"].any() and gradients["embedding"]["embedding"].any()
     assert model.frozen == ("static/.*",) and TextCNN().frozen == ()
     with pytest.raises(ValueError, match="'static', 'trained' or both"):
         TextCNN(channels=("rand",)).init(jax.random.key(0), *inputs, train=False)
