@@ -64,10 +64,9 @@ def test_two_architectures_of_a_modality_train(modality, data_dir):
         parts = {"model": run.model, "task": run.task, "transform": run.transform, "optimizer": run.optimizer}
         batches = train_batches(run.train_split, batch_size=8, seed=0, start=0, stop=3)
         stacked = jax.tree.map(lambda *of: np.stack(of), *batches)
-        losses = jax.jit(functools.partial(losses_of, run.create_state, functools.partial(train_step, **parts)))(
-            stacked
-        )
-        assert np.isfinite(losses).all() and len(np.unique(losses)) == 3, name
+        step = functools.partial(train_step, **parts)
+        losses = jax.jit(functools.partial(losses_of, run.create_state, step))(stacked)
+        assert np.isfinite(losses).all() and losses[-1] != losses[0], name  # the rate of the first step is 0
 
 
 def losses_of(create_state, step, batches):
