@@ -1,4 +1,5 @@
-"""Augmentation of sound: standardised spectra under the role "frames", [t, d], with `<key>_lengths` real frames.
+"""Augmentation of sound: standardised spectra under the role "frames", [t, d], with `<key>_lengths` real frames; without
+this key all are real.
 
 A frame holds one spectrum or several stacked ones, d = stacked * bands.
 """
@@ -37,7 +38,8 @@ class _Sound(Op):
         for key in self.keys_of("frames"):
             frames = batch[key]
             spectra = frames.reshape(*frames.shape[:2], -1, self.bands)
-            changed[key] = jax.vmap(self.change)(keys, spectra, batch[f"{key}_lengths"]).reshape(frames.shape)
+            lengths = batch.get(f"{key}_lengths", jnp.full(*frames.shape[:2]))
+            changed[key] = jax.vmap(self.change)(keys, spectra, lengths).reshape(frames.shape)
         return batch | changed
 
     def change(self, key: Rng, spectra: Spectra, length: Int[Array, ""]) -> Spectra:

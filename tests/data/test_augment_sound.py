@@ -38,6 +38,10 @@ def test_spec_augment_clears_whole_bands_and_whole_frames():
     frames = np.array([example.all(axis=(2, 3)) for example in cleared])  # [seeds, b, t]
     for example, length in enumerate(LENGTHS):
         assert not frames[:, example, length:].any() and frames[:, example, :length].any(axis=0).all()
+    equal = {key: value for key, value in BATCH.items() if key != "frames_lengths"}  # all frames are real
+    np.testing.assert_array_equal(
+        op(KEY, equal)["frames"], op(KEY, equal | {"frames_lengths": jnp.full(3, 12)})["frames"]
+    )
 
 
 def test_vocal_tract_moves_what_stands_in_the_bands():

@@ -56,7 +56,7 @@ def small(recipe: ModuleType, name: str) -> ConfigDict:
     config.eval.update(every=float(steps), batch_size=8)
     config.data.buckets = min(config.data.buckets, 2)
     config.checkpoint.every = config.log.every = float(steps)
-    for key, value in architectures()[config.model.name].VARIANTS["test"].items():
+    for key, value in architectures()[config.model.name.partition("(")[0]].VARIANTS["test"].items():
         if type(value) is int and key not in OF_DATA and (key in config.model or "variant" in config.model):
             config.model[key] = value
     if "widths" in config.model:
