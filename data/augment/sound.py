@@ -1,5 +1,5 @@
-"""Augmentation of sound: standardised spectra under the role "frames", [t, d], with `<key>_lengths` real frames; without
-this key all are real.
+"""Augmentation of sound: standardised spectra under the role "frames", [t, d], with `<key>_lengths` real frames, or
+without this key all of them.
 
 A frame holds one spectrum or several stacked ones, d = stacked * bands.
 """
