@@ -56,7 +56,6 @@ def test_impossible_pairs_are_refused_with_the_reason():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compile_fast")
 @pytest.mark.parametrize("modality", BUILT_IN)
 def test_two_architectures_of_a_modality_train(modality, data_dir):
     for name in (suite.architectures(modality)[0], suite.architectures(modality)[-1]):
