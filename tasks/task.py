@@ -118,6 +118,11 @@ class Task:
         """Names of all metrics that evaluation may give."""
         return frozenset({"loss", *self.coefficients}) | self.generated_metrics
 
+    @property
+    def model_fields(self) -> Mapping[str, Any]:
+        """Fields of the model that the task determines, where the model has them and the config does not set them."""
+        return {"bos_id": self.vocabulary.bos} if self.generates else {}
+
     def output_size(self, info: Info) -> int:
         """Returns the width of the model's last layer; 0 if the data set does not determine it."""
         raise NotImplementedError

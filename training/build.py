@@ -116,16 +116,14 @@ def build_model(config: ConfigDict, task: Task, info: Info) -> nn.Module:
     """Returns the model.
 
     Unless the config sets them, these fields are filled in: `num_classes`; `vocab_size` or `columns` (how many features
-    encode each column of a table) of the first input; `bos_id`.
+    encode each column of a table) of the first input; the task's `model_fields`, such as `bos_id`.
     `config.model.adapter` names a module that wraps it.
     Raises UserError for a model that does not compute in `config.train.dtype`.
     """
     first = info.keys.get(task.inputs[0], Key())
-    derived = {"vocab_size": first.vocabulary.size} if first.vocabulary else {}
+    derived = {**task.model_fields} | ({"vocab_size": first.vocabulary.size} if first.vocabulary else {})
     if first.columns:
         derived["columns"] = tuple(first.columns.values())
-    if task.generates:
-        derived["bos_id"] = task.vocabulary.bos
     dtype = jnp.dtype(config.train.dtype)
     model = construct(config.model, "arch", num_classes=task.output_size(info), dtype=dtype, **derived)
     if not isinstance(model, nn.Module):

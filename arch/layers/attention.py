@@ -144,8 +144,9 @@ class SelfAttention(_Heads):
             raise ValueError("layers.attention.SelfAttention sees later tokens: to predict them, set causal=True")
         n, h, v = self.widths(x.shape[-1])
         positions = self.positions(dtype=self.dtype, name="positions")
-        queries = positions.rotate(self.project(x, "query", self.heads, h, context.train), context.positions)
-        keys = positions.rotate(self.project(x, "key", n, h, context.train), context.positions)
+        placed = _placed(x, context.places)
+        queries = positions.rotate(self.project(placed, "query", self.heads, h, context.train), context.positions)
+        keys = positions.rotate(self.project(placed, "key", n, h, context.train), context.positions)
         pairs, seen = KeyValues(keys, self.project(x, "value", n, v, context.train)), context.positions
         if cache is not None:
             pairs = cache = _appended(cache, pairs, context.positions)
@@ -175,6 +176,10 @@ class SelfAttention(_Heads):
         return result
 
 
+def _placed(x: Float[Array, "b t d"], places: Float[Array, "#b t d"] | None) -> Float[Array, "b t d"]:
+    return x if places is None else x + places.astype(x.dtype)
+
+
 def _enlarged(new: Float[Array, "b n t h"], capacity: int) -> Float[Array, "b n s h"]:
     return jnp.pad(new, ((0, 0), (0, 0), (0, capacity - new.shape[2]), (0, 0)))
 
@@ -192,10 +197,10 @@ class CrossAttention(_Heads):
     @nn.compact
     def __call__(self, x: Float[Array, "b t d"], context: Context, cache: KeyValues | None = None) -> Cached:
         n, h, v = self.widths(x.shape[-1])
-        queries = self.project(x, "query", self.heads, h, context.train)
+        queries = self.project(_placed(x, context.places), "query", self.heads, h, context.train)
         pairs = cache
         if pairs is None:
-            keys = self.project(context.memory, "key", n, h, context.train)
+            keys = self.project(_placed(context.memory, context.memory_places), "key", n, h, context.train)
             pairs = KeyValues(keys, self.project(context.memory, "value", n, v, context.train))
             cache = None if context.capacity is None else pairs
         mask = None if context.memory_mask is None else context.memory_mask[:, None, None]

@@ -20,7 +20,9 @@ class Context(struct.PyTreeNode):
         train: whether dropout is on.
         mask: real tokens; None: all are. A causal sublayer does not need it where padding comes last.
         segments: number of each token's text; tokens of different texts do not see each other. None: one text per row.
-        memory: what cross-attention reads, with the mask of its real positions.
+        places: vectors that attention adds to its input where it makes queries and keys, but not values (Carion et al.
+            2020, arXiv 2005.12872, figure 10); None: none.
+        memory: what cross-attention reads, with the mask of its real positions, and the `places` of its keys.
         capacity: number of tokens for which a sublayer makes a cache; None: it makes none. With a `cache` it extends
             that.
         lengths: number of tokens of each row that the new cache contains; None: all. Later ones are not remembered.
@@ -31,8 +33,10 @@ class Context(struct.PyTreeNode):
     train: bool = struct.field(pytree_node=False, default=False)
     mask: Any = None  # Bool [b t]
     segments: Any = None  # Int [b t]
+    places: Any = None  # Float [#b t d]
     memory: Any = None  # Float [b m c]
     memory_mask: Any = None  # Bool [b m]
+    memory_places: Any = None  # Float [#b m c]
     capacity: int | None = struct.field(pytree_node=False, default=None)
     lengths: Any = None  # Int [b]
     causal: bool = struct.field(pytree_node=False, default=False)

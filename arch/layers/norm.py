@@ -12,6 +12,7 @@ from typing import TypedDict, Unpack
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax.linen import BatchNorm as _BatchNorm
 from jax import Array, lax
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
@@ -52,6 +53,12 @@ def batch_norm(*, train: bool, momentum: float = 0.9, epsilon: float = 1e-5, **c
     return nn.BatchNorm(not train, axis_name=_axes.get() or None, momentum=momentum, epsilon=epsilon, **common)
 
 
+def frozen_batch_norm(*, train: bool, epsilon: float = 1e-5, **common: Unpack[Common]) -> nn.Module:
+    """Batch normalisation whose statistics, scale and bias never change: those of a trained backbone (Carion et al.
+    2020, arXiv 2005.12872, appendix A.4)."""
+    return BatchNorm(use_running_average=True, epsilon=epsilon, **common)
+
+
 def layer_norm(*, train: bool, epsilon: float = 1e-6, bias: bool = True, **common: Unpack[Common]) -> nn.Module:
     """Layer normalisation (Ba et al. 2016, arXiv 1607.06450) over the channels of each position."""
     return LayerNorm(epsilon=epsilon, use_bias=bias, **common)
@@ -70,6 +77,16 @@ def group_norm(*, train: bool, groups: int = 32, epsilon: float = 1e-5, **common
 def identity(*, train: bool, **common: Unpack[Common]) -> nn.Module:
     """No normalisation."""
     return Identity(name=common.get("name"))
+
+
+class BatchNorm(_BatchNorm):
+    """The layer of `frozen_batch_norm`. Its name gives the parameters the paths that they have in the trained network.
+
+    Scale and bias have no gradient.
+    """
+
+    def param(self, name, *args, **kwargs):
+        return lax.stop_gradient(super().param(name, *args, **kwargs))
 
 
 class Identity(nn.Module):

@@ -15,6 +15,7 @@ from tasks.task import Task
 from tests.tasks.words import tokenizer
 
 EXAMPLES, LENGTH = 8, 6  # LENGTH is that of every sequence, padding included
+QUERIES = 7  # predictions of a detector per image
 WORDS = {word: index for index, word in enumerate(("<pad>", "<bos>", "<eos>", "<unk>", "<mask>", "a", "b", "c"))}
 VOCABULARY = Vocabulary(len(WORDS), pad=0, bos=1, eos=2, unk=3, mask=4, tokenizer=tokenizer(WORDS))
 
@@ -39,6 +40,7 @@ BY_ROLE = {
     "segments": Key((LENGTH,), "int32"),
     "places": Key((LENGTH,), "int32"),
     "offsets": Key((LENGTH, 2), "int32"),
+    "objects": Key((LENGTH,), "int32", "label", ("a", "b", "c")),
     "start": Key((), "int32"),
     "end": Key((), "int32"),
 }
@@ -49,6 +51,8 @@ BY_NAME = {  # roles of keys that are named otherwise
     "future": "series",
     "labels": "tokens",
     "notes": "series",
+    "objects/bbox": "boxes",
+    "objects/label": "objects",
     "past": "series",
     "source": "tokens",
     "text": "tokens",
@@ -98,7 +102,7 @@ class Examples:
 
 def make(cls: type[Task], seed: int = 0) -> Case:
     """Returns the case of a task with its default fields."""
-    task = cls()
+    task = cls(**{"queries": QUERIES} if "queries" in cls.__dataclass_fields__ else {})
     names = dict.fromkeys((*task.inputs, *task.keys))
     keys = {name: _key(name, task) for name in names}
     padded = [name for name, key in keys.items() if key.shape[:1] == (LENGTH,)]
@@ -140,6 +144,8 @@ def _values(random: np.random.Generator, name: str, key: Key, lengths: np.ndarra
         places = 2 * np.arange(LENGTH)[:, None] + np.array([0, 1])
         return np.where(np.arange(LENGTH)[:, None] < lengths[:, None, None], places, 0).astype(np.int32)
     shape = (EXAMPLES, *key.shape)
+    if key.role == "boxes":
+        return np.sort(random.random((*shape[:-1], 2, 2), np.float32), -2).reshape(shape)
     if key.classes:
         return (random.permutation(np.arange(np.prod(shape))) % len(key.classes)).reshape(shape).astype(np.int32)
     if name == "notes":
@@ -161,6 +167,10 @@ def _outputs(random: np.random.Generator, task: Task, info: Info) -> Any:
     shape = info.keys[getattr(task, "target", task.keys[0])].shape
     if typing.is_typeddict(annotation):
         hints = typing.get_type_hints(annotation)
+        if hasattr(task, "queries"):
+            sizes = {"b": EXAMPLES, "l": 2, "q": QUERIES, "k": task.output_size(info) + 1, "4": 4}
+            shapes = {name: [sizes[axis] for axis in hint.dim_str.split()] for name, hint in hints.items()}
+            return {name: jnp.asarray(random.normal(size=shape), jnp.float32) for name, shape in shapes.items()}
         if not any("*" in hint.dim_str for hint in hints.values()):  # an axis of their own, longer than the target's
             shape = (2 * LENGTH, *shape[1:])
         return {name: _array(random, hint, shape, task.output_size(info)) for name, hint in hints.items()}

@@ -25,7 +25,7 @@ from training.step import eval_step, mean_metrics
 
 ANY_LABEL = (255, -1, -100)  # values of labels that do not count
 # parts of metrics' names
-HIGHER = ("accuracy", "agreement", "auc", "bleu", "chrf", "exact", "f1", "precision", "recall", "r2")
+HIGHER = ("accuracy", "agreement", "ap50", "auc", "bleu", "chrf", "exact", "f1", "precision", "recall", "r2")
 LOWER = ("bits", "cer", "error", "loss", "mae", "mse", "nll", "perplexity", "wer")
 
 

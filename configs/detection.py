@@ -1,0 +1,67 @@
+"""Detection by DETR (Carion 2020): python train.py --config=configs/detection.py --workdir=runs/shapes_boxes
+
+`shapes`: drawn pictures of one to four shapes. `bccd`: cells in 364 microscopic images of blood (--data_dir=DIR with
+the prepared set). Boxes of your own, in COCO's format, by config alone:
+    python train.py --config=configs/detection.py:coco --workdir=runs/mine --config.data.name=coco:FILE.json
+`coco` is the published network; its 300 epochs need accelerators. Boxes of an image:
+    python predict.py --workdir=runs/shapes_boxes IMAGE.png
+
+Not measured yet.
+"""
+
+from training.config import default
+from training.overrides import variant
+
+SMALL = {
+    "model.backbone": "resnet.ResNet(block=resnet.BasicBlock, blocks=(1, 1), width=48)",
+    "model.depth": 2,
+    "model.decoder_depth": 3,
+    "model.width": 96,
+    "model.heads": 4,
+    "model.mlp_width": 256,
+    "model.order": "pre",
+    "model.dropout": 0.0,
+    "model.activation_dropout": 0.0,
+    "optimizer.clip_norm": 1.0,
+    "optimizer.learning_rate": 7e-4,
+    "train.batch_size": 16,
+}
+VARIANTS = {
+    "shapes": SMALL | {"data.name": "shapes", "task.queries": 10, "train.steps": 6_000},
+    "bccd": SMALL
+    | {
+        "data.name": "bccd",
+        "data.preprocess": ("resize(120, 160)",),
+        "data.splits.validation": "validation",
+        "task.queries": 40,
+        "train.steps": 3_000,
+    },
+    "coco": {  # appendix A.4; the queries and the published network's sizes are the defaults
+        "data.preprocess": ("resize(800, 800)",),
+        "data.splits.train": "train[:90%]",
+        "data.splits.validation": "train[90%:]",
+        "task.crowd": "objects/is_crowd",
+        "optimizer.learning_rate": 1e-4,
+        "optimizer.schedule": "step(at=(0.667,), factor=0.1)",
+        "optimizer.lr_multipliers": (("image_network/.*", 0.1),),
+        "optimizer.clip_norm": 0.1,
+        "train.epochs": 300.0,
+        "train.batch_size": 64,
+    },
+}
+
+
+def get_config(arg: str = "shapes"):
+    """Returns the config of one of VARIANTS."""
+    config = default()
+    config.model.name = "detr.DETR"
+    config.task.name = "detection.Detection"
+    config.data.splits.validation = "validation"
+    config.augment.ops = ("flip()", "normalise()")
+    config.optimizer.warmup_steps = 0.05
+    config.optimizer.weight_decay = 1e-4
+    config.eval.every = 0.25
+    config.eval.batch_size = 50
+    config.checkpoint.every = 0.25
+    config.checkpoint.best = "validation/ap"
+    return variant(config, VARIANTS, arg)
