@@ -13,7 +13,7 @@ from training.config import default
 from training.overrides import variant
 
 SMALL = {
-    "model.backbone": "resnet.ResNet(block=resnet.BasicBlock, blocks=(1, 1), width=48)",
+    "model.backbone": "resnet.ResNet(block=resnet.BasicBlock, blocks=(1, 1), width=32)",
     "model.depth": 2,
     "model.decoder_depth": 3,
     "model.width": 96,
@@ -27,7 +27,7 @@ SMALL = {
     "train.batch_size": 16,
 }
 VARIANTS = {
-    "shapes": SMALL | {"data.name": "shapes", "task.queries": 10, "train.steps": 6_000},
+    "shapes": SMALL | {"data.name": "shapes", "task.queries": 10, "train.steps": 4_000},
     "bccd": SMALL
     | {
         "data.name": "bccd",
@@ -42,7 +42,7 @@ VARIANTS = {
         "data.splits.validation": "train[90%:]",
         "task.crowd": "objects/is_crowd",
         "optimizer.learning_rate": 1e-4,
-        "optimizer.schedule": "step(at=(0.667,), factor=0.1)",
+        "optimizer.schedule": "step(boundaries=(0.667,), factor=0.1)",
         "optimizer.lr_multipliers": (("image_network/.*", 0.1),),
         "optimizer.clip_norm": 0.1,
         "train.epochs": 300.0,

@@ -48,6 +48,7 @@ def test_boxes_are_fractions(write, config):
     np.testing.assert_allclose(chunk["objects/bbox"][0], [[0.2, 0.25, 0.6, 0.75], [0.5, 0.75, 1, 1]], rtol=1e-6)
     assert chunk["objects/label"][0].tolist() == [1, 0] and chunk["objects/is_crowd"][0].tolist() == [False, True]
     assert chunk["objects/bbox"][1].shape == (0, 4) and chunk["image"][1].shape == (10, 10, 1)
+    assert source.summary == "boxes without area within the image are left out, annotations boxes.json: 3"
     splits, info = data.load(config(f"coco:{path}", preprocess=("resize(5, 5)",)))
     arrays = splits["train"].arrays
     assert arrays["image"].shape == (2, 5, 5, 1) and arrays["objects/bbox"].shape == (2, 2, 4)

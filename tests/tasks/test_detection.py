@@ -83,17 +83,18 @@ def test_denominators_are_the_weights_of_queries_and_the_number_of_boxes():
     assert few["box_loss"] == 3 and few["class_loss"] == 2
 
 
+@jax.jit
+@jax.grad
+def gradient(outputs, batch):
+    score, weights = TASK.score(outputs, batch), TASK.weights(batch)
+    return TASK.total({term: total / weights[term] for term, total in score.losses.items()})
+
+
 @pytest.mark.parametrize("bad", [[0.4, 0.4, 0.4, 0.9], [0.4, 0.4, 0.3, 0.9], [np.nan, 0.0, 1.0, 1.0]])
 def test_a_box_without_area_counts_as_padding(bad):
     """The gradient is that without the box."""
     boxes, labels = np.concatenate([BOXES, [[bad]]], 1).astype(np.float32), np.concatenate([LABELS, [[1]]], 1)
-    outputs = {key: x + 0.3 for key, x in outputs_for(BOXES[:, :, ::-1].copy(), LABELS).items()}
-
-    def loss(outputs, batch):
-        score, weights = TASK.score(outputs, batch), TASK.weights(batch)
-        return TASK.total({term: total / weights[term] for term, total in score.losses.items()})
-
-    gradient = jax.grad(loss)
+    outputs = {key: x + 0.3 for key, x in outputs_for(BOXES[:, ::-1].copy(), LABELS).items()}
     with_it, without = gradient(outputs, batch_of(boxes, labels)), gradient(outputs, batch_of())
     for key in without:
         np.testing.assert_allclose(with_it[key], without[key], atol=1e-6)
@@ -115,7 +116,7 @@ def test_a_box_of_a_group_neither_trains_nor_counts_against_predictions():
     batch = batch_of(**{"objects/is_crowd": np.array([[0, 0, 1]])})
     outputs = outputs_for(BOXES, LABELS)
     assert task.weights(batch)["box_loss"] == 2
-    arrays = {key: np.asarray(x) for key, x in task.score(outputs, batch).arrays.items()}
+    arrays = {key: np.array(x) for key, x in task.score(outputs, batch).arrays.items()}
     assert average_precision(arrays)["ap"] == pytest.approx(1)
     arrays["crowd"][:] = False
     arrays["prediction"][0, 0] = 2  # a prediction on nothing, more probable than a right one
@@ -130,13 +131,13 @@ def test_number_of_classes_is_that_of_their_names():
     named = keys | {"objects/label": Key(role="label", classes=tuple(map(str, range(91))))}
     info = Info("set", {}, named)  # ids up to 90
     assert Detection().bind(info).output_size(info) == 91
-    with pytest.raises(ValueError, match="the model has 4 queries and task.queries is 5"):
+    with pytest.raises(ValueError, match=r"the model has 4 queries and task\.queries is 5"):
         dataclasses.replace(TASK, queries=5).score(outputs_for(BOXES, LABELS), batch_of())
 
 
 def test_rows_have_probable_boxes_only():
     prediction = {key: np.asarray(x[0]) for key, x in TASK.predict(outputs_for(BOXES, LABELS)).items()}
-    rows = TASK.row({}, prediction, None)["prediction"]
+    rows = TASK.row({}, prediction, Info("set", {}, {}))["prediction"]
     assert sorted(row["label"] for row in rows) == ["a", "b", "c"]
     row = next(row for row in rows if row["label"] == "c")
     np.testing.assert_allclose(row["box"], BOXES[0, 0], atol=1e-3)
