@@ -1,6 +1,7 @@
 """Use a trained run:
     python predict.py --workdir=runs/digits IMAGE... [--output=FILE.csv|FILE.jsonl]    images, or a table, or sounds
     python predict.py --workdir=runs/shapes IMAGE --output=map.png --draw=drawn.png     an image to segment
+    python predict.py --workdir=runs/boxes IMAGE --output=boxes.json --draw=drawn.png   an image with objects
     python predict.py --workdir=runs/multi30k < LINES                       texts to classify, tag, translate, complete
     python predict.py --workdir=runs/shakespeare --prompt="ROMEO:"                      a text to continue
     echo seven | python predict.py --workdir=runs/wavenet --output=seven.wav            a class to pronounce
@@ -25,7 +26,9 @@ _INIT_FROM = flags.DEFINE_string("init_from", None, "Published weights instead o
 _CONFIG = flags.DEFINE_string("config", None, "Recipe for --init_from, FILE.py or FILE.py:ARGUMENT.")
 _SET = flags.DEFINE_multi_string("set", [], "KEY=VALUE, a key of this recipe; the same as --config.KEY=VALUE.")
 _OUTPUT = flags.DEFINE_string(
-    "output", None, "Also write the predictions: .csv, .jsonl; .wav for sounds; .png for label maps; .npy for arrays."
+    "output",
+    None,
+    "Also write the predictions: .csv, .json, .jsonl; .wav for sounds; .png for label maps; .npy for arrays.",
 )
 _DRAW = flags.DEFINE_string("draw", None, "Draw the predictions over their images to this file: .png or .svg.")
 _ATTENTION = flags.DEFINE_string("attention", None, "Draw the first input's attention to this file: .png or .svg.")

@@ -6,13 +6,13 @@ key_width, value_width and mlp_width; D dropout (and the task's label smoothing)
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from arch.layers.attention import CrossAttention, SelfAttention
 from arch.layers.decoder import Cache, check_context
@@ -28,20 +28,27 @@ from arch.layers.trunk import Block, Sublayer, Trunk
 CROSS = "cross_attention"
 
 
-class Transformer(nn.Module):
-    """Encoder and decoder; output i predicts token i + 1 of the target. It generates (`layers.decoder`).
+class Memory(NamedTuple):
+    """What the decoder attends to, and which of its positions are real."""
 
-    The published networks share one embedding among source, target and head (section 3.4), which needs one tokenizer
-    for both texts: `tokenize(('source', 'target'), ..., shared=True)`.
+    x: Float[Array, "batch positions width"]
+    mask: Bool[Array, "batch positions"]
+
+
+class EncoderDecoder(nn.Module):
+    """Base class: a Transformer that writes a text about a memory, the output of its encoder. It generates
+    (`layers.decoder`).
+
+    A subclass encodes its inputs with `self.encoder`.
 
     Attributes:
-        num_classes, vocab_size: the number of tokens of the target and of the source.
+        num_classes: the number of tokens of the text.
         depth, decoder_depth: blocks of the encoder and of the decoder; None: as many as the encoder has.
         key_width, value_width: d_k and d_v of each head; None: width / heads.
         mlp_width: d_ff.
         order: of norm and residual branch. The paper has "post"; "pre" needs no warm-up (arXiv 2002.04745), and has one
             more norm after the last block.
-        shared: source and target have one embedding. tied: the head's weights are the target's embedding.
+        tied: the head's weights are the embedding.
         scale_embedding: multiplies embeddings by sqrt(width).
         head_bias: whether the head has a bias.
         positions: a class of `layers.positions`; relative ones act in self-attention alone.
@@ -49,13 +56,12 @@ class Transformer(nn.Module):
         attention_dropout, activation_dropout: of attention weights and of the hidden layers (tensor2tensor's; 0 in the
             paper's text).
         mixer: another sublayer (`layers.mixer`) instead of the encoder's self-attention.
-        context: the longest source or target, in tokens; None: any length.
-        bos_id: the token that every target begins with.
+        context: the longest text, in tokens; None: any length.
+        bos_id: the token that every text begins with.
         drop_path, remat, scan: as in `layers.trunk.Trunk`.
     """
 
     num_classes: int = 37_000
-    vocab_size: int = 37_000
     depth: int = 6
     decoder_depth: int | None = None
     width: int = 512
@@ -67,7 +73,6 @@ class Transformer(nn.Module):
     norm: Norm = layer_norm
     activation: Callable[[Array], Array] = nn.relu
     order: Literal["pre", "post"] = "post"
-    shared: bool = True
     tied: bool = True
     scale_embedding: bool = True
     head_bias: bool = False
@@ -81,6 +86,104 @@ class Transformer(nn.Module):
     context: int | None = None
     bos_id: int = 1
     dtype: DTypeLike | None = None
+
+    adapt = staticmethod(common_positions)  # a checkpoint may have another context
+
+    def setup(self):
+        self.target_embedding = self._embedding(self.num_classes)
+        self.target_positions = self._positions()
+        self.drop = nn.Dropout(self.dropout)
+        self.encoder = self._trunk(self.depth, {"self_attention": self.mixer or self._self_attention(causal=False)})
+        sublayers = {"self_attention": self._self_attention(causal=True)}
+        sublayers[CROSS] = partial(CrossAttention, **self._heads)
+        self.decoder = self._trunk(self.decoder_depth or self.depth, sublayers)
+        init = nn.initializers.normal(self.width**-0.5)
+        if not self.tied:
+            self.head = Dense(self.num_classes, use_bias=self.head_bias, kernel_init=init)
+        elif self.head_bias:
+            self.bias = self.param("head_bias", nn.initializers.zeros, (self.num_classes,))
+
+    @nn.nowrap
+    def _embedding(self, size: int) -> nn.Embed:
+        init = nn.initializers.normal(self.width**-0.5)
+        return nn.Embed(size, self.width, dtype=self.dtype, embedding_init=init)
+
+    @nn.nowrap
+    def _positions(self) -> Positions:
+        return self.positions(length=self.context, dtype=self.dtype)
+
+    @property
+    def _heads(self) -> dict[str, Any]:
+        widths = {"key_width": self.key_width, "value_width": self.value_width}
+        return {"heads": self.heads, **widths, "dropout": self.attention_dropout}
+
+    @nn.nowrap
+    def _self_attention(self, *, causal: bool) -> Sublayer:
+        return partial(SelfAttention, **self._heads, causal=causal, positions=self.positions)
+
+    @nn.nowrap
+    def _trunk(self, depth: int, mixers: dict[str, Sublayer]) -> Trunk:
+        """One side of figure 1."""
+        feed_forward = partial(FeedForward, self.mlp_width, self.activation, dropout=self.activation_dropout)
+        residual = {"norm": self.norm, "order": self.order, "dropout": self.dropout, "dtype": self.dtype}
+        block = partial(Block, {**mixers, "feed_forward": feed_forward}, residual)
+        options = {"drop_path": self.drop_path, "remat": self.remat, "scan": self.scan, "dtype": self.dtype}
+        return Trunk(depth, (block,), self.norm if self.order == "pre" else None, **options)
+
+    def decode(
+        self, tokens: Int[Array, "batch length"], cache: Cache
+    ) -> tuple[Float[Array, "batch length classes"], Cache]:
+        """Returns the logits of the token after each of `tokens`, and the cache."""
+        first, mask = cache.state["position"], cache.memory["mask"]
+        context = Context(first[:, None] + jnp.arange(tokens.shape[1]), memory_mask=mask)
+        blocks = [a | b for a, b in zip(cache.memory["blocks"], cache.state["blocks"], strict=True)]
+        logits, blocks = self._decode(tokens, context, blocks)
+        return logits, _cache(first + tokens.shape[1], mask, blocks)
+
+    def _all(self, memory: Memory, target: Int[Array, "batch length"], train: bool) -> Array:
+        """Returns the logits at every position of `target`."""
+        check_context(self.context, 1, target.shape[1])
+        context = Context(jnp.arange(target.shape[1])[None], train, memory=memory.x, memory_mask=memory.mask)
+        return self._decode(target, context)[0]
+
+    def _start(self, memory: Memory, length: int) -> tuple[Int[Array, " batch"], Cache]:
+        """Returns the begin token, and a cache with room for `length` tokens; keys and values of the memory are its
+        memory."""
+        check_context(self.context, length)
+        first = jnp.full((len(memory.x), 1), self.bos_id, jnp.int32)
+        positions = jnp.zeros((1, 0), jnp.int32)
+        context = Context(positions, memory=memory.x, memory_mask=memory.mask, capacity=length)
+        _, blocks = self._decode(first[:, :0], context)  # no token yet
+        return first[:, 0], _cache(jnp.zeros(len(first), jnp.int32), memory.mask, blocks)
+
+    def _decode(self, tokens: Int[Array, "batch length"], context: Context, caches: Any = None):
+        x = self._embed(self.target_embedding, self.target_positions, tokens, context.positions, context.train)
+        x, caches = self.decoder(x, context, caches)
+        if not self.tied:
+            return self.head(x), caches
+        kernel = self.target_embedding.embedding.T.astype(x.dtype)
+        logits = matmul(x, kernel, preferred_element_type=jnp.float32)
+        return (logits + self.bias if self.head_bias else logits), caches
+
+    def _embed(self, embedding: nn.Embed, positions: Positions, tokens: Array, places: Array, train: bool):
+        x = embedding(tokens) * (self.width**0.5 if self.scale_embedding else 1.0)
+        return self.drop(positions.embed(x, places), deterministic=not train)
+
+
+class Transformer(EncoderDecoder):
+    """Encoder and decoder; output i predicts token i + 1 of the target.
+
+    The published networks share one embedding among source, target and head (section 3.4), which needs one tokenizer
+    for both texts: `tokenize(('source', 'target'), ..., shared=True)`.
+
+    Attributes:
+        vocab_size: the number of tokens of the source; `num_classes` is that of the target.
+        shared: source and target have one embedding.
+        context: also the longest source.
+    """
+
+    vocab_size: int = 37_000
+    shared: bool = True
 
     VARIANTS: ClassVar[dict[str, dict]] = {
         "test": {"num_classes": 11, "vocab_size": 11, "depth": 2, "width": 24, "heads": 3, "mlp_width": 48},
@@ -112,45 +215,13 @@ class Transformer(nn.Module):
         "C ff 4096": "88.3M",
     }
 
-    adapt = staticmethod(common_positions)  # a checkpoint may have another context
-
     def setup(self):
         if self.shared and self.vocab_size != self.num_classes:
             sizes = f"the source has {self.vocab_size} tokens and the target {self.num_classes}"
             raise ValueError(f"{sizes}: they share one embedding only if one tokenizer splits both; else shared=False")
-        init = nn.initializers.normal(self.width**-0.5)
-        embed = partial(nn.Embed, features=self.width, dtype=self.dtype, embedding_init=init)
-        self.target_embedding = embed(self.num_classes)
-        self.source_embedding = self.target_embedding if self.shared else embed(self.vocab_size)
-        place = partial(self.positions, length=self.context, dtype=self.dtype)
-        self.source_positions, self.target_positions = place(), place()
-        self.drop = nn.Dropout(self.dropout)
-        self.encoder = self._trunk(self.depth, {"self_attention": self.mixer or self._self_attention(causal=False)})
-        sublayers = {"self_attention": self._self_attention(causal=True)}
-        sublayers[CROSS] = partial(CrossAttention, **self._heads)
-        self.decoder = self._trunk(self.decoder_depth or self.depth, sublayers)
-        if not self.tied:
-            self.head = Dense(self.num_classes, use_bias=self.head_bias, kernel_init=init)
-        elif self.head_bias:
-            self.bias = self.param("head_bias", nn.initializers.zeros, (self.num_classes,))
-
-    @property
-    def _heads(self) -> dict[str, Any]:
-        widths = {"key_width": self.key_width, "value_width": self.value_width}
-        return {"heads": self.heads, **widths, "dropout": self.attention_dropout}
-
-    @nn.nowrap
-    def _self_attention(self, *, causal: bool) -> Sublayer:
-        return partial(SelfAttention, **self._heads, causal=causal, positions=self.positions)
-
-    @nn.nowrap
-    def _trunk(self, depth: int, mixers: dict[str, Sublayer]) -> Trunk:
-        """One side of figure 1."""
-        feed_forward = partial(FeedForward, self.mlp_width, self.activation, dropout=self.activation_dropout)
-        residual = {"norm": self.norm, "order": self.order, "dropout": self.dropout, "dtype": self.dtype}
-        block = partial(Block, {**mixers, "feed_forward": feed_forward}, residual)
-        options = {"drop_path": self.drop_path, "remat": self.remat, "scan": self.scan, "dtype": self.dtype}
-        return Trunk(depth, (block,), self.norm if self.order == "pre" else None, **options)
+        super().setup()
+        self.source_embedding = self.target_embedding if self.shared else self._embedding(self.vocab_size)
+        self.source_positions = self._positions()
 
     def __call__(
         self,
@@ -161,51 +232,20 @@ class Transformer(nn.Module):
         train: bool,
     ) -> Float[Array, "batch length classes"]:
         """Returns float32 logits at every position of `target`. Padding of source and target changes nothing else."""
-        check_context(self.context, 1, max(source.shape[1], target.shape[1]))
-        memory, mask = self._encode(source, source_lengths, train)
-        positions = jnp.arange(target.shape[1])[None]
-        return self._decode(target, Context(positions, train, memory=memory, memory_mask=mask))[0]
+        return self._all(self._encode(source, source_lengths, train), target, train)
 
     def start(
         self, source: Int[Array, "batch source_length"], source_lengths: Int[Array, " batch"], *, length: int
     ) -> tuple[Int[Array, " batch"], Cache]:
-        """Returns the begin token, and a cache with room for `length` tokens; keys and values of the source are its
-        memory."""
-        check_context(self.context, length)
-        memory, mask = self._encode(source, source_lengths, train=False)
-        first = jnp.full((len(source), 1), self.bos_id, jnp.int32)
-        context = Context(jnp.zeros((1, 0), jnp.int32), memory=memory, memory_mask=mask, capacity=length)
-        _, blocks = self._decode(first[:, :0], context)  # no token yet
-        return first[:, 0], _cache(jnp.zeros(len(source), jnp.int32), mask, blocks)
+        """Returns the begin token, and a cache with room for `length` tokens."""
+        return self._start(self._encode(source, source_lengths, train=False), length)
 
-    def decode(
-        self, tokens: Int[Array, "batch length"], cache: Cache
-    ) -> tuple[Float[Array, "batch length classes"], Cache]:
-        """Returns the logits of the token after each of `tokens`, and the cache."""
-        first, mask = cache.state["position"], cache.memory["mask"]
-        context = Context(first[:, None] + jnp.arange(tokens.shape[1]), memory_mask=mask)
-        blocks = [a | b for a, b in zip(cache.memory["blocks"], cache.state["blocks"], strict=True)]
-        logits, blocks = self._decode(tokens, context, blocks)
-        return logits, _cache(first + tokens.shape[1], mask, blocks)
-
-    def _encode(self, source: Int[Array, "batch source_length"], lengths: Int[Array, " batch"], train: bool):
+    def _encode(self, source: Int[Array, "batch source_length"], lengths: Int[Array, " batch"], train: bool) -> Memory:
+        check_context(self.context, 1, source.shape[1])
         positions = jnp.arange(source.shape[1])[None]
         mask = positions < lengths[:, None]
         x = self._embed(self.source_embedding, self.source_positions, source, positions, train)
-        return self.encoder(x, Context(positions, train, mask=mask))[0], mask
-
-    def _decode(self, tokens: Int[Array, "batch length"], context: Context, caches: Any = None):
-        x = self._embed(self.target_embedding, self.target_positions, tokens, context.positions, context.train)
-        x, caches = self.decoder(x, context, caches)
-        if not self.tied:
-            return self.head(x), caches
-        kernel = self.target_embedding.embedding.T.astype(x.dtype)
-        logits = matmul(x, kernel, preferred_element_type=jnp.float32)
-        return (logits + self.bias if self.head_bias else logits), caches
-
-    def _embed(self, embedding: nn.Embed, positions: Positions, tokens: Array, places: Array, train: bool):
-        x = embedding(tokens) * (self.width**0.5 if self.scale_embedding else 1.0)
-        return self.drop(positions.embed(x, places), deterministic=not train)
+        return Memory(self.encoder(x, Context(positions, train, mask=mask))[0], mask)
 
 
 def _cache(position: Int[Array, " batch"], mask: Array, blocks: list[dict[str, Any]]) -> Cache:

@@ -37,6 +37,7 @@ VARIANTS = {
         "train.steps": 3_000,
     },
     "coco": {  # appendix A.4; the queries and the published network's sizes are the defaults
+        "data.name": "coco:train.json",
         "data.preprocess": ("resize(800, 800)",),
         "data.splits.train": "train[:90%]",
         "data.splits.validation": "train[90%:]",

@@ -306,6 +306,10 @@ def _write_jsonl(path: Path, predictions: Predictions) -> None:
     write_whole(path, "".join(json.dumps(row) + "\n" for row in predictions.rows))
 
 
+def _write_json(path: Path, predictions: Predictions) -> None:
+    write_whole(path, json.dumps(predictions.rows, indent=1) + "\n")
+
+
 def _write_sounds(path: Path, predictions: Predictions) -> None:
     from scipy.io import wavfile
 
@@ -341,6 +345,7 @@ def _numbered(path: Path, predictions: Predictions) -> Iterator[tuple[Path, int]
 
 WRITERS = {
     ".csv": _write_csv,
+    ".json": _write_json,
     ".jsonl": _write_jsonl,
     ".wav": _write_sounds,
     ".png": _write_label_maps,

@@ -73,6 +73,8 @@ class Detection(Task):
     threshold: float = 0.5
     classes: tuple[str, ...] = ()
 
+    figures: ClassVar[tuple[str, ...]] = ("pictures",)
+    drawing: ClassVar[str] = "boxes"
     coefficients: ClassVar[Mapping[str, float]] = MappingProxyType(
         {"class_loss": 1.0, "box_loss": 5.0, "giou_loss": 2.0}
     )
@@ -154,6 +156,12 @@ class Detection(Task):
             for i in chosen
         ]
         return {"prediction": found}
+
+    def truth(self, example: Mapping[str, Any]) -> dict[str, Any]:
+        truth, crowd = self._truth({key: np.asarray(example[key])[None] for key in example})
+        real = np.asarray(truth.real | crowd)[0]
+        boxes, labels = (np.asarray(x)[0][real] for x in (truth.boxes, truth.labels))
+        return {"box": boxes, "prediction": labels, "probability": np.ones(len(labels))}
 
     def chosen(self, prediction: Mapping[str, np.ndarray]) -> Int[np.ndarray, " chosen"]:
         """Returns the indices of an image's boxes of at least the probability `threshold`, the most probable first."""

@@ -9,7 +9,8 @@ from arch.pretrained.family import Weight, dense
 from arch.pretrained.table import Network, Table, batch_norm, conv
 
 
-def _rows(network: Network) -> Iterator[Weight]:
+def rows(network: Network) -> Iterator[Weight]:
+    """Returns the rows of a ResNet's table."""
     yield from conv("conv1", "stem_conv")
     yield from batch_norm("bn1", "stem_norm")
     for stage, count in enumerate(network.blocks, start=1):
@@ -23,4 +24,4 @@ def _rows(network: Network) -> Iterator[Weight]:
     yield from dense("fc", "head")
 
 
-TABLE = Table("resnet.ResNet", _rows)
+TABLE = Table("resnet.ResNet", rows)

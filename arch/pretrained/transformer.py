@@ -29,7 +29,7 @@ SIDES["decoder"] = {**SIDES["encoder"], "cross_attention": "encoder_attn"}
 PROJECTIONS = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "out_proj"}
 
 
-def _side(side: str) -> tuple[Weight, ...]:
+def side_rows(side: str) -> tuple[Weight, ...]:
     """Returns the rows of the encoder's or decoder's blocks."""
     theirs, ours = f"{side}.layers.{{}}", f"{side}/block{{}}"
     rows = ()
@@ -91,8 +91,8 @@ MARIAN = Family(
         Weight("shared.weight|decoder.embed_tokens.weight", ("target_embedding/embedding",), only={"shared": True}),
         Weight("decoder.embed_tokens.weight", ("target_embedding/embedding",), only={"shared": False}),
         Weight("encoder.embed_tokens.weight", ("source_embedding/embedding",), only={"shared": False}),
-        *_side("encoder"),
-        *_side("decoder"),
+        *side_rows("encoder"),
+        *side_rows("decoder"),
         Weight("lm_head.weight", ("head/kernel",), TRANSPOSED, {"tied": False}),
         Weight("final_logits_bias", ("head/bias",), ROW, {"tied": False}),
         Weight("final_logits_bias", ("head_bias",), ROW, {"tied": True}),

@@ -35,8 +35,8 @@ class Coco(FileSource):
 
     Keys: `image` as in `Folder`; `objects/bbox` [n, 4], boxes [ymin, xmin, ymax, xmax] as fractions of the image;
     `objects/label` [n]; `objects/is_crowd` [n], whether a box holds a group. Images lie beside the JSON file, or in
-    `images` beside it. Boxes are clipped to the image; boxes without area are dropped. Classes are the categories in
-    the order of their ids.
+    `images` beside it. Boxes are clipped to the image; boxes without area are left out and named. Classes are the
+    categories in the order of their ids.
     """
 
     def __init__(self, path: str, config: ConfigDict, state: Any = None):
@@ -54,10 +54,13 @@ class Coco(FileSource):
         if state:
             known(state["classes"], names, root)
         numbers = {name: number for number, name in enumerate(state["classes"] if state else names)}
-        objects = {
-            split: _objects(content, files[split], {id: numbers[name] for id, name in categories[split].items()})
-            for split, content in contents.items()
-        }
+        objects, dropped = {}, []
+        for split, content in contents.items():
+            labels = {id: numbers[name] for id, name in categories[split].items()}
+            objects[split], without_area = _objects(content, files[split], labels)
+            dropped += [f"{files[split].name}: {id}" for id in without_area]
+        if dropped and not state:
+            self.summary = f"boxes without area within the image are left out, annotations {', '.join(dropped)}"
         images = [one.path for found in objects.values() for one in found]
         self.files = [*files.values(), *images]
         channels, dtype = (state["channels"], state["dtype"]) if state else image_format(images)
@@ -110,14 +113,14 @@ def _categories(content: dict[str, Any], file: Path) -> dict[Any, str]:
     return names
 
 
-def _objects(content: dict[str, Any], file: Path, labels: dict[Any, int]) -> list[_Objects]:
-    """Returns the images with their objects, in the order of the file."""
+def _objects(content: dict[str, Any], file: Path, labels: dict[Any, int]) -> tuple[list[_Objects], list[Any]]:
+    """Returns the images with their objects, in the order of the file, and the ids of annotations without area."""
     boxes: dict[Any, list[tuple[list[float], int, bool]]] = {
         _field(image, "id", f"{file}: an image"): [] for image in content["images"]
     }
     if len(boxes) < len(content["images"]):
         raise UserError(f"{file} has two images of one id")
-    sizes = {image["id"]: _size(image, file) for image in content["images"]}
+    sizes, without_area = {image["id"]: _size(image, file) for image in content["images"]}, []
     for number, one in enumerate(content["annotations"]):
         what = f"{file}: annotation {one.get('id', number) if isinstance(one, dict) else number}"
         image, category = (_field(one, key, what) for key in ("image_id", "category_id"))
@@ -128,7 +131,9 @@ def _objects(content: dict[str, Any], file: Path, labels: dict[Any, int]) -> lis
         box = _box(_field(one, "bbox", what), sizes[image], what)
         if box[2] > box[0] and box[3] > box[1]:
             boxes[image].append((box, labels[category], bool(one.get("iscrowd", 0))))
-    return [
+        else:
+            without_area.append(one.get("id", number))
+    images = [
         _Objects(
             _image_path(file, image),
             sizes[image["id"]],
@@ -138,6 +143,7 @@ def _objects(content: dict[str, Any], file: Path, labels: dict[Any, int]) -> lis
         )
         for image in content["images"]
     ]
+    return images, without_area
 
 
 def _size(image: dict[str, Any], file: Path) -> tuple[int, int]:

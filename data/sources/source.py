@@ -23,7 +23,7 @@ class Source:
         keys: key -> its description before preprocessing: role, classes, vocabulary, whether lengths vary. The columns
             of a table have the roles "number", "text" or "label".
         is_table: whether every example is a row of scalars.
-        summary: how the columns of a table were read, such as "3 numbers, 1 date"; "" for other sets.
+        summary: how the files were read, such as "3 numbers, 1 date" of a table, or what was left out; "" without.
         state: JSON that `read` in `data.sources.inputs` needs to read new inputs in the same way, such as the kinds of
             a table's columns.
     """

@@ -138,6 +138,12 @@ def _block(random: np.random.Generator) -> dict[str, Any]:
     return {"volume": labels + random.normal(size=labels.shape).astype(np.float32), "label_map": labels}
 
 
+def _cells(random: np.random.Generator) -> dict[str, Any]:
+    corners = np.sort(random.random((random.integers(1, 5), 2, 2)), 1).reshape(-1, 4)
+    objects = [{"bbox": tfds.features.BBox(*box), "label": i % 3} for i, box in enumerate(corners.tolist())]
+    return {"image": random.integers(0, 256, (48, 64, 3), dtype=np.uint8), "objects": objects}
+
+
 RAW = {
     "brain_mri": _block,
     "palmer_penguins": _penguin,
@@ -166,6 +172,13 @@ NAMES = tfds.features.ClassLabel(names=["O", "B-PER", "I-PER"])
 TAGGED = {"pos": THREE, "chunks": THREE, "ner": NAMES}
 STORED = {  # sets whose official builder is not asked once they are prepared
     "tiny_shakespeare": ({"text": TEXT}, _running_text),
+    "bccd": (
+        {
+            "image": tfds.features.Tensor(shape=(48, 64, 3), dtype=np.uint8),
+            "objects": tfds.features.Sequence({"bbox": tfds.features.BBoxFeature(), "label": THREE}),
+        },
+        _cells,
+    ),
     "clinc_oos": (
         {"text": TEXT, "intent": np.int32, "intent_name": TEXT, "domain": np.int32, "domain_name": TEXT},
         _intent,

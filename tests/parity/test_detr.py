@@ -13,8 +13,8 @@ from arch.layers.norm import frozen_batch_norm
 from arch.pretrained.table import tables
 from arch.resnet import BasicBlock, ResNet
 from tasks.detection import Detection
+from tests.parity.torchvision_models import torch
 
-torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 CLASSES, QUERIES, LAYERS, BOXES = 4, 9, 3, (3, 0, 5)

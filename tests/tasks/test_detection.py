@@ -90,6 +90,7 @@ def gradient(outputs, batch):
     return TASK.total({term: total / weights[term] for term, total in score.losses.items()})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [[0.4, 0.4, 0.4, 0.9], [0.4, 0.4, 0.3, 0.9], [np.nan, 0.0, 1.0, 1.0]])
 def test_a_box_without_area_counts_as_padding(bad):
     """The gradient is that without the box."""
