@@ -3,6 +3,7 @@ transformers (`make parity`)."""
 
 import functools
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
@@ -33,7 +34,7 @@ def test_loss_terms_are_those_of_transformers():
     task = Detection(queries=QUERIES, classes=tuple("abcd"))
     batch = {"objects/bbox": edges, "objects/label": labels, "mask": np.ones(3, np.float32)}
     batch["objects/bbox_mask"] = (np.arange(5) < np.array(BOXES)[:, None]).astype(np.float32)
-    score, weights = task.score({"logits": logits, "boxes": raw}, batch), task.weights(batch)
+    score, weights = task.score({"logits": jnp.asarray(logits), "boxes": jnp.asarray(raw)}, batch), task.weights(batch)
 
     matcher = HungarianMatcher(class_cost=1, bbox_cost=5, giou_cost=2)
     criterion = ImageLoss(matcher, CLASSES, eos_coef=0.1, losses=["labels", "boxes"])
@@ -103,7 +104,7 @@ def test_outputs_are_those_of_transformers_and_the_file_is_written_back(theirs):
     images[~mask] = 0
     with torch.no_grad():
         expected = model(torch.tensor(images).permute(0, 3, 1, 2), pixel_mask=torch.tensor(mask).long())
-    ours = NETWORK.apply(variables, images, mask, train=False)
+    ours = NETWORK.apply(variables, jnp.asarray(images), jnp.asarray(mask), train=False)
     np.testing.assert_allclose(ours["logits"][:, 0], expected.logits, atol=1e-4)
     np.testing.assert_allclose(1 / (1 + np.exp(-ours["boxes"][:, 0])), expected.pred_boxes, atol=1e-4)
     written = table.write(found, NETWORK)
