@@ -3,6 +3,7 @@ transformers (`make parity`)."""
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -97,6 +98,7 @@ def test_outputs_are_those_of_transformers_and_the_file_is_written_back(theirs):
     found, unknown = table.read(arrays, NETWORK)
     assert not [name for name in unknown if ".fc." not in name]
     variables = {collection: unflatten_dict(flat, sep="/") for collection, flat in found.items()}
+    variables = jax.tree.map(jnp.asarray, variables)
     rng = np.random.default_rng(0)
     images = rng.normal(size=(2, 96, 128, 3)).astype(np.float32)
     mask = np.ones((2, 96, 128), bool)
