@@ -24,7 +24,7 @@ DEIT = (  # Touvron 2021, arXiv 2012.12877, table 9
     *NORMALISE,
 )
 PATCHES = {  # of ViT, Mixer and gMLP
-    "optimizer.warmup_steps": 10_000.0,
+    "optimizer.warmup_steps": 10_000 / 93_836,  # 10,000 of 300 epochs of 1,281,167 images
     "optimizer.clip_norm": 1.0,
     "train.epochs": 300.0,
     "train.batch_size": 4096,
