@@ -5,10 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from arch.lenet import CONNECTIONS, Convolution, LeNet5, MeanSubsampling, RadialBasis, TrainableSubsampling, scaled_tanh
 
 
+@pytest.mark.slow
 def test_every_map_of_c3_reads_the_maps_of_table_1():
     layer = Convolution(16, CONNECTIONS)
     x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 5, 5, 6), np.float32))
@@ -39,6 +41,7 @@ def test_subsampling():
     np.testing.assert_allclose(scaled_tanh(jnp.array([-1.0, 1.0])), [-1, 1], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_output_is_the_distance_to_fixed_codes():
     layer, code = RadialBasis(10), jnp.zeros((1, 84))
     assert layer.init(jax.random.key(0), code) == {}

@@ -103,6 +103,7 @@ def test_only_factors_and_named_parameters_have_a_gradient():
     assert trained == {path for path in gradient if not re.fullmatch(frozen, path)}
 
 
+@pytest.mark.slow
 def test_an_adapted_network_generates_what_the_merged_one_does():
     case, prompt = gpt(), [jnp.array([[3, 4, 5]]), jnp.array([3])]
     adapted, merged = (

@@ -33,6 +33,7 @@ def test_the_last_real_position_decides():
     np.testing.assert_allclose(padded, np.stack(alone), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spatial", [True, False])
 def test_spatial_dropout_drops_whole_channels(spatial):
     block = TemporalBlock(features=40, size=2, dropout=0.5, spatial=spatial)

@@ -35,6 +35,7 @@ def test_counts(model, count):
     assert {KIM, zhang(1024, 2048), zhang(256, 1024)} == {360_902, 95_940_612, 11_339_780}
 
 
+@pytest.mark.slow
 def test_a_filter_reads_each_window_that_touches_the_text():
     layer = Windows(4, 3, nn.tanh, None)
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 6, 5)), jnp.float32)

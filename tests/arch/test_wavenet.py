@@ -69,6 +69,7 @@ def test_the_class_changes_every_output_where_it_is_a_condition(conditions):
     assert (np.abs(a - b).max(-1) > 1e-6).all() == (conditions > 0)
 
 
+@pytest.mark.slow
 def test_a_frame_changes_its_samples_and_later_ones():
     _, _, apply = made(LABEL, CODES, FRAMES, dilations=(1, 2))
     a, b = (apply(LABEL, CODES, frames)[0] for frames in (FRAMES, FRAMES.at[:, 1].add(1.0)))

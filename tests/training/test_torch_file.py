@@ -85,6 +85,7 @@ def test_a_run_is_fine_tuned_and_exported(file, tmp_path):
         export(str(workdir), f"torch:{to}.pth")
 
 
+@pytest.mark.slow
 def test_low_rank_adaptation_of_a_file(file):
     run = build_run(
         get_config(file, adapter="lora.LoRA(kernels='.*Conv_0/kernel', trained='head/.*')", num_classes=5), None

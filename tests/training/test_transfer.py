@@ -75,6 +75,7 @@ def with_classes(info, classes):
     )
 
 
+@pytest.mark.slow
 def test_other_classes_and_other_widths(source, data_dir):
     config = short()
     config.model.widths = (32, 16)

@@ -44,6 +44,7 @@ def test_weight_normalisation_keeps_the_distribution_of_the_initialiser():
     )
 
 
+@pytest.mark.slow
 def test_a_step_writes_one_place_of_the_queue():
     module = CausalConv(dilation=8)
     variables = module.init(jax.random.key(0), X, CONTEXT)

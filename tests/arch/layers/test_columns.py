@@ -9,6 +9,7 @@ import pytest
 from arch.layers.columns import ColumnEmbedding
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [(1, 3, 1, 2, 3), (2, 2), (1, 1, 1), ()])
 def test_each_column_is_a_product_of_its_own(columns):
     size = sum(columns) or 4
