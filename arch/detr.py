@@ -168,6 +168,9 @@ class DETR(nn.Module):
     # with scale and bias of the backbone's frozen norms
     PUBLISHED: ClassVar[dict[str, str | int]] = {"R50": 41_577_888}
 
+    # The first attention among queries reads zeros, so that all its values are equal, whatever their weights.
+    WITHOUT_GRADIENT: ClassVar[tuple[str, ...]] = ("decoder/block1/self_attention/layer/((query|key)/.*|value/kernel)",)
+
     def setup(self):
         self.image_network = self.backbone(dtype=self.dtype)
         self.projection = Dense(self.width, dtype=self.dtype, kernel_init=_torch_linear)

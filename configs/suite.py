@@ -47,6 +47,7 @@ SHAKESPEARE = {  # no state is carried from window to window: all networks read 
     "data.preprocess": ("tokenize('text', characters(), special=False)", "windows('text', 64)"),
     "data.order": "shuffled",
 }
+HELD_OUT = {"data.splits.train": "train[:90%]", "data.splits.validation": "train[90%:]"}  # to choose the rate
 WORDS = {"data.preprocess": ("tokenize('text', words(size=4000, lowercase=True), max_length=64)",)}
 TONES = {"data.name": "tones/2048", "data.preprocess": ("waveform(length=2048)", "log_mel(bands=40)")}
 SERIES = {"patch": "patch=(8,)", "network": "forecaster.Forecaster(network={}, linear='none')"}
@@ -54,7 +55,7 @@ COPYING = {"data.name": "copy_memory/20"}
 MODALITIES = {
     "tables": Modality(partial(tabular.get_config, "wine_quality"), "-test/rmse", 1500),
     "tables_builtin": Modality(partial(tabular.get_config, "breast_cancer"), "test/accuracy", 400),
-    "images": Modality(partial(images.get_config, "cmaterdb"), "test/accuracy", 400, patch="patch=(4, 4)"),
+    "images": Modality(partial(images.get_config, "cmaterdb"), "test/accuracy", 400, HELD_OUT, patch="patch=(4, 4)"),
     "images_builtin": Modality(digits.get_config, "test/accuracy", 600, patch="patch=(2, 2)"),
     "text": Modality(partial(text.get_config, "ag_news_recurrent"), "test/accuracy", 400, WORDS, "context=64"),
     "text_builtin": Modality(partial(sequences.get_config, "listops"), "test/accuracy", 600, patch="context=99"),

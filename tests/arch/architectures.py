@@ -9,6 +9,7 @@ and helpers alone. A new architecture provides:
 - `PUBLISHED`, if there are published numbers of parameters: variant -> the number, an integer if exact, or the text as
   printed ("0.27M" must agree to its last digit). `PUBLISHED_SIZES` gives sizes of shape letters, where the number
   depends on them and they differ from `SIZES` ({"features": 26}).
+- `WITHOUT_GRADIENT`, if parameters have no effect in the architecture of the paper: patterns of their names.
 - `__call__` with jaxtyping annotations: every letter of an input's shape has its size in `SIZES` (add a new letter
   there), and the output's letters are those of the inputs or `classes`. Integer inputs are tokens, and integer vectors
   named `lengths` or `KEY_lengths` are lengths. Every architecture takes the keyword `train`. One that passes `*inputs`
