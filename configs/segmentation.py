@@ -13,7 +13,8 @@ Another network:
 Write the classes of an image and draw them:
     python predict.py --workdir=runs/shapes IMAGE --output=map.png --draw=drawn.png
 
-Not measured yet.
+shapes: mean IoU 96.5% of the test split (the most frequent class alone: 21.1%), seed 0, in 5 min 35 s; one of two CPU
+cores beside other work, jax 0.10.2. camvid, brain, masks: tested on made-up data of their shape.
 """
 
 from training.config import default

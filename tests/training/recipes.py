@@ -31,9 +31,10 @@ def get(recipe: ModuleType, name: str) -> ConfigDict:
 
 
 def kind(recipe: ModuleType, name: str) -> tuple:
-    """Returns what the recipes of a file have in common that train in the same way; others differ in data or sizes."""
+    """Returns what the recipes of a file have in common that train in the same way; others differ in the network, which
+    has tests of its own, in data or in sizes."""
     config = get(recipe, name)
-    return recipe.__name__, config.model.name, config.task.name, len(config.task.get("inputs", ()))
+    return recipe.__name__, config.task.name, len(config.task.get("inputs", ()))
 
 
 # the others need a file of one's own: their name is empty, or KIND:PATH
