@@ -29,7 +29,7 @@ CROSS = "cross_attention"
 
 
 class Memory(NamedTuple):
-    """What the decoder attends to, and which of its positions are real."""
+    """The outputs of the encoder, which the decoder attends to, and a mask that is true at their real positions."""
 
     x: Float[Array, "batch positions width"]
     mask: Bool[Array, "batch positions"]
