@@ -1,11 +1,11 @@
 """Training steps on a GPU against the same networks in PyTorch eager: one machine, one run, interleaved.
 
-    python -m benchmarks.gpu [--rounds=5] [--output=FILE.json] [--smoke]
+    python -m benchmarks.gpu [--rounds=5] [--seconds=420] [--only=WORD] [--output=FILE.json] [--smoke]
 
 Imports only `arch`, `tasks`, `training.state` and `training.step`, so that it runs with little more than jax, flax,
 optax and PyTorch installed (einops, jaxtyping, scikit-learn, tokenizers). Both sides may use TF32 for float32 matrix
-products; in bfloat16, PyTorch has autocast. A ratio below 1 means that OneStep is faster. `--smoke` runs every row at a
-tiny size on a CPU.
+products; in bfloat16, PyTorch has autocast. A ratio below 1 means that OneStep is faster. After `--seconds` no further
+row begins. `--smoke` runs every row at a tiny size on a CPU.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import functools
 import importlib.metadata
 import json
 import os
+import time
 from collections.abc import Iterator
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs memory on the same device
@@ -23,48 +24,82 @@ import numpy as np
 import torch
 
 from arch.bert import BERT, MaskedTokens
+from arch.convnext import ConvNeXt
+from arch.gmlp import GMLP
 from arch.gpt import GPT
+from arch.mixer import Mixer
 from arch.mlp import MLP
 from arch.resnet import CifarResNet, ResNet
+from arch.textcnn import TextCNN
 from arch.transformer import Transformer
-from benchmarks import peers
-from benchmarks.networks import CELLS, Network, bert, classifier, compare, gpt, middle_half, recurrent, transformer
+from arch.vit import ViT
+from benchmarks import peers, peers_images
+from benchmarks.networks import (
+    CELLS,
+    Network,
+    bert,
+    classifier,
+    compare,
+    convolutional,
+    ft_transformer,
+    gpt,
+    middle_half,
+    patches,
+    recurrent,
+    temporal,
+    textcnn,
+    transformer,
+    unet,
+    video,
+)
 
 # name of a card -> operations per second in bfloat16 without sparsity, from its data sheet
 PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
-RECURRENT = ((64, 512, 128), (64, 256, 512), (64, 128, 1024))  # batch, time steps, units
+SIZES = ((64, 512, 128), (64, 256, 512), (64, 128, 1024))  # batch, time steps, units
+RECURRENT = tuple((kind, shape) for kind in CELLS for shape in SIZES)
 
 
 def rows(smoke: bool = False) -> Iterator[Network]:
-    """Yields the networks to time, one of every family; with `smoke` all of them tiny."""
+    """Yields the networks to time, of every family, those of the published speeds first; with `smoke` all tiny."""
 
     def size(full: int, tiny: int) -> int:
         return tiny if smoke else full
 
+    half, batch, side = {"dtype": jnp.bfloat16}, size(128, 2), size(224, 32)
+    small = {"depth": 1, "width": 8, "heads": 2, "vocab_size": 11}
+    tiny = small | {"context": 4, "num_classes": 11} if smoke else {}
+    yield gpt("GPT-2 124M, 1,024 tokens, bf16", GPT(**GPT.VARIANTS["nanoGPT"] | tiny, **half), size(16, 2))
+    tiny = {"depth": 1, "width": 8, "heads": 2} if smoke else {}
+    vit = ViT(**ViT.VARIANTS["B/16"] | tiny | {"num_classes": 10}, **half)
+    yield patches(f"ViT-B/16, {side}x{side}, bf16", vit, batch, side)
+    blocks, image = (1, 1, 1, 1) if smoke else (3, 4, 6, 3), (batch, side, side, 3)
+    peer = functools.partial(peers.bottleneck_resnet, blocks)
+    yield classifier(f"ResNet-50, {side}x{side}, bf16", image, ResNet(blocks=blocks, **half), peer, 1000)
+    for kind, shape in RECURRENT[:3]:
+        yield recurrent(kind, *((2, 3, 4) if smoke else shape))
+    tiny = small | {"mlp_width": 8, "num_classes": 11} if smoke else {"vocab_size": 32_000, "num_classes": 32_000}
+    yield transformer("Transformer base, 64 tokens, bf16", Transformer(**tiny, **half), batch, size(64, 4))
+    tiny = small | {"context": 4} if smoke else {}
+    yield bert("BERT base, 128 tokens, bf16", BERT(**tiny, head=MaskedTokens, **half), batch, size(128, 4))
+    tiny = {"depth": 1, "width": 8} if smoke else {}
+    mixer = Mixer(**Mixer.VARIANTS["B/16"] | tiny | {"num_classes": 10}, **half)
+    yield patches(f"Mixer-B/16, {side}x{side}, bf16", mixer, batch, side)
+    gmlp = GMLP(**GMLP.VARIANTS["S"] | tiny | {"num_classes": 10}, **half)
+    yield patches(f"gMLP-S, {side}x{side}, bf16", gmlp, batch, side)
+    depths, width = ((1, 1), 8) if smoke else ((3, 3, 9, 3), 96)
+    peer = functools.partial(peers_images.convnext, depths, width, 4)
+    yield classifier(f"ConvNeXt-T, {side}x{side}, bf16", image, ConvNeXt(10, depths, width=width, **half), peer)
+    yield unet(size(32, 2), size(256, 16))
+    yield from video(size(16, 1), size(16, 4), size(112, 16))
+    yield from temporal(size(64, 2), size(8000, 512))
+    yield ft_transformer(size(1024, 2))
+    yield textcnn("TextCNN, 50 tokens", TextCNN(), size(512, 2), 50)
     yield classifier("MLP 784-512-512-10", (size(1024, 2), 28, 28, 1), MLP(), lambda: peers.mlp(784, (512, 512), 10))
-    image = (size(512, 2), size(32, 8), size(32, 8), 3)
-    depth = size(20, 8)
+    depth, image = size(20, 8), (size(512, 2), size(32, 8), size(32, 8), 3)
     yield classifier("ResNet-20, 32x32", image, CifarResNet(depth=depth), lambda: peers.cifar_resnet(depth))
-    for dtype in (None, jnp.bfloat16):
-        name = f"ResNet-50, 224x224{', bfloat16' if dtype else ''}"
-        image = (size(128, 2), size(224, 32), size(224, 32), 3)
-        blocks = (1, 1, 1, 1) if smoke else (3, 4, 6, 3)
-        model = ResNet(blocks=blocks, dtype=dtype)
-        yield classifier(name, image, model, functools.partial(peers.bottleneck_resnet, blocks), 1000)
-    for kind in CELLS:
-        for batch, steps, units in ((2, 3, 4),) if smoke else RECURRENT:
-            yield recurrent(kind, batch, steps, units)
-    for dtype in (None, jnp.bfloat16):
-        suffix = ", bfloat16" if dtype else ""
-        small = {"depth": 1, "width": 8, "heads": 2, "context": 4, "vocab_size": 11, "num_classes": 11} if smoke else {}
-        model = GPT(**GPT.VARIANTS["nanoGPT"] | small, dtype=dtype)
-        yield gpt(f"GPT-2 124M, 1,024 tokens{suffix}", model, size(16, 2))
-        small = {"depth": 1, "width": 8, "heads": 2, "mlp_width": 8, "vocab_size": 11, "num_classes": 11}
-        model = Transformer(**small if smoke else {"vocab_size": 32_000, "num_classes": 32_000}, dtype=dtype)
-        yield transformer(f"Transformer base, 64 tokens{suffix}", model, size(128, 2), size(64, 4))
-        small = {"depth": 1, "width": 8, "heads": 2, "context": 4, "vocab_size": 11} if smoke else {}
-        model = BERT(**small, head=MaskedTokens, dtype=dtype)
-        yield bert(f"BERT base, 128 tokens{suffix}", model, size(128, 2), size(128, 4))
+    yield from convolutional(size(512, 2))
+    for kind, shape in RECURRENT[3:]:
+        yield recurrent(kind, *((2, 3, 4) if smoke else shape))
 
 
 def measure(network: Network, device: str, rounds: int) -> dict[str, str | float]:
@@ -88,6 +123,8 @@ def measure(network: Network, device: str, rounds: int) -> dict[str, str | float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=420.0)
+    parser.add_argument("--only", default="", help="a part of the names of the networks to time")
     parser.add_argument("--output", help="also write the numbers to this file, as JSON")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, on a CPU")
     arguments = parser.parse_args()
@@ -100,9 +137,18 @@ def main() -> None:
     card = jax.devices()[0].device_kind
     print(f"{card}; {', '.join(f'{k} {v}' for k, v in versions.items())}; {arguments.rounds} rounds", flush=True)
     print(f"{'network':36} {'ours ms':>9} {'torch ms':>9} {'ratio':>6}  middle half  per second")
-    measured = []
+    measured, start = [], time.monotonic()
     for network in rows(arguments.smoke):
-        row = measure(network, device, arguments.rounds)
+        if arguments.only not in network.name:
+            continue
+        if time.monotonic() - start > arguments.seconds:
+            print(f"{network.name:36} not timed, nor the rows after it: {arguments.seconds:.0f} seconds are over")
+            break
+        try:
+            row = measure(network, device, arguments.rounds)
+        except Exception as error:  # one network that fails must not cost the machine's time for the others
+            print(f"{network.name:36} failed: {type(error).__name__}: {str(error)[:300]}", flush=True)
+            continue
         speed = f"{row['examples_per_second']:,.0f} examples"
         if "tokens_per_second" in row:
             speed = f"{row['tokens_per_second']:,.0f} tokens"
@@ -114,9 +160,9 @@ def main() -> None:
         )
         measured.append(row)
         torch.cuda.empty_cache()
-    if arguments.output:
-        with open(arguments.output, "w") as file:
-            json.dump({"device": card, "versions": versions, "rows": measured}, file, indent=1, default=float)
+        if arguments.output:
+            with open(arguments.output, "w") as file:
+                json.dump({"device": card, "versions": versions, "rows": measured}, file, indent=1, default=float)
 
 
 if __name__ == "__main__":

@@ -22,12 +22,15 @@ from torch.nn import functional as F
 from arch.bert import BERT
 from arch.convnext import ConvNeXt
 from arch.densenet import DenseNet
+from arch.ft_transformer import FTTransformer
 from arch.gpt import GPT
 from arch.layers.feedforward import gelu_tanh
 from arch.layers.patches import PatchNetwork
 from arch.layers.recurrent import GRU, LSTM, Elman
 from arch.lenet import LeNet5
+from arch.resnet import WaveResNet
 from arch.rnn import RecurrentClassifier
+from arch.tcn import TCNClassifier
 from arch.textcnn import TextCNN
 from arch.transformer import Transformer
 from arch.unet import UNet
@@ -235,6 +238,28 @@ def video(batch: int, time: int, side: int) -> list[Network]:
         network = classifier(f"{name}, {time}x{side}x{side}", shape, VideoResNet(**fields | {"num_classes": 10}), peer)
         found.append(network)
     return found
+
+
+def temporal(batch: int, samples: int) -> list[Network]:
+    """Returns networks of convolutions over time: a TCN of 400 steps, a WaveNet on an eighth of the batch and half of
+    the samples, and a residual network of sounds.
+    """
+    adding, waves = ((24,) * 8, 8), (32, (1, 1, 1, 1))
+    speech = WaveNet(num_classes=257, width=32, skip=64, dilations=tuple(2**i for i in range(8)) * 2, conditions=10)
+    tcn = functools.partial(peers_convolution.tcn, 2, *adding, 10)
+    sound = WaveResNet(width=waves[0], blocks=waves[1])
+    peer = functools.partial(peers_convolution.wave_resnet, *waves, 10)
+    return [
+        classifier("TCN 24, 400 steps", (batch, 400, 2), TCNClassifier(10, *adding), tcn),
+        wavenet(f"WaveNet 32, {samples // 2} samples", speech, -(-batch // 8), samples // 2),
+        classifier(f"ResNet of {samples} samples", (batch, samples), sound, peer),
+    ]
+
+
+def ft_transformer(batch: int) -> Network:
+    """Returns an FT-Transformer on 16 columns of numbers."""
+    peer = functools.partial(peers.ft_transformer, 3, 16, 10)
+    return classifier("FT-Transformer, 16 columns", (batch, 16), FTTransformer(), peer)
 
 
 def gpt(name: str, model: GPT, batch: int) -> Network:

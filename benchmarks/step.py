@@ -15,24 +15,21 @@ import jax
 import numpy as np
 
 from arch.bert import BERT, MaskedTokens
-from arch.ft_transformer import FTTransformer
 from arch.gmlp import GMLP
 from arch.gpt import GPT
 from arch.mixer import Mixer
 from arch.mlp import MLP
-from arch.resnet import CifarResNet, WaveResNet
-from arch.tcn import TCNClassifier
+from arch.resnet import CifarResNet
 from arch.textcnn import TextCNN
 from arch.transformer import Transformer
 from arch.vit import ViT
-from arch.wavenet import WaveNet
 from core.cli import use_huge_pages
 from training.parallel import Parallel, cores
 
 try:
     import torch
 
-    from benchmarks import networks, peers, peers_convolution
+    from benchmarks import networks, peers
 except ImportError:
     torch = None
 
@@ -54,7 +51,6 @@ class FlaxRecurrent(flax.linen.Module):
 
 def rows() -> "list[networks.Network]":
     """Returns the networks to time."""
-    peer = functools.partial(peers.ft_transformer, 3, 16, 10)
     digits, images = (BATCH, 28, 28, 1), (BATCH, 32, 32, 3)
     nanogpt = functools.partial(GPT, **GPT.VARIANTS["nanoGPT CPU"], num_classes=65, vocab_size=65)
     words = {"vocab_size": 8000, "context": 64}
@@ -66,7 +62,7 @@ def rows() -> "list[networks.Network]":
         networks.classifier(
             "ResNet-20, flax's Conv", images, CifarResNet(depth=20, conv=flax.linen.Conv), peers.cifar_resnet
         ),
-        networks.classifier("FT-Transformer, 16 columns", (BATCH, 16), FTTransformer(), peer),
+        networks.ft_transformer(BATCH),
         *networks.convolutional(BATCH),
         networks.unet(16, 64),
         *networks.video(4, 8, 32),
@@ -79,34 +75,13 @@ def rows() -> "list[networks.Network]":
         networks.patches("Mixer-S/4, 32x32", Mixer(**Mixer.VARIANTS["S/16"] | small), 32),
         networks.patches("gMLP-Ti/4, 32x32", GMLP(**GMLP.VARIANTS["Ti"] | small), 32),
     ]
-    found += temporal()
+    found += networks.temporal(32, 8000)
     for batch, steps, units in RECURRENT:
         found += [networks.recurrent(kind, batch, steps, units) for kind in ("LSTM", "GRU")]
         peer = functools.partial(peers.recurrent, "LSTM", units, units, 10)
         name = f"flax's LSTM {units}, {steps} steps"
         found.append(networks.classifier(name, (batch, steps, units), FlaxRecurrent(units), peer))
     return found
-
-
-def temporal() -> "list[networks.Network]":
-    """Returns the networks of convolutions over time."""
-    adding, waves = ((24,) * 8, 8), (32, (1, 1, 1, 1))
-    speech = WaveNet(num_classes=257, width=32, skip=64, dilations=tuple(2**i for i in range(8)) * 2, conditions=10)
-    return [
-        networks.classifier(
-            "TCN 24, 400 steps",
-            (32, 400, 2),
-            TCNClassifier(10, *adding),
-            lambda: peers_convolution.tcn(2, *adding, 10),
-        ),
-        networks.wavenet("WaveNet 32, 4000 samples", speech, 4, 4000),
-        networks.classifier(
-            "ResNet of 8000 samples",
-            (32, 8000),
-            WaveResNet(width=waves[0], blocks=waves[1]),
-            lambda: peers_convolution.wave_resnet(*waves, 10),
-        ),
-    ]
 
 
 def main() -> int:

@@ -82,14 +82,20 @@ class _Heads(nn.Module):
         bias: Float[Array, "#b heads t s"] | None,
         d: int,
         train: bool,
+        is_causal: bool = False,
     ) -> Float[Array, "b t d"]:
-        """Returns softmax(q k / sqrt(h) + bias) v, projected to d; sows the weights [b, t, heads, s] as `SOWN`."""
+        """Returns softmax(q k / sqrt(h) + bias) v, projected to d; sows the weights [b, t, heads, s] as `SOWN`.
+
+        `is_causal` tells that `mask` is the plain causal one, of which cuDNN computes only the lower half.
+        """
         if self._fused(queries, pairs, bias, train):
             q, k, v = (jnp.swapaxes(x, 1, 2) for x in (queries, pairs.keys, pairs.values))
+            if is_causal:
+                mask = None
             if mask is not None:  # cudnn refuses masks of one row for all queries
                 mask = jnp.broadcast_to(mask, (*mask.shape[:2], queries.shape[2], mask.shape[3]))
             kind = "cudnn" if self.implementation == "auto" else self.implementation
-            result = jax.nn.dot_product_attention(q, k, v, bias, mask, implementation=kind)
+            result = jax.nn.dot_product_attention(q, k, v, bias, mask, is_causal=is_causal, implementation=kind)
             result = rearrange(result, "b t heads v -> b t (heads v)")
         else:
             result = self._einsum(queries, pairs, mask, bias, train)
@@ -155,7 +161,9 @@ class SelfAttention(_Heads):
             cache = KeyValues(*(_enlarged(new, context.capacity) for new in pairs))
         mask = self._mask(context, seen)
         bias = positions.bias(context.positions, seen, self.heads)
-        return self.attend(queries, pairs, mask, bias, x.shape[-1], context.train), cache
+        has_cache, others = cache is not None, (self.window, context.segments, context.mask)
+        is_causal = self.causal and not has_cache and all(part is None for part in others)
+        return self.attend(queries, pairs, mask, bias, x.shape[-1], context.train, is_causal), cache
 
     @nn.nowrap
     def _mask(self, context: Context, seen: Int[Array, "#b s"]) -> Mask | None:

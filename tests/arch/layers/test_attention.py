@@ -175,6 +175,23 @@ def test_implementations_agree(fields, monkeypatch):
     assert len(calls) == alike, "one call, where keys are as wide as values"
 
 
+def test_a_fused_implementation_knows_that_the_mask_is_causal(monkeypatch):
+    fused, causal = jax.nn.dot_product_attention, []
+    monkeypatch.setattr(
+        jax.nn,
+        "dot_product_attention",
+        lambda *args, **kwargs: causal.append((args[4] is None, kwargs["is_causal"])) or fused(*args, **kwargs),
+    )
+    x, plain = tokens(), Context(jnp.arange(LENGTH)[None])
+    packed = Context(jnp.asarray(POSITIONS), segments=jnp.asarray(SEGMENTS))
+    einsum, xla = (SelfAttention(HEADS, causal=True, implementation=name) for name in ("einsum", "xla"))
+    variables = disturbed(einsum, x, plain)
+    for context in (plain, packed):
+        outputs = [jax.jit(module.apply)(variables, x, context)[0] for module in (einsum, xla)]
+        np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-5)
+    assert causal == [(True, True), (False, False)], "the mask of packed texts is passed"
+
+
 def test_implementations_mask_the_memory_alike():
     x, memory = tokens(), tokens(MEMORY, 1)
     context = Context(jnp.asarray(POSITIONS), memory=memory, memory_mask=jnp.asarray(MEMORY_MASK))
