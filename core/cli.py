@@ -1,6 +1,8 @@
 """Start and end of commands: a user's mistake is one line and exit code 2; SIGTERM gives 143, divergence 1."""
 
+import errno
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,8 @@ from absl import app, flags, logging
 from core.errors import Diverged, Stopped, UserError, nearest
 
 USER_ERROR, DIVERGED = 2, 1
+INTERRUPTED, BROKEN_PIPE = 128 + signal.SIGINT, 128 + signal.SIGPIPE
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -53,6 +57,16 @@ def _guarded(main: Callable, argv: list[str]) -> int:
     except Diverged as error:
         print(error, file=sys.stderr, flush=True)
         return DIVERGED
+    except KeyboardInterrupt:
+        print("interrupted; the same command starts again, or continues", file=sys.stderr, flush=True)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of the output has ended, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes out the rest at the end
+        return BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _fail(f"{error.filename or 'a file'}: {error.strerror}: free space; the same command continues")
     return 0
 
 

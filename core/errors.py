@@ -14,7 +14,7 @@ class Diverged(RuntimeError):
 
 
 class Stopped(RuntimeError):
-    """SIGTERM arrived and the state is saved."""
+    """SIGTERM or SIGINT arrived and the state is saved."""
 
     EXIT_CODE = 128 + signal.SIGTERM  # a supervisor must see that the run is not finished
 

@@ -3,21 +3,22 @@ one if the newest is damaged.
 """
 
 import contextlib
-import copy
 import json
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from core.errors import UserError
 
 FOLDERS = ("best", "checkpoints")  # of a workdir, in order of preference after training
+SEAL = "checksum"  # key of a meta
 
 
 class Checkpoints:
@@ -36,7 +37,8 @@ class Checkpoints:
 
     def save(self, step: int, state: PyTree, meta: dict, wait: bool = False) -> None:
         """Saves in the background; with `wait`, returns when the save is on the disk. An existing step is kept."""
-        meta = copy.deepcopy({**meta, "checksums": _checksums(state)})  # the caller may change `meta` before the write
+        # through JSON: the caller may change `meta` before the write, and tuples and numeric keys become what is read
+        meta = sealed(json.loads(json.dumps({**meta, "checksums": _checksums(state)})))
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         self.manager.save(step, args=arguments)
         if wait:
@@ -46,45 +48,79 @@ class Checkpoints:
         """Returns when the saves so far are on the disk."""
         self.manager.wait_until_finished()
 
-    def restore(
-        self, template: PyTree, say: Callable[[str], None] = print, check: Callable[[dict], None] = lambda meta: None
-    ) -> tuple[PyTree, dict] | None:
-        """Returns the newest readable state and its meta, None if the folder has no checkpoint.
+    def restore(self, template: PyTree, say: Callable[[str], None] = print) -> tuple[PyTree, dict] | None:
+        """Returns the newest readable state and its meta as `restore_first`, None if the folder has no checkpoint."""
+        restored = restore_first([(self, step) for step in reversed(steps_in(self.folder))], template, say)
+        return restored and restored[:2]
 
-        Damaged newer checkpoints are moved to `damaged-STEP`, with a printed line each. Raises UserError if checkpoints
-        exist but none can be read. `check` may raise for a meta, before the arrays are read.
+    def read(self, step: int, template: PyTree) -> tuple[PyTree, dict]:
+        """Returns a state and its meta. Raises any exception for a damaged checkpoint."""
+        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(template))
+        meta = read_meta(self.folder / str(step))
+        state = self.manager.restore(step, args=arguments).state
+        _verify(state, meta)
+        return state, meta
+
+    def set_aside(self, step: int) -> None:
+        """Renames a damaged checkpoint to `damaged-STEP`, by the first host; nothing happens in a folder without write
+        access.
         """
-        damaged: dict[int, str] = {}
-        for step in sorted(self.manager.all_steps(), reverse=True):
-            try:
-                check(self.manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta)
-                restored = self._read(step, template)
-            except UserError:
-                raise
-            except Exception as error:  # Orbax and its dependencies raise any exception for a broken file
-                damaged[step] = str(error).partition("\n")[0][:200]
-                continue
-            for bad, reason in damaged.items():
-                shutil.move(self.folder / str(bad), self.folder / f"damaged-{bad}")
-                say(
-                    f"checkpoint {bad} is damaged ({reason}); moved to damaged-{bad}, continuing from checkpoint {step}"
-                )
-            self.manager.reload()
-            return restored
-        if damaged:
-            step, reason = next(iter(damaged.items()))
-            raise UserError(f"no checkpoint in {self.folder} can be read; checkpoint {step}: {reason}")
-        return None
-
-    def _read(self, step: int, template: PyTree) -> tuple[PyTree, dict]:
-        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(template), meta=ocp.args.JsonRestore())
-        restored = self.manager.restore(step, args=arguments)
-        _verify(restored.state, restored.meta)
-        return restored.state, restored.meta
+        if jax.process_index() == 0:
+            aside = self.folder / f"damaged-{step}"
+            with contextlib.suppress(OSError):
+                shutil.rmtree(aside, ignore_errors=True)
+                (self.folder / str(step)).rename(aside)
+        _all_agree(True)  # no host looks into the folder before it is done
+        self.manager.reload()
 
     def close(self) -> None:
         """Waits for saves in flight."""
         self.manager.close()
+
+
+def restore_first(
+    candidates: Iterable[tuple[Checkpoints, int]],
+    template: PyTree,
+    say: Callable[[str], None] = print,
+    check: Callable[[dict], None] = lambda meta: None,
+) -> tuple[PyTree, dict, str] | None:
+    """Returns the state, the meta and the name ("best/120") of the first of the checkpoints (folder, step) that all
+    hosts can read; None without candidates.
+
+    Damaged ones before it are renamed to `damaged-STEP`, with a printed line each. Raises UserError if none can be
+    read. `check` may raise for a meta, before the arrays are read.
+    """
+    damaged: list[tuple[Checkpoints, int, str]] = []
+    for checkpoints, step in candidates:
+        restored, reason = None, "another host cannot read it"
+        try:
+            check(read_meta(checkpoints.folder / str(step)))
+            restored = checkpoints.read(step, template)
+        except UserError:
+            raise
+        except Exception as error:  # Orbax and its dependencies raise any exception for a broken file
+            reason = str(error).partition("\n")[0][:200]
+        if not _all_agree(restored is not None):
+            damaged.append((checkpoints, step, reason))
+            continue
+        name = f"{checkpoints.folder.name}/{step}"
+        for folder, bad, reason in damaged:
+            folder.set_aside(bad)
+            say(f"{folder.folder.name}/{bad} is damaged ({reason}); renamed to damaged-{bad}, continuing from {name}")
+        return *restored, name
+    if damaged:
+        checkpoints, step, reason = damaged[0]
+        raise UserError(
+            f"no checkpoint in {checkpoints.folder.parent} can be read; {checkpoints.folder.name}/{step}: {reason}"
+        )
+    return None
+
+
+def _all_agree(value: bool) -> bool:
+    """Returns whether the value is true on all hosts, which wait here for each other."""
+    if jax.process_count() == 1:
+        return value
+    return bool(np.all(multihost_utils.process_allgather(np.array(value))))
 
 
 def read_arrays(path: Path) -> tuple[PyTree, dict]:
@@ -107,8 +143,17 @@ def read_arrays(path: Path) -> tuple[PyTree, dict]:
 
 
 def read_meta(path: Path) -> dict:
-    """Returns the meta of a checkpoint folder (one step). Raises OSError and ValueError."""
-    return json.loads((path / "meta" / "metadata").read_text())
+    """Returns the meta of a checkpoint folder (one step). Raises OSError, and ValueError if it is damaged."""
+    meta = json.loads((path / "meta" / "metadata").read_text())
+    if SEAL in meta and meta != sealed(meta):
+        raise ValueError("meta does not match its checksum")
+    return meta
+
+
+def sealed(meta: dict) -> dict:
+    """Returns `meta` with its own checksum."""
+    text = json.dumps({key: value for key, value in meta.items() if key != SEAL}, sort_keys=True)
+    return {**meta, SEAL: zlib.crc32(text.encode())}
 
 
 def read_best(workdir: Path, say: Callable[[str], None]) -> tuple[Path, PyTree, dict]:

@@ -22,6 +22,7 @@ CHOICES = {
 UNWATCHED = ("train", "test")  # splits that are not evaluated in training
 OPEN_GROUPS = ("model", "task", "optimizer")  # their further keys are arguments of the named class or function
 DISPLAY_GROUPS = ("log",)  # may change when a run continues: no result depends on them
+PLACEMENT = ("parallel.hosts",)  # may change, too: results differ by rounding only
 
 
 def default() -> ConfigDict:
@@ -240,7 +241,7 @@ def difference(old: ConfigDict, new: ConfigDict) -> list[str]:
     return [
         f"{key}: {before.get(key, 'unset')!r} -> {after.get(key, 'unset')!r}"
         for key in changed
-        if key.partition(".")[0] not in DISPLAY_GROUPS
+        if key.partition(".")[0] not in DISPLAY_GROUPS and key not in PLACEMENT
     ]
 
 

@@ -12,13 +12,14 @@ from jaxtyping import PyTree
 
 from core.errors import Diverged, Stopped
 from data.batches import train_batches
-from training.checkpoint import Checkpoints
+from training.checkpoint import Checkpoints, restore_first, steps_in
 from training.config import UNWATCHED, check_same
 from training.display import Display
 from training.evaluate import evaluate
 from training.member import Member
 from training.profile import profile
 from training.run import Run
+from training.state import not_finite
 from training.step import mean_metrics
 from training.stop import Stop
 from training.workdir import Workdir
@@ -41,6 +42,7 @@ class Trainer:
         self.members = [Member(i, config, workdir, run.steps) for i, (config, workdir) in enumerate(pairs) if workdir]
         self.checkpoints = Checkpoints(folder / "checkpoints", run.config.checkpoint.keep)
         self.in_flight = collections.deque()  # metrics that are still on the device
+        self.step = 0  # finished steps
         self.eval_step, self.gradient_norms = functools.cache(run.eval_step), run.gradient_norms()
 
     @property
@@ -48,11 +50,17 @@ class Trainer:
         return [member for member in self.members if member.active]
 
     def restore(self) -> tuple[PyTree, int]:
-        """Returns the placed state to continue from, and its step: the newest checkpoint, or a fresh state."""
+        """Returns the placed state to continue from, and its step: the newest checkpoint, or a fresh state.
+
+        The best checkpoint of a run trained alone holds all that a checkpoint holds.
+        """
         parallel = self.run.parallel
         template = parallel.template(jax.eval_shape(self.run.create_state))
-        if restored := self.checkpoints.restore(template, self.display.say, self._check):
-            state, meta = restored
+        best = self.members[0].best_checkpoint if len(self.run.configs) == 1 else None
+        found = [(folder, step) for folder in (best, self.checkpoints) if folder for step in steps_in(folder.folder)]
+        newest = sorted(found, key=lambda pair: pair[1], reverse=True)
+        if restored := restore_first(newest, template, self.display.say, self._check):
+            state, meta, _ = restored
             for member in self.members:
                 member.begin(self.run.info, meta["step"], meta["members"][str(member.index)], self.display)
             self.display.say(f"continuing from step {meta['step']}")
@@ -67,49 +75,55 @@ class Trainer:
         check_same(meta["config"], self.run.config, str(self.folder))
         self.run.check_data(meta)
 
-    def train(self) -> PyTree:
+    def train(self, stop: Stop | None = None) -> PyTree:
         """Runs the remaining steps and returns the final state, placed on the devices.
 
-        Raises Diverged if all runs have diverged, and Stopped after SIGTERM.
+        Args:
+            stop: entered by the caller; None: signals have their usual effect.
+
+        Raises Diverged if all runs have diverged, and Stopped if `stop` asks for it.
         """
+        stop = stop or Stop()
         run, config, parallel = self.run, self.run.config, self.run.parallel
         log_every, eval_every, save_every = map(run.every, ("log", "eval", "checkpoint"))
-        state, start = self.restore()
+        state, self.step = self.restore()
+        start = self.step
         step_function = run.train_step()
         batches = _Timed(parallel.batches(*self._streams(start)))
         clock, logged = time.monotonic(), start
         self.display.start(start, run.steps)
-        with Stop(jax.process_count()) as stop:
-            for step, batch in enumerate(batches, start + 1):
-                if config.log.profile and step == start + 1:
-                    table = profile(step_function, state, batch, config.log.profile, self.folder / "profile")
-                    self.display.say(table)
-                if config.log.gradients and (step - 1) % config.log.gradients == 0:
-                    self._log_gradients(step, state, batch)
-                if len(self.in_flight) >= parallel.in_flight:  # waits, but reads no value
-                    jax.block_until_ready(self.in_flight[-parallel.in_flight])
-                state, metrics = step_function(state, batch)
-                self.in_flight.append(metrics)
-                self.display.advance(step)
-                last, stopping = step == run.steps, stop.after(step)
-                if step % log_every == 0 or last:
-                    self._read_metrics(step)
-                    spent = time.monotonic() - clock
-                    self._log(step, (step - logged) * run.examples_per_step / spent, batches.waited / spent)
-                    clock, logged, batches.waited = time.monotonic(), step, 0.0
-                if eval_every and step % eval_every == 0:
-                    before = time.monotonic()
-                    self._evaluate(state, step)
-                    clock += time.monotonic() - before
-                over = last or not self.active
-                if step % save_every == 0 or over or stopping:
-                    self.save(state, step, wait=over or stopping)
-                if over:
-                    break
-                if stopping:
-                    for member in self.active:
-                        member.status("stopped", step)
-                    raise Stopped(f"SIGTERM: saved at step {step}; the same command continues from there")
+        if start not in (0, *steps_in(self.checkpoints.folder)) and (start % save_every == 0 or start == run.steps):
+            self.save(state, start)  # killed when only the best checkpoint of this step was complete
+        for step, batch in enumerate(batches, start + 1):
+            if config.log.profile and step == start + 1:
+                table = profile(step_function, state, batch, config.log.profile, self.folder / "profile")
+                self.display.say(table)
+            if config.log.gradients and (step - 1) % config.log.gradients == 0:
+                self._log_gradients(step, state, batch)
+            if len(self.in_flight) >= parallel.in_flight:  # waits, but reads no value
+                jax.block_until_ready(self.in_flight[-parallel.in_flight])
+            state, metrics = step_function(state, batch)
+            self.in_flight.append(metrics)
+            self.display.advance(step)
+            last, stopping = step == run.steps, stop.after(step)
+            if step % log_every == 0 or last:
+                self._read_metrics(step)
+                spent = time.monotonic() - clock
+                self._log(step, (step - logged) * run.examples_per_step / spent, batches.waited / spent)
+                clock, logged, batches.waited = time.monotonic(), step, 0.0
+            if eval_every and step % eval_every == 0:
+                before = time.monotonic()
+                self._evaluate(state, step)
+                clock += time.monotonic() - before
+            over = last or not self.active
+            if step % save_every == 0 or over or stopping:
+                self.save(state, step, wait=over or stopping)
+            self.step = step
+            if over:
+                break
+            if stopping:
+                raise Stopped(f"{stop.requested}: saved at step {step}; the same command continues from there")
+        stop.all_saved(self.step + 1)
         self.display.stop()
         return state
 
@@ -136,10 +150,25 @@ class Trainer:
                     member.add(number, metrics, watched)
             if member.diverged and len(self.members) > 1:
                 self.display.say(f"{self.run.label(member.config)} diverged at {member.diverged}; the others continue")
+        self._check_diverged()
+
+    def _check_diverged(self) -> None:
+        """Raises Diverged if all runs have diverged."""
         if all(member.diverged for member in self.members):
-            kept = self.checkpoints.manager.latest_step()
-            where = f"the last good checkpoint is of step {kept}" if kept else "no checkpoint was saved before"
+            kept = steps_in(self.checkpoints.folder)
+            where = f"the last good checkpoint is of step {kept[-1]}" if kept else "no checkpoint was saved before"
             raise Diverged(f"{self.members[0].diverged}; stopped, {where}")
+
+    def _check_weights(self, member: Member, step: int, state: PyTree, index: int | None = None) -> None:
+        """Marks a run as diverged if its weights after `step`, in a joint state those of run `index`, are not finite.
+
+        Raises Diverged as `_check_diverged`.
+        """
+        if path := not_finite(state, index):
+            member.diverge(step, f"step {step}: {path} is not finite after the update")
+            if len(self.members) > 1:
+                self.display.say(f"{self.run.label(member.config)} diverged at {member.diverged}; the others continue")
+            self._check_diverged()
 
     def _log(self, step: int, examples_per_second: float, waited: float) -> None:
         """Logs the mean metrics since the last log. The speed is that of one run, not the sum over all."""
@@ -177,7 +206,10 @@ class Trainer:
                 continue
             own = functools.partial(self.run.parallel.take_one, state, member.index)
             if member.evaluated(step, results):
-                member.save(member.best_checkpoint, step, own(), self.run.info.to_json())
+                best = own()
+                self._check_weights(member, step, best)
+                if member.active:
+                    member.save(member.best_checkpoint, step, best, self.run.info.to_json())
             elif member.out_of_patience and step < self.run.steps:
                 member.ended = step
                 watched = f"no better {member.config.checkpoint.best} since step {member.best['step']}"
@@ -200,14 +232,21 @@ class Trainer:
         return found
 
     def save(self, state: PyTree, step: int, wait: bool = False) -> None:
-        """Saves the state of all runs and the loop's state. Raises Diverged if all runs have diverged."""
+        """Saves the state of all runs and the loop's state.
+
+        Raises Diverged if all runs have diverged: weights that are not finite are never saved as the newest.
+        """
         self._read_metrics(step)
+        taken = self.run.parallel.take(state)
+        for member in self.active:
+            self._check_weights(member, step, taken, None if len(self.run.configs) == 1 else member.index)
         for member in self.members:
+            member.workdir.sync()
             if member.best_checkpoint:
                 member.best_checkpoint.wait()  # a kill must not leave a checkpoint that refers to a missing best one
         meta = {"step": step, "config": self.run.config.to_dict(), "info": self.run.info.to_json()}
         meta["members"] = {str(member.index): member.meta for member in self.members}
-        self.checkpoints.save(step, self.run.parallel.take(state), meta, wait)
+        self.checkpoints.save(step, taken, meta, wait)
 
     def save_each(self, state: PyTree, step: int) -> None:
         """Saves the last state of every run that has not stopped early to its own workdir."""

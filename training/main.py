@@ -1,5 +1,6 @@
 """The implementation of `train.py`: trains and evaluates a config in a workdir, or repeats the final evaluation."""
 
+import contextlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +14,15 @@ from ml_collections import ConfigDict
 from core.errors import Diverged, Stopped, UserError
 from core.info import Info
 from training import config as config_lib
-from training import parallel
-from training.checkpoint import FOLDERS, Checkpoints, stored_meta
+from training import heartbeat, parallel
+from training.checkpoint import FOLDERS, Checkpoints, restore_first, steps_in, stored_meta
 from training.display import Display, model_table
 from training.environment import describe_devices
 from training.loop import Arrays, Results, Trainer
 from training.run import Run, build_run
 from training.state import State
-from training.workdir import Workdir
+from training.stop import Stop
+from training.workdir import Workdir, locked
 
 
 class Finished(NamedTuple):
@@ -85,7 +87,16 @@ def _train(
             workdir.check(config)
     parallel.use_cpu(configs[0])  # before jax lists its devices
     parallel.connect(configs[0].parallel.hosts)
-    display = Display(quiet=jax.process_index() > 0)
+    with heartbeat.watched(), contextlib.ExitStack() as locks:
+        display = Display(quiet=jax.process_index() > 0)
+        run = _prepared(configs, data_dir, display)
+        for path in {folder, *filter(None, paths)} if is_first_host() else ():
+            locks.enter_context(locked(path))
+        return _run(Trainer(run, workdirs, folder, display), command)
+
+
+def _prepared(configs: Sequence[ConfigDict], data_dir: str | None, display: Display) -> Run:
+    """Returns the run of the configs, and shows its devices, data and model."""
     display.say(f"devices: {describe_devices()}")
     run = build_run(configs[0], data_dir, configs[1:])
     sizes = ", ".join(f"{len(split)} {name}" for name, split in run.splits.items())
@@ -98,13 +109,22 @@ def _train(
         display.say(f"{frozen:,} of {total:,} parameters are frozen")
     if run.config.data.buckets:
         display.say(str(run.train_split))
-    trainer = Trainer(run, workdirs, folder, display)
+    return run
+
+
+def _run(trainer: Trainer, command: str) -> list[Finished]:
+    """Trains and evaluates; status.json shows how that ended."""
     try:
-        return _finish(trainer, trainer.train(), command)
+        with Stop(jax.process_count()) as stop:
+            return _finish(trainer, trainer.train(stop), command)
+    except Stopped:
+        for member in trainer.active:
+            member.status("stopped", trainer.step)
+        raise
     except Exception as error:
-        if not isinstance(error, Stopped | Diverged):
+        if not isinstance(error, Diverged):
             for member in trainer.active:
-                member.status("failed", 0, str(error) or type(error).__name__)
+                member.status("failed", trainer.step, str(error) or type(error).__name__)
         raise
     finally:
         trainer.close()
@@ -113,14 +133,14 @@ def _train(
 def evaluate_only(workdir: str, data_dir: str | None) -> Results:
     """Repeats the final evaluation of a workdir's run and returns its metrics. Prints, but writes no files.
 
-    The data are preprocessed as in training, with the state in the checkpoint. Raises UserError for data with other
-    keys, classes or vocabularies.
+    The data are preprocessed as in training, with the state in the checkpoint. Raises UserError for other data.
     """
     folder = Workdir(workdir)
     config = folder.config()
     parallel.use_cpu(config)
-    trained = Info.from_json(stored_meta(folder.path)["info"])
-    run = build_run(config, data_dir, trained=trained)
+    meta = stored_meta(folder.path)
+    run = build_run(config, data_dir, trained=Info.from_json(meta["info"]))
+    run.check_data(meta)
     display = Display(quiet=jax.process_index() > 0)
     trainer = Trainer(run, [folder], folder.path, display)
     state, step, label = final_state(run, folder.path, display)
@@ -137,17 +157,13 @@ def final_state(run: Run, path: Path, display: Display) -> tuple[State, int, str
     Raises UserError if no checkpoint exists or can be read.
     """
     template = run.parallel.template_one(jax.eval_shape(run.create_state))
-    failure = UserError(f"--workdir {path} has no checkpoint")
-    for folder in (path / name for name in FOLDERS if (path / name).is_dir()):
-        try:
-            if restored := Checkpoints(folder).restore(template, display.say, run.check_keys):
-                step = int(restored[0].step)
-                return restored[0], step, f"{folder.name}/{step}"
-        except UserError as error:
-            failure = error
-            if folder.name != FOLDERS[-1]:
-                display.say(f"{error}; using the newest checkpoint")
-    raise failure
+    folders = [Checkpoints(path / name) for name in FOLDERS if (path / name).is_dir()]
+    candidates = [(folder, step) for folder in folders for step in reversed(steps_in(folder.folder))]
+    restored = restore_first(candidates, template, display.say, run.check_keys)
+    if not restored:
+        raise UserError(f"--workdir {path} has no checkpoint")
+    state, _, label = restored
+    return state, int(state.step), label
 
 
 def _evaluated(run: Run) -> list[str]:

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from core.errors import UserError
 from core.info import Info
 from training import optimizer as optimizer_lib
-from training.checkpoint import Checkpoints, read_meta
+from training.checkpoint import Checkpoints, read_meta, steps_in
 from training.display import Display
 from training.workdir import Workdir
 
@@ -61,8 +61,8 @@ class Member:
 
         A best checkpoint newer than the restored state is valid: the same steps lead to it again.
         """
-        newest = self.best_checkpoint and self.best_checkpoint.manager.latest_step()
-        if not best["step"] or (newest or 0) >= best["step"]:
+        newest = max(steps_in(self.best_checkpoint.folder), default=0) if self.best_checkpoint else 0
+        if not best["step"] or newest >= best["step"]:
             return best
         folder = self.best_checkpoint.folder / str(newest)
         held = read_meta(folder)["members"][ALONE]["best"] if newest else NO_BEST
@@ -75,9 +75,13 @@ class Member:
         for name in watched:
             value = self.pending[-1][name][0]
             if not math.isfinite(value):
-                self.diverged = f"step {step}: {name} is {value}"
-                self.status("diverged", step, self.diverged)
+                self.diverge(step, f"step {step}: {name} is {value}")
                 return
+
+    def diverge(self, step: int, reason: str) -> None:
+        """Marks the run as diverged."""
+        self.diverged = reason
+        self.status("diverged", step, reason)
 
     def evaluated(self, step: int, results: Mapping[str, Mapping[str, float]]) -> bool:
         """Compares the watched metric with the best one and returns whether it is better.
@@ -104,7 +108,7 @@ class Member:
 
     def save(self, to: Checkpoints, step: int, state: PyTree, info: dict, wait: bool = False) -> None:
         """Saves the state of this run alone."""
-        meta = {"config": self.config.to_dict(), "info": info, "members": {ALONE: self.meta}}
+        meta = {"step": step, "config": self.config.to_dict(), "info": info, "members": {ALONE: self.meta}}
         to.save(step, state, meta, wait)
 
     def status(self, state: str, step: int, error: str = "") -> None:

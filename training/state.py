@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jaxtyping import Array, PRNGKeyArray, PyTree
@@ -59,6 +60,21 @@ def create(
         return State(jnp.zeros((), jnp.int32), params, mutable, optimizer.init(params), average, rng)
 
     return jax.jit(init)(rng)
+
+
+def not_finite(state: State, run: int | None = None) -> str:
+    """Returns the path of the first weight or statistic with NaN or infinity; "" if all are finite.
+
+    Args:
+        run: index along the leading axis of the states of several runs.
+    """
+    for path, x in jax.tree_util.tree_leaves_with_path({**state.variables, "ema": state.ema}):
+        if jnp.issubdtype(x.dtype, jnp.inexact):
+            is_here = not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated
+            values = np.asarray(x, np.float32)[... if run is None else run] if is_here else x
+            if not (np if is_here else jnp).isfinite(values).all():
+                return jax.tree_util.keystr(path, simple=True, separator="/")
+    return ""
 
 
 def averaged(params: PyTree, mutable: Mapping[str, PyTree]) -> dict[str, PyTree]:

@@ -2,10 +2,14 @@
 files of `config.log.writers`.
 """
 
+import contextlib
+import fcntl
 import json
 import math
+import os
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ from training import config as config_lib
 from training import environment, writers
 
 PART = ".part"  # suffix of a file that is being written
+LOCK = "lock"  # the file whose lock admits one process; the system releases it when the process ends
 
 
 class Workdir:
@@ -48,7 +53,8 @@ class Workdir:
             raise UserError(f"--workdir {self.path}: {parent} is a file")
         check_writable(parent, f"--workdir {self.path}")
         files = (path for path in self.path.rglob("*") if path.is_file())
-        if any(path.suffix != PART for path in files):  # a run killed at its start leaves no complete file
+        # a run killed at its start leaves no complete file
+        if any(path.suffix != PART and path.name != LOCK for path in files):
             config_lib.check_same(self.config(), config, f"--workdir {self.path}")
 
     def config(self) -> ConfigDict:
@@ -92,6 +98,11 @@ class Workdir:
         for writer in self._writers:
             writer.log(step, split, metrics)
 
+    def sync(self) -> None:
+        """Returns when the lines of metrics.jsonl are on the disk: a checkpoint counts them."""
+        if self._metrics is not None:
+            os.fsync(self._metrics.fileno())
+
     def finish(self, config: ConfigDict, step: int, results: dict[str, dict[str, float]], command: str) -> None:
         """Writes results.json.
 
@@ -129,6 +140,22 @@ class Workdir:
             self._metrics.close()
         for writer in self._writers:
             writer.close()
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Context in which this process alone trains in a folder. Raises UserError if another one does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"--workdir {folder}: another process trains this run: wait for its end, or stop it"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
 
 
 def check_path(folder: Path, name: str) -> None:
@@ -174,5 +201,8 @@ def from_json(text: str) -> Any:
 def write_whole(path: Path, text: str) -> None:
     """Writes a file so that it exists completely or not at all."""
     beside = path.with_name(path.name + PART)
-    beside.write_text(text)
+    with beside.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # after a power failure, too
     beside.replace(path)

@@ -16,7 +16,7 @@ from core.errors import Stopped, UserError
 from core.info import Info, Key
 from core.vocabulary import Vocabulary
 from tests.training.commands import ROOT
-from training.checkpoint import Checkpoints, read_arrays, steps_in
+from training.checkpoint import Checkpoints, read_arrays, restore_first, sealed, steps_in
 from training.run import Run
 
 STATE = {"kernel": jnp.arange(6.0).reshape(2, 3), "rng": jax.random.key(3), "ema": None}
@@ -43,6 +43,9 @@ def test_a_changed_number_is_found_without_the_model(tmp_path):
     meta = json.loads(path.read_text())
     meta["checksums"]["kernel"] ^= 1
     path.write_text(json.dumps(meta))
+    with pytest.raises(UserError, match="meta does not match its checksum"):
+        read_arrays(tmp_path / "run" / "1")
+    path.write_text(json.dumps(sealed(meta)))
     with pytest.raises(UserError, match="kernel does not match its checksum"):
         read_arrays(tmp_path / "run" / "1")
 
@@ -66,7 +69,7 @@ def test_a_meta_is_checked_before_the_arrays(tmp_path):
         raise UserError(f"{meta['classes']} classes")
 
     with pytest.raises(UserError, match=r"^3 classes$"):
-        checkpoints.restore(jax.eval_shape(lambda: other), check=check)
+        restore_first([(checkpoints, 1)], jax.eval_shape(lambda: other), check=check)
 
 
 def test_other_data_are_refused_with_the_difference():
@@ -96,7 +99,7 @@ def test_when_none_can_be_read(tmp_path):
     checkpoints = Checkpoints(tmp_path / "run")
     checkpoints.save(1, STATE, {}, wait=True)
     (tmp_path / "run" / "1" / "meta" / "metadata").write_text("{")
-    with pytest.raises(UserError, match="checkpoint 1"):
+    with pytest.raises(UserError, match=r"run/1: .*"):
         checkpoints.restore(jax.eval_shape(lambda: STATE))
     assert steps_in(tmp_path / "run") == [1]  # nothing is moved when there is nothing to fall back to
     with pytest.raises(UserError, match="no checkpoint can be read"):

@@ -16,6 +16,7 @@ from reporting import report
 from tests.training import small
 from tests.training.recipes import record
 from training import run as run_lib
+from training.checkpoint import sealed
 from training.config import default, leaves, validate
 from training.display import Display
 from training.evaluate import evaluate
@@ -191,7 +192,7 @@ def test_a_best_checkpoint_that_is_lost(data_dir, tmp_path, capsys):
     assert again.members[0].best == one.members[0].best
     again.close()
 
-    (checkpoint / "meta" / "metadata").write_text(json.dumps(older))
+    (checkpoint / "meta" / "metadata").write_text(json.dumps(sealed(older)))
     checkpoint.rename(checkpoint.with_name(str(expected - 1)))
     for held in (best, NO_BEST):
         again = Trainer(one.run, [Workdir(str(tmp_path / "run"))], tmp_path / "run", Display())

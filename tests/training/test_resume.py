@@ -138,7 +138,7 @@ def test_a_damaged_checkpoint_is_passed_over(uninterrupted, data_dir, tmp_path):
     biggest.write_bytes(content)
     code, out, err = commands.run(*command(workdir, data_dir))
     assert code == 0, err
-    assert f"checkpoint {newest} is damaged" in out and f"continuing from step {previous}" in out
+    assert f"checkpoints/{newest} is damaged" in out and f"continuing from step {previous}" in out
     assert (workdir / "checkpoints" / f"damaged-{newest}").is_dir()
     assert results(workdir) == results(uninterrupted)
 
