@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -256,7 +257,8 @@ class Trainer:
     def _save_own(self, member: Member, step: int, own) -> None:
         if member.workdir.path.resolve() != self.folder.resolve():  # otherwise `save` writes it
             checkpoints = Checkpoints(member.workdir.path / "checkpoints")
-            member.save(checkpoints, step, own(), self.run.info.to_json())
+            joint = os.path.relpath(self.folder, member.workdir.path)  # a restart reads its checkpoints, not this one
+            member.save(checkpoints, step, own(), self.run.info.to_json(), together=joint)
             checkpoints.close()
 
     def close(self) -> None:

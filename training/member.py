@@ -106,10 +106,10 @@ class Member:
     def out_of_patience(self) -> bool:
         return bool(self.patience) and self.best["worse"] >= self.patience
 
-    def save(self, to: Checkpoints, step: int, state: PyTree, info: dict, wait: bool = False) -> None:
-        """Saves the state of this run alone."""
+    def save(self, to: Checkpoints, step: int, state: PyTree, info: dict, **facts: str) -> None:
+        """Saves the state of this run alone. `facts` are added to its meta."""
         meta = {"step": step, "config": self.config.to_dict(), "info": info, "members": {ALONE: self.meta}}
-        to.save(step, state, meta, wait)
+        to.save(step, state, meta | facts)
 
     def status(self, state: str, step: int, error: str = "") -> None:
         self.workdir.status(state, step, self.steps, error)

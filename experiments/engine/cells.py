@@ -101,7 +101,7 @@ def together(outdir: Path, members: Sequence[Cell]) -> CellFiles:
     folder = all_files[0].workdir.with_name(f"{TOGETHER}-{'-'.join(str(cell.seed) for cell in members)}")
     if len({cell.values for cell in members}) > 1:
         folder = outdir / members[0].row / f"{TOGETHER}-tuning"
-    return CellFiles(folder, tuple(files for files in all_files if not saved(files.workdir)))
+    return CellFiles(folder, tuple(files for files in all_files if not is_alone(files.workdir)))
 
 
 def groups(experiment: Experiment, waiting: Iterable[Cell], outdir: Path, may: Callable[[Cell], bool]) -> list[Group]:
@@ -112,7 +112,7 @@ def groups(experiment: Experiment, waiting: Iterable[Cell], outdir: Path, may: C
     """
     grouped: dict[Any, list[Cell]] = {}
     for cell in waiting:
-        if not may(cell) or saved(outdir / cell.folder):
+        if not may(cell) or is_alone(outdir / cell.folder):
             grouped[cell] = [cell]
         elif members := tuning(experiment, cell):
             grouped.setdefault(tuple(members), []).append(cell)
@@ -146,9 +146,20 @@ def _begun(outdir: Path, cell: Cell) -> tuple[int, ...]:
     return ()
 
 
-def saved(workdir: Path) -> bool:
-    """Whether the workdir contains a checkpoint."""
-    return any(path.name.isdecimal() for path in (workdir / "checkpoints").glob("*"))
+def saved(workdir: Path) -> list[int]:
+    """Returns the steps of the checkpoints of a workdir."""
+    return sorted(int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdecimal())
+
+
+def is_alone(workdir: Path) -> bool:
+    """Whether a run continues alone: it has a checkpoint, but the process of several runs that saved it has none."""
+    if not (steps := saved(workdir)):
+        return False
+    try:
+        meta = json.loads((workdir / "checkpoints" / str(steps[-1]) / "meta" / "metadata").read_text())
+        return not saved(workdir / meta["together"])
+    except (OSError, ValueError, KeyError):
+        return True
 
 
 def finished(files: CellFiles, config: ConfigDict) -> Outcome | None:

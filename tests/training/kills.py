@@ -59,11 +59,12 @@ def describe(root: Path) -> frozenset:
     for folder, names, files in os.walk(root):
         for name in list(names):
             is_partial = "tmp" in name
-            if name in IGNORED or name.isdigit() or is_partial:
+            if name in IGNORED or is_partial or Path(folder).name in ("best", "checkpoints"):
                 names.remove(name)
                 found.add((folder, "partial" if is_partial else name))
         for name in files:
             if name.rpartition(".")[2] not in IGNORED and name not in IGNORED:
-                found.add((folder, name, (Path(folder) / name).read_bytes()))
+                is_partial = name.endswith(".part")  # nothing reads it
+                found.add((folder, name, None if is_partial else (Path(folder) / name).read_bytes()))
         found.add(folder)
     return frozenset(found)

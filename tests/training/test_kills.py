@@ -87,7 +87,7 @@ def test_a_run_alone(config, tmp_path, monkeypatch):
     with Recorder(tmp_path / "run", tmp_path / "states") as recorder:
         train(tmp_path / "run")
     expected = outcome(tmp_path / "run")
-    assert expected[2]["best"][0] == expected[2]["checkpoints"][0] == 4 and len(recorder.states) >= 25
+    assert expected[2]["best"][0] == expected[2]["checkpoints"][0] == 4 and len(recorder.states) >= 20
     for state in recorder.states:
         if steps_in(state / "checkpoints") or steps_in(state / "best"):
             train(state)
@@ -131,17 +131,18 @@ class InThisProcess:
 
 
 def test_seeds_side_by_side_and_their_runner(config, tmp_path, monkeypatch):
+    config.log.every = 4
     monkeypatch.setattr(runner_lib, "TICK_SECONDS", 0)
     scales = {"cpu": Scale(base=config, seeds=2)}
     whole = experiment("", metric="test/accuracy", rows={"a": {}}, paper=Paper(title="A", arxiv=""), scales=scales)
 
     def run(outdir):
         runner_lib.Runner(whole, "x.py:cpu", outdir, None, InThisProcess(whole, outdir)).run()
-        return [outcome(outdir / "a" / f"seed{seed}") for seed in (0, 1)]
+        return [outcome(outdir / "a" / str(seed)) for seed in (0, 1)]
 
     with Recorder(tmp_path / "run", tmp_path / "states") as recorder:
         expected = run(tmp_path / "run")
-    assert len(recorder.states) >= 40
+    assert len(recorder.states) >= 30
     for state in recorder.states:
         if any(state.glob("*/*/checkpoints/[0-9]")):
             assert run(state) == expected, state
