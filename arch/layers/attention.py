@@ -90,12 +90,12 @@ class _Heads(nn.Module):
         """
         if self._fused(queries, pairs, bias, train):
             q, k, v = (jnp.swapaxes(x, 1, 2) for x in (queries, pairs.keys, pairs.values))
-            if is_causal:
-                mask = None
-            if mask is not None:  # cudnn refuses masks of one row for all queries
-                mask = jnp.broadcast_to(mask, (*mask.shape[:2], queries.shape[2], mask.shape[3]))
             kind = "cudnn" if self.implementation == "auto" else self.implementation
-            result = jax.nn.dot_product_attention(q, k, v, bias, mask, is_causal=is_causal, implementation=kind)
+            options, mask = {"is_causal": is_causal}, None if is_causal else mask
+            if kind == "cudnn":
+                (q, k, v), mask, options["key_value_seq_lengths"] = _for_cudnn(q, k, v, mask)
+            result = jax.nn.dot_product_attention(q, k, v, bias, mask, implementation=kind, **options)
+            result = result[:, : queries.shape[2]]
             result = rearrange(result, "b t heads v -> b t (heads v)")
         else:
             result = self._einsum(queries, pairs, mask, bias, train)
@@ -124,6 +124,22 @@ class _Heads(nn.Module):
         self.sow("intermediates", self.SOWN, rearrange(weights, "b n r t s -> b t (n r) s"))
         weights = nn.Dropout(self.dropout, deterministic=not train)(weights.astype(queries.dtype))
         return rearrange(jnp.einsum("bnrts,bnsv->bnrtv", weights, pairs.values), "b n r t v -> b t (n r v)")
+
+
+def _for_cudnn(
+    q: Float[Array, "b t heads h"], k: Float[Array, "b s n h"], v: Float[Array, "b s n h"], mask: Mask | None
+) -> tuple[tuple[Array, Array, Array], Bool[Array, "#b #n even_t even_s"] | None, Int[Array, " b"] | None]:
+    """Returns queries, keys and values of even length, a mask with a row per query, and the keys' lengths if they grew.
+
+    cuDNN has no gradient for odd lengths, and refuses a mask of one row for all queries.
+    """
+    (t, s), lengths = (q.shape[1], k.shape[1]), None
+    if s % 2:
+        lengths = jnp.full(len(k), s, jnp.int32)
+    if mask is not None:
+        mask = jnp.broadcast_to(mask, (*mask.shape[:2], t, s))
+        mask = jnp.pad(mask, ((0, 0), (0, 0), (0, t % 2), (0, s % 2)), mode="edge")
+    return tuple(jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) for x in (q, k, v)), mask, lengths
 
 
 class SelfAttention(_Heads):

@@ -192,6 +192,31 @@ def test_a_fused_implementation_knows_that_the_mask_is_causal(monkeypatch):
     assert causal == [(True, True), (False, False)], "the mask of packed texts is passed"
 
 
+@pytest.mark.parametrize("length", [LENGTH, LENGTH - 1], ids=["odd", "even"])
+@pytest.mark.parametrize("kind", ["all", "causal", "masked"])
+def test_cudnn_gets_even_lengths_and_a_row_of_the_mask_per_query(kind, length, monkeypatch):
+    fused, shapes = jax.nn.dot_product_attention, []
+
+    def by_xla(q, k, v, bias, mask, implementation, **options):
+        assert implementation == "cudnn"
+        shapes.extend([q.shape[1], k.shape[1], *(() if mask is None else mask.shape[2:])])
+        return fused(q, k, v, bias, mask, implementation="xla", **options)
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", by_xla)
+    x = tokens()[:, :length]
+    real = jnp.arange(length)[None] < jnp.arange(length - BATCH, length)[:, None] if kind == "masked" else None
+    context = Context(jnp.arange(length)[None], mask=real)
+    einsum, cudnn = (SelfAttention(HEADS, causal=kind == "causal", implementation=i) for i in ("einsum", "cudnn"))
+    variables = disturbed(einsum, x, context)
+
+    def loss(x, module):
+        return (module.apply(variables, x, context)[0] ** 2).sum()
+
+    gradients = [jax.jit(jax.grad(loss), static_argnums=1)(x, module) for module in (einsum, cudnn)]
+    np.testing.assert_allclose(*gradients, rtol=1e-4, atol=1e-4)
+    assert shapes and not any(size % 2 for size in shapes)
+
+
 def test_implementations_mask_the_memory_alike():
     x, memory = tokens(), tokens(MEMORY, 1)
     context = Context(jnp.asarray(POSITIONS), memory=memory, memory_mask=jnp.asarray(MEMORY_MASK))
