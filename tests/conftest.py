@@ -57,7 +57,7 @@ def recipes_dir(tmp_path_factory):
     from tests.training import recipes
 
     folder = str(tmp_path_factory.mktemp("made_up"))
-    fake.prepare_recipes(folder, dict.fromkeys(recipes.get(*one).data.name for one in recipes.ALL))
+    fake.prepare_recipes(folder, dict.fromkeys(config.data.name for config in recipes.CONFIG.values()))
     return folder
 
 

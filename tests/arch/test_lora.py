@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from arch.gpt import GPT
 from arch.lora import LoRA
@@ -16,8 +17,8 @@ from core.errors import UserError
 from tests.arch.architectures import Tiny, architectures
 from training.decoding import greedy
 
-FAST = ("gpt.GPT",)
-NAMES = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in architectures()]
+# attention; convolutions with batch statistics; recurrence; a network that generates from conditions
+NETWORKS = ["gpt.GPT", *(pytest.param(x, marks=pytest.mark.slow) for x in ("resnet.CifarResNet", "seq2seq.Seq2Seq"))]
 KERNEL = "trunk/block1/attention/layer/query/kernel"
 
 
@@ -52,15 +53,39 @@ def size(tree) -> int:
     return sum(x.size for x in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_merged_kernels_give_the_outputs_of_every_architecture(name):
+@pytest.mark.parametrize("name", NETWORKS)
+def test_merged_kernels_give_the_outputs_of_the_network(name):
     """In training, with batch statistics and the same dropout."""
     case = Case(architectures()[name], kernels=".*kernel")
     plain = case.model.merged(case.variables)
-    assert jax.tree.structure(plain) == jax.tree.structure(case.tiny.shapes)
     changed = flatten_dict(jax.tree.map(jnp.subtract, plain["params"], _without_factors(case.variables)), sep="/")
     assert all(bool(np.any(change != 0)) == path.endswith("kernel") for path, change in changed.items())
     close(case.apply(case.model, case.variables, train=True), case.apply(case.tiny.model, plain, train=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", architectures())
+def test_every_architecture_reads_its_parameters_and_the_factors_of_its_kernels(name):
+    tiny = Tiny(architectures()[name])
+    model = LoRA(tiny.model, rank=2, kernels=".*kernel")
+    variables = jax.eval_shape(functools.partial(model.init, train=False), tiny.rngs, *tiny.inputs)
+    plain = jax.eval_shape(model.merged, variables)
+    assert plain == tiny.shapes
+    (outputs, read), (expected, network) = (_reads(*one, tiny) for one in ((model, variables), (tiny.model, plain)))
+    kernels = {path for path in network if path.endswith("kernel")}
+    assert outputs == expected and kernels
+    assert read == network | {f"{factor}/{path}" for factor in ("lora_a", "lora_b") for path in kernels}
+
+
+def _reads(model, variables, tiny):
+    """Returns the shapes of the outputs in training and the paths of the parameters on which they depend."""
+    mutable = [name for name in variables if name != "params"]
+    apply = functools.partial(model.apply, train=True, rngs=tiny.rngs, mutable=mutable)
+    jaxpr, shapes = jax.make_jaxpr(apply, return_shape=True)(variables, *tiny.inputs)
+    _, used = dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.out_avals))
+    paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree.leaves_with_path(variables)]
+    read = {path for path, one in zip(paths, used[: len(paths)], strict=True) if one}
+    return shapes, {path.removeprefix("params/") for path in read if path.startswith("params/")}
 
 
 def _without_factors(variables):

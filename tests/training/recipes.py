@@ -20,6 +20,7 @@ OPS = {"windows": {"size": 10, "evaluation": 20}, "passages": {"size": 10}, "for
 OPS["waveform"] = {"length": 1_200}
 OPS["sample_frames"] = {"count": 4}
 OF_DATA = ("num_classes", "vocab_size", "context")  # sizes that follow from the data
+TWO_BLOCKS = ("depth", 2), ("decoder_depth", 2)  # one is enough to train
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 MODULES = [importlib.import_module(f"configs.{path.stem}") for path in sorted(CONFIGS.glob("[!_]*.py"))]
 EVERY = [(module, name) for module in MODULES for name in getattr(module, "VARIANTS", ("",))]
@@ -30,16 +31,16 @@ def get(recipe: ModuleType, name: str) -> ConfigDict:
     return recipe.get_config(name) if name else recipe.get_config()
 
 
-def kind(recipe: ModuleType, name: str) -> tuple:
-    """Returns what the recipes of a file have in common that train in the same way; others differ in the network, which
-    has tests of its own, in data or in sizes."""
-    config = get(recipe, name)
-    return recipe.__name__, config.task.name, len(config.task.get("inputs", ()))
+def kind(config: ConfigDict) -> tuple:
+    """Returns what recipes have in common that train in the same way; others differ in the network, which has tests of
+    its own, in data or in sizes."""
+    return config.task.name, len(config.task.get("inputs", ())), bool(config.data.buckets)
 
 
 # the others need a file of one's own: their name is empty, or KIND:PATH
-ALL = [one for one in EVERY if get(*one).data.name and ":" not in get(*one).data.name]
-TRAINED = list({kind(*one): one for one in reversed(ALL)}.values())[::-1]  # the first of each kind
+CONFIG = {one: config for one in EVERY if (config := get(*one)).data.name and ":" not in config.data.name}
+ALL = list(CONFIG)
+TRAINED = list({kind(CONFIG[one]): one for one in reversed(ALL)}.values())[::-1]  # the first of each kind
 
 
 def ids(some: list) -> list[str]:
@@ -59,7 +60,7 @@ def small(recipe: ModuleType, name: str) -> ConfigDict:
     config.checkpoint.every = config.log.every = float(steps)
     for key, value in architectures()[config.model.name.partition("(")[0]].VARIANTS["test"].items():
         if type(value) is int and key not in OF_DATA and (key in config.model or "variant" in config.model):
-            config.model[key] = value
+            config.model[key] = value if (key, value) not in TWO_BLOCKS else 1
     if "widths" in config.model:
         config.model.widths = (12,) * len(config.model.widths)
     for key, value in {"dilations": (1, 2), "blocks": (1,)}.items():

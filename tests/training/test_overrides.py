@@ -12,7 +12,7 @@ from training import optimizer as optimizer_lib
 from training.config import default, steps_of, validate
 from training.overrides import assignments, override, to_text, variant
 
-IMAGES = [one for one in recipes.ALL if "resnet" in recipes.get(*one).model.name]
+IMAGES = [one for one in recipes.ALL if "resnet" in recipes.CONFIG[one].model.name]
 
 
 def applied(config, *texts):

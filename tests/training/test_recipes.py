@@ -48,7 +48,7 @@ def test_other_arguments_fit_data_of_their_shape(recipe, name, recipes_dir):
     generates = bool(run.task.generated_metrics)
     evaluation = functools.partial(eval_step, generates=generates, **parts)
     _, arrays = jax.eval_shape(evaluation, state.variables, batch)
-    assert ("generated" in arrays) == generates
+    assert arrays["loss"].shape[0] == 8 and ("generated" in arrays) == generates
 
 
 @pytest.mark.parametrize(("name", "column"), [("class", "topic"), ("tags", "tags")])
