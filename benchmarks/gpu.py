@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=420.0)
     parser.add_argument("--only", default="", help="a regular expression of the names of the networks to time")
-    parser.add_argument("--threads", type=int, default=6, help="networks that are compiled at a time")
+    parser.add_argument("--threads", type=int, default=10, help="networks that are compiled at a time")
     parser.add_argument("--output", help="also write the numbers to this file, as JSON")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, on a CPU")
     arguments = parser.parse_args()

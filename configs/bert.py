@@ -23,7 +23,8 @@ tokenizer and this recipe's head. They predict untrained where they have that he
     python predict.py --init_from=hf:FOLDER --config=configs/bert.py:pretrain,text < LINES
     python predict.py --init_from=hf:FOLDER --config=configs/bert.py:finetune,xquad QUESTIONS.csv
 
-Not measured yet.
+pretrain, seed 0: 4.15 nats per masked token of the test articles, next passages right in 67.2%; 2 min on an NVIDIA
+H200 beside eleven other runs. Fine-tuning is not measured yet.
 """
 
 from training.config import default

@@ -158,9 +158,11 @@ def _row(records: Sequence[Record]) -> list[str]:
     names = [name for name in runs[0].results if name != "loss"]
     result = ", ".join(_spread(name, [run.results[name] for run in runs if name in run.results]) for name in names)
     seeds = ", ".join(str(seed) for seed in sorted(run.seed for run in runs if run.seed is not None))
-    seconds = _duration(sum(run.seconds for run in runs) / len(runs))
-    measured = "; ".join(dict.fromkeys(run.measured for run in runs))
-    return [command, runs[0].network, result, baseline, seeds, seconds, measured]
+    seconds = collections.defaultdict(list)
+    for run in runs:
+        seconds[run.measured].append(run.seconds)
+    times = "; ".join(_duration(sum(group) / len(group)) for group in seconds.values())  # a machine, a time
+    return [command, runs[0].network, result, baseline, seeds, times, "; ".join(seconds)]
 
 
 def _spread(name: str, values: Sequence[float]) -> str:
