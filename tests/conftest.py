@@ -39,6 +39,11 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 
+def pytest_collection_modifyitems(items):
+    """Orders the files from the last to the first: those of whole runs begin early, and no worker waits at the end."""
+    items.sort(key=lambda item: item.path, reverse=True)
+
+
 @pytest.fixture
 def compile_whole():
     """Compiles with all optimisations, as users do."""

@@ -50,6 +50,7 @@ def trained(name: str) -> tuple[Seq2Seq, dict, jax.Array]:
     return model, variables, forced(model)(variables, SOURCE, LENGTHS, TARGET)
 
 
+@functools.cache
 def forced(model: Seq2Seq):
     return jax.jit(functools.partial(model.apply, train=False))
 

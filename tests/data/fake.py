@@ -12,6 +12,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from data import builders
+from data.builders.raw import FromFiles
+from data.builders.sequences import Procedural
 from data.sources.tfds import Official
 
 
@@ -27,6 +29,20 @@ def prepare(name: str, data_dir: str, sizes: Mapping[str, int]) -> None:
         mock.patch.object(tfds.features.Image, "encode_example", _png),  # TFDS's own needs TensorFlow
     ):
         builder.download_and_prepare()
+
+
+def few_examples(patch: Any) -> None:
+    """Gives the procedural sets of `data.builders` few examples.
+
+    Args:
+        patch: pytest's MonkeyPatch.
+    """
+    for builder in builders.BUILDERS.values():
+        if issubclass(builder, Procedural) and hasattr(builder, "SIZES"):
+            patch.setattr(builder, "SIZES", dict.fromkeys(builder.SIZES, 600))
+        module = sys.modules[builder.__module__]
+        if not issubclass(builder, FromFiles) and hasattr(module, "SPLITS"):
+            patch.setattr(module, "SPLITS", dict.fromkeys(module.SPLITS, 300))
 
 
 def _examples(features: Any, size: int) -> Iterator[tuple[int, dict[str, Any]]]:

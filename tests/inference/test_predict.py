@@ -79,7 +79,7 @@ def test_a_table_of_ones_own_from_training_to_prediction(changes, tmp_path):
     frame.to_csv(tmp_path / "houses.csv", index=False)
     config = tabular.get_config("number")
     config.data.name, config.data.target = f"csv:{tmp_path / 'houses.csv'}", "price"
-    config.train.epochs, config.train.batch_size, config.eval.every = 40.0, 16, 0.25
+    config.train.epochs, config.train.batch_size, config.eval.every = 20.0, 16, 0.5
     config, _ = override(config, changes)
     results = train(config, str(tmp_path / "run"), None).results
     assert results["test"]["r2"] > 0.7

@@ -71,7 +71,7 @@ def test_an_average_moves_by_less_than_bfloat16_resolves(digits):
 
 def images(folder):
     config = small.get_config()
-    config.checkpoint.best = ""
+    config.checkpoint.best, config.optimizer.learning_rate, config.train.steps = "", 3e-3, 200
     return config, "accuracy"
 
 
@@ -102,9 +102,9 @@ def attention(folder):
     config.data.name = f"text:{folder}/text.txt"
     config.data.splits.validation, config.data.splits.test = "", "train[90%:]"
     config.data.preprocess = ("tokenize('text', characters(), special=False)", "windows('text', 24, offsets='random')")
-    config.model.update(depth=2, width=48, heads=4, dropout=0.0, context=24)
+    config.model.update(depth=1, width=48, heads=4, dropout=0.0, context=24)
     config.optimizer.learning_rate, config.checkpoint.best = 3e-3, ""
-    config.train.update(epochs=0.0, steps=200, batch_size=16)
+    config.train.update(epochs=0.0, steps=150, batch_size=16)
     return config, "accuracy"
 
 
