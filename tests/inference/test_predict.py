@@ -70,7 +70,7 @@ TOKENS = {
 }
 
 
-@pytest.mark.parametrize("changes", [{}, TOKENS], ids=["default", "a token per column"])
+@pytest.mark.parametrize("changes", [{"model.width": 32}, TOKENS], ids=["numbers", "a token per column"])
 def test_a_table_of_ones_own_from_training_to_prediction(changes, tmp_path):
     random = np.random.default_rng(0)
     frame = pd.DataFrame({"size": random.normal(50, 9, 300), "colour": random.choice(["red", "blue", None], 300)})

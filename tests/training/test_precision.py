@@ -110,7 +110,7 @@ def attention(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [images, recurrent, attention])
-def test_the_accuracy_is_that_of_float32_within_noise(kind, tmp_path, compile_whole):
+def test_the_accuracy_is_that_of_float32_within_noise(kind, tmp_path):
     """The difference of the means is below three standard errors, of which two percentage points are allowed."""
     config, metric = kind(tmp_path)
     config.eval.every, config.log.writers = 0.0, ()
