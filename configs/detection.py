@@ -3,6 +3,7 @@
 `shapes`: drawn pictures of one to four shapes. `bccd`: cells in 364 microscopic images of blood (--data_dir=DIR with
 the prepared set). Boxes of your own, in COCO's format, by config alone:
     python train.py --config=configs/detection.py:coco --workdir=runs/mine --config.data.name=coco:FILE.json
+Start the backbone from a run that classifies images with the same network: --config.init_from=RUN
 `coco` is the published network; its 300 epochs need accelerators. Boxes of an image:
     python predict.py --workdir=runs/shapes_boxes IMAGE.png
 

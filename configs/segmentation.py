@@ -10,6 +10,7 @@ masks: your own images and label maps, --config.data.name=masks:DIR with DIR/ima
 Another network:
     --config.model.name=segmenter.Segmenter --config.model.backbone="vit.ViT(patch=(4, 4), depth=6, width=96, heads=4)"
     --config.model.decoder=segmenter.LinearDecoder (default: segmenter.MaskDecoder)
+Start its backbone from a run that classifies images with the same network: --config.init_from=RUN
 Write the classes of an image and draw them:
     python predict.py --workdir=runs/shapes IMAGE --output=map.png --draw=drawn.png
 

@@ -150,7 +150,8 @@ FORMATS = {pretrained.PREFIX: _published, torch_file.PREFIX: _torch, vectors.PRE
 def init_from(path: str, state: State, info: Info, model: nn.Module) -> tuple[State, list[str]]:
     """Returns `state` with the parameters and mutable collections at `path` that match in path and shape, or that the
     model adapts to its shapes: those of a checkpoint, of published weights, "hf:FOLDER" or "torch:FILE", or the vectors
-    of words in "vectors:FILE". Those of a network that wraps another are those of the deployed one.
+    of words in "vectors:FILE". Those of a network that wraps another are those of the deployed one. A network that has
+    the checkpoint's as a part, such as a backbone, takes them for that part.
 
     The head is loaded only if the checkpoint has the classes and the vocabularies of this data set, embeddings only if
     it has its vocabularies. The second result is the number of loaded arrays and one line per array that was adapted or
@@ -159,7 +160,7 @@ def init_from(path: str, state: State, info: Info, model: nn.Module) -> tuple[St
     notes: list[str] = []
     find = next((find for prefix, find in FORMATS.items() if path.startswith(prefix)), _trained)
     checkpoint, variables, same_classes, same_words = find(path, state, info, model, notes)
-    part = f"{model.init_at}/" if hasattr(model, "init_at") else ""
+    part = f"{model.init_at}/" if hasattr(model, "init_at") else _place(state.params, variables.get("params", {}))
     adapt = getattr(model, "adapt", lambda *_: None)
     loaded, kept, adapted = 0, {}, []
     result = {}
@@ -196,6 +197,15 @@ def init_from(path: str, state: State, info: Info, model: nn.Module) -> tuple[St
     notes.append(f"init_from {checkpoint}: {loaded} arrays loaded, {len(kept)} not")
     notes += [f"  {line}" for line in (*adapted, *(f"{name}: {reason}" for name, reason in kept.items()))]
     return state.replace(params=params, mutable=mutable, ema=ema), notes
+
+
+def _place(params: PyTree, found: PyTree) -> str:
+    """Returns the beginning of our names before those of a checkpoint: "" or, where more of them fit, that of a part of
+    the model, such as "image_network/" for the network of a classifier of images.
+    """
+    ours, theirs = flatten_dict(params, sep="/"), flatten_dict(found, sep="/")
+    parts = ["", *(f"{name}/" for name in params)]
+    return max(parts, key=lambda part: sum(part + name in ours for name in theirs))
 
 
 def _deployed(saved: PyTree, meta: dict, info: Info) -> dict[str, PyTree]:

@@ -91,6 +91,21 @@ def test_other_classes_and_other_widths(source, data_dir):
     assert "Dense_1/kernel: shape (32, 32) there, (32, 16) here" in text and "head/kernel: the head is new" in text
 
 
+def test_a_backbone_starts_from_a_classifier(source, data_dir):
+    """A network of two parts takes the arrays of a trained one for the part that has its names."""
+    run = build_run(short(), data_dir)
+    trained = read_arrays(source / "checkpoints" / str(steps_in(source / "checkpoints")[-1]))[0]["params"]
+    fresh = run.create_state().params
+    params = {"decoder": {"head": jax.tree.map(jnp.copy, fresh["head"])}, "image_network": fresh}
+    mutable = {name: {"image_network": tree} for name, tree in run.create_state().mutable.items()}
+    state = run.create_state().replace(params=params, mutable=mutable, ema=None)
+    after, said = init_from(str(source), state, run.info, run.model)
+    assert equal(after.params["image_network"]["Dense_0"], trained["Dense_0"])
+    assert not equal(fresh["Dense_0"], trained["Dense_0"])
+    assert equal(after.params["decoder"], params["decoder"]), "the other part keeps its values"
+    assert said[0].endswith("arrays loaded, 0 not")
+
+
 def test_another_vocabulary_of_the_same_size():
     state = State(0, {"embedding": {"embedding": jnp.zeros((5, 2))}, "head": {"kernel": jnp.zeros((2, 5))},
                       "cell": {"kernel": jnp.zeros((2, 2))}}, {}, (), None, jax.random.key(0))  # fmt: skip
