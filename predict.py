@@ -17,6 +17,7 @@ import sys
 from absl import flags
 
 from core import cli
+from core.errors import printable
 from training.config import validate
 from training.overrides import assignments, override, recipe
 from training.pretrained import PREFIX
@@ -51,7 +52,7 @@ def main(argv):
             raise cli.UserError("--prompt excludes files, --output, --draw and --attention")
         pieces = predict.complete(source, _PROMPT.value, _LENGTH.value, _SEED.value, **choice, beams=_BEAMS.value)
         for piece in pieces:
-            print(piece, end="", flush=True)
+            print("".join(text if text == "\n" else printable(text) for text in piece), end="", flush=True)
         print()
         return
     lines = [] if argv[1:] or sys.stdin.isatty() else inputs.text_lines(sys.stdin)
@@ -67,10 +68,10 @@ def main(argv):
         predict.draw_attention(_ATTENTION.value, predictions)
     if _DRAW.value:
         predict.draw(_DRAW.value, predictions)
-    for row in predictions.rows:
-        print(predict.line(row))
     if _OUTPUT.value:
         predict.write(_OUTPUT.value, predictions)
+    for row in predictions.rows:  # last: the reader of the lines may end early
+        print(predict.line(row))
 
 
 def _source():

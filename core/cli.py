@@ -9,11 +9,13 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from core.errors import Diverged, Stopped, UserError, nearest
+from core.errors import Diverged, Stopped, UserError, nearest, printable
 
 USER_ERROR, DIVERGED = 2, 1
 INTERRUPTED, BROKEN_PIPE = 128 + signal.SIGINT, 128 + signal.SIGPIPE
+FULL_DISK = os.strerror(errno.ENOSPC)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -57,6 +59,8 @@ def _guarded(main: Callable, argv: list[str]) -> int:
     except Diverged as error:
         print(error, file=sys.stderr, flush=True)
         return DIVERGED
+    except MemoryError as error:
+        _fail(f"out of memory: {error or 'lower the sizes in the config'}")
     except KeyboardInterrupt:
         print("interrupted; the same command starts again, or continues", file=sys.stderr, flush=True)
         return INTERRUPTED
@@ -64,14 +68,30 @@ def _guarded(main: Callable, argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes out the rest at the end
         return BROKEN_PIPE
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in FULL + REFUSED:
             raise
-        _fail(f"{error.filename or 'a file'}: {error.strerror}: free space; the same command continues")
+        then = ": free space; the same command continues" if error.errno in FULL else ""
+        _fail(f"{error.filename or 'a file'}: {error.strerror}{then}")
+    except Exception as error:
+        reason = _shortage(error)
+        if not reason:
+            raise
+        _fail(reason)
     return 0
 
 
+def _shortage(error: Exception) -> str:
+    """Returns the line for an error of XLA or Orbax that means a full device or disk, "" for any other error."""
+    text = str(error)
+    if FULL_DISK in text:
+        return f"{FULL_DISK}: free space; the same command continues"
+    if "RESOURCE_EXHAUSTED" in text:
+        return f"the device is out of memory: lower config.train.batch_size ({' '.join(text.split())[:200]})"
+    return ""
+
+
 def _fail(line: str) -> None:
-    print(f"error: {' '.join(line.split())}", file=sys.stderr, flush=True)
+    print(f"error: {printable(' '.join(line.split()))}", file=sys.stderr, flush=True)
     sys.exit(USER_ERROR)
 
 

@@ -19,6 +19,11 @@ class Stopped(RuntimeError):
     EXIT_CODE = 128 + signal.SIGTERM  # a supervisor must see that the run is not finished
 
 
+def printable(text: str) -> str:
+    """Returns text from a file without characters that control a terminal; tabs stay."""
+    return "".join(letter if letter.isprintable() or letter == "\t" else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
 def nearest(name: str, options: Iterable[str], limit: int = 12) -> str:
     """Returns the end of an error message: the option closest to `name`, or else a list of the options."""
     options = sorted(map(str, options))

@@ -22,8 +22,10 @@ from core.calls import Call, Name, parse, source
 from core.errors import UserError, nearest
 
 OUTSIDE = {"nn.initializers": "flax.linen.initializers", "nn": "flax.linen", "jnp": "jax.numpy", "jax.nn": "jax.nn"}
-CALLED = "nn.initializers"  # the only outside functions that a config may call: jnp.load, for one, reads files
+CALLED = "nn.initializers"  # the only outside functions that a config may call: others may work on files
 LIBRARIES = ("flax", "jax", "jaxlib")
+WITH_FILES = ("fromfile", "load", "save", "savez")  # functions of jnp
+SHARES = ("drop", "smoothing", "probability")  # parts of the names of numbers from 0 to 1
 DTYPES = ("float32", "bfloat16", "float16")
 
 Find = Callable[[str, str], Any]  # (name, where) -> object; raises UserError
@@ -220,12 +222,23 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         return importlib.import_module("jax.numpy").dtype(value)
     for candidate in (value, _with_floats(value)):
         if fits(candidate, hint):
+            _check_share(candidate, where)
             return candidate
     shown = " ".join(repr(value).split())  # a module's repr has many lines
     if typing.get_origin(hint) is typing.Literal:
         options = ", ".join(map(repr, typing.get_args(hint)))
         raise UserError(f"{where} must be one of {options}, not {shown}")
     raise UserError(f"{where} must be {getattr(hint, '__name__', hint)}, not {type(value).__name__} {shown}")
+
+
+def _check_share(value: Any, where: str) -> None:
+    """Raises UserError for a share, such as a rate of dropout, that is not from 0 to 1."""
+    if (
+        isinstance(value, int | float)
+        and any(word in where.rpartition(".")[2] for word in SHARES)
+        and not 0 <= value <= 1
+    ):
+        raise UserError(f"{where} must be from 0 to 1, not {value}")
 
 
 def _with_floats(value: Any) -> Any:
@@ -269,7 +282,7 @@ def find(package: str, name: str, where: str) -> Any:
         module, libraries = importlib.import_module(f"{package}.{path}"), (package,)
     else:
         module, libraries = None, ()
-    if module and _is_public(last, vars(module).get(last), libraries):
+    if module and last not in WITH_FILES and _is_public(last, vars(module).get(last), libraries):
         return vars(module)[last]
     options = [f"{path}.{thing}" for path in OUTSIDE for thing in _public(importlib.import_module(OUTSIDE[path]))]
     if name.partition(".")[0] not in {path.partition(".")[0] for path in OUTSIDE}:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,12 +21,12 @@ from PIL import Image
 
 from arch.layers.decoder import Decoder
 from arch.layers.stacking import stacked
-from core.errors import UserError
+from core.errors import UserError, printable
 from core.info import Info, Key
 from data.augment.transform import Transform
 from data.dataset import describe
 from data.preprocess.pipeline import Pipeline, parse_op
-from data.preprocess.values import as_label_map
+from data.preprocess.values import NUMBER, as_label_map
 from data.preprocess.windows import Windows
 from data.sources.files import Columns
 from data.sources.images import image_size
@@ -40,6 +41,7 @@ from training.decoding import beam_search, generate, sampler, stream
 from training.workdir import Workdir, check_writable, write_whole
 
 BATCH = 256  # inputs per call of the model
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 ACROSS = 4  # pictures in a row
 
 
@@ -239,7 +241,11 @@ def draw_attention(path: str, predictions: Predictions) -> None:
 
 
 def line(row: dict, most: int = 5) -> str:
-    """Returns a row as text: input, prediction, and the `most` probable classes."""
+    """Returns a row as text without control characters: input, prediction, and the `most` probable classes."""
+    return printable(_line(row, most))
+
+
+def _line(row: dict, most: int) -> str:
     prediction = row["prediction"]
     if "probability" in row:
         likely = sorted(row["probability"].items(), key=lambda pair: -pair[1])[:most]
@@ -299,7 +305,14 @@ def _write_csv(path: Path, predictions: Predictions) -> None:
         }
         for row in predictions.rows
     ]
-    write_whole(path, pd.DataFrame(flat).to_csv(index=False))
+    table = pd.DataFrame(flat).rename(columns=_cell).map(_cell)
+    write_whole(path, table.to_csv(index=False))
+
+
+def _cell(value: Any) -> Any:
+    """Returns a value of a table; text that a spreadsheet would compute gets an apostrophe, as it shows text."""
+    is_formula = isinstance(value, str) and value.startswith(FORMULAS) and not re.fullmatch(NUMBER, value)
+    return f"'{value}" if is_formula else value
 
 
 def _write_jsonl(path: Path, predictions: Predictions) -> None:

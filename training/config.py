@@ -6,12 +6,14 @@ that every key has one type.
 """
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from core.errors import UserError, nearest
+from core.names import convert
 
 CHOICES = {
     "data.target_type": ("class", "number"),
@@ -19,6 +21,11 @@ CHOICES = {
     "parallel.strategy": ("pmap", "fsdp"),
     "train.dtype": ("float32", "bfloat16"),
 }
+ITEMS = {  # the types of tuples
+    "augment.ops": tuple[str, ...], "data.preprocess": tuple[str, ...], "data.missing": tuple[str, ...],
+    "log.writers": tuple[str, ...], "optimizer.frozen": tuple[str, ...], "optimizer.decay_mask": tuple[str, ...],
+    "optimizer.lr_multipliers": tuple[tuple[str, float], ...],
+}  # fmt: skip
 UNWATCHED = ("train", "test")  # splits that are not evaluated in training
 OPEN_GROUPS = ("model", "task", "optimizer")  # their further keys are arguments of the named class or function
 DISPLAY_GROUPS = ("log",)  # may change when a run continues: no result depends on them
@@ -157,7 +164,9 @@ def _typed(key: str, value: Any, model: Any) -> Any:
         raise UserError(
             f"config.{key} must be {type(model).__name__} (such as {model!r}), not {type(value).__name__} {value!r}"
         )
-    return value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"config.{key} must be finite, not {value}")
+    return convert(value, ITEMS[key], f"config.{key}") if key in ITEMS else value
 
 
 def _check_values(config: ConfigDict) -> None:
@@ -183,6 +192,13 @@ def _check_values(config: ConfigDict) -> None:
     for key, least in at_least.items():
         if not values[key] >= least:  # written so that NaN is refused too
             raise UserError(f"config.{key} must be at least {least}, not {values[key]}")
+    at_most = {  # steps are counted in 32 bits
+        "train.steps": 2**31 - 2, "train.epochs": 1e6, "train.batch_size": 2**30, "eval.batch_size": 2**30,
+        "train.batch_tokens": 2**30, "data.workers": 256, "parallel.cpu_devices": 256, "parallel.hosts": 2**16,
+    }  # fmt: skip
+    for key, most in at_most.items():
+        if values[key] > most:
+            raise UserError(f"config.{key} must be at most {most}, not {values[key]}")
     for key in ("checkpoint.every", "log.every"):
         if not values[key] > 0:
             raise UserError(f"config.{key} must be above 0, not {values[key]}: steps, or a fraction of the run")
@@ -223,14 +239,20 @@ def to_json(config: ConfigDict) -> str:
 
 
 def from_json(text: str) -> ConfigDict:
-    """Inverse of `to_json`."""
+    """Inverse of `to_json`. Raises ValueError for text that is not the JSON of an object."""
 
     def tuples(value):
         if isinstance(value, dict):
             return {key: tuples(item) for key, item in value.items()}
         return tuple(map(tuples, value)) if isinstance(value, list) else value
 
-    return ConfigDict(tuples(json.loads(text)))
+    try:
+        fields = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(fields, dict):
+        raise ValueError(f"a {type(fields).__name__}, not an object")
+    return ConfigDict(tuples(fields))
 
 
 def difference(old: ConfigDict, new: ConfigDict) -> list[str]:

@@ -58,7 +58,7 @@ class Trainer:
         parallel = self.run.parallel
         template = parallel.template(jax.eval_shape(self.run.create_state))
         best = self.members[0].best_checkpoint if len(self.run.configs) == 1 else None
-        found = [(folder, step) for folder in (best, self.checkpoints) if folder for step in steps_in(folder.folder)]
+        found = [(folder, step) for folder in (self.checkpoints, best) if folder for step in steps_in(folder.folder)]
         newest = sorted(found, key=lambda pair: pair[1], reverse=True)
         if restored := restore_first(newest, template, self.display.say, self._check):
             state, meta, _ = restored

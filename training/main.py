@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from core.errors import Diverged, Stopped, UserError
 from core.info import Info
 from training import config as config_lib
-from training import heartbeat, parallel
+from training import heartbeat, memory, parallel
 from training.checkpoint import FOLDERS, Checkpoints, restore_first, steps_in, stored_meta
 from training.display import Display, model_table
 from training.environment import describe_devices
@@ -99,6 +99,7 @@ def _prepared(configs: Sequence[ConfigDict], data_dir: str | None, display: Disp
     """Returns the run of the configs, and shows its devices, data and model."""
     display.say(f"devices: {describe_devices()}")
     run = build_run(configs[0], data_dir, configs[1:])
+    memory.check(run)
     sizes = ", ".join(f"{len(split)} {name}" for name, split in run.splits.items())
     columns = run.info.state.get("columns")
     display.say(f"data: {run.info.name} ({sizes})" + f"; columns: {columns}" * bool(columns) + "\n")

@@ -53,7 +53,8 @@ class Member:
         if meta is not None:
             self.pending, self.ended, self.diverged = meta["pending"], meta["ended"], meta["diverged"]
             self.best = self._existing_best(meta["best"], display)
-        self.workdir.begin(self.config, info, step, meta["rows"] if meta else 0)
+        if lost := self.workdir.begin(self.config, info, step, meta["rows"] if meta else 0):
+            display.say(f"{self.workdir.path / 'metrics.jsonl'} is damaged: {lost} lines are lost")
         self.status("diverged" if self.diverged else "training", step, self.diverged)
 
     def _existing_best(self, best: dict, display: Display) -> dict:

@@ -67,9 +67,15 @@ def use_cpu(config: ConfigDict) -> None:
 
 
 def cores() -> int:
-    """Returns the number of cores that this process may use; NPROC, which XLA heeds, lowers it."""
+    """Returns the number of cores that this process may use; NPROC, which XLA heeds, lowers it.
+
+    Raises UserError for another NPROC.
+    """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(allowed, int(os.environ.get("NPROC", allowed)))
+    limit = os.environ.get("NPROC", str(allowed))
+    if not limit.isdecimal() or int(limit) < 1:
+        raise UserError(f"NPROC must be a number of cores, at least 1, not {limit!r}")
+    return min(allowed, int(limit))
 
 
 @dataclasses.dataclass(frozen=True)

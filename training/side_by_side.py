@@ -31,6 +31,7 @@ class SideBySide:
     runs: int
 
     axis_name = None
+    devices = 1
     in_flight = AHEAD
 
     def check_batch_size(self, key: str, size: int, accumulate: int = 1) -> None:

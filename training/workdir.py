@@ -71,22 +71,27 @@ class Workdir:
         config_lib.check_version(config, f"--workdir {self.path}")
         return config
 
-    def begin(self, config: ConfigDict, info: Info, step: int, rows: int) -> None:
-        """Starts or continues writing after `step`, keeping the first `rows` lines of metrics.jsonl."""
+    def begin(self, config: ConfigDict, info: Info, step: int, rows: int) -> int:
+        """Starts or continues writing after `step`, keeping the first `rows` lines of metrics.jsonl.
+
+        Returns the number of these that are missing or damaged.
+        """
         metrics = self.path / "metrics.jsonl"
-        kept = metrics.read_text().splitlines()[:rows] if metrics.exists() else []
-        self.rows = [from_json(line) for line in kept]
+        lines = metrics.read_bytes().split(b"\n")[:rows] if metrics.exists() else []
+        self.rows = [row for row in map(_row, lines) if row]
         self._seconds_before = self.rows[-1].get("seconds", 0.0) if self.rows else 0.0
+        lost = rows - len(self.rows)
         if jax.process_index() > 0:
-            return
+            return lost
         self.path.mkdir(parents=True, exist_ok=True)
         write_whole(self.path / "config.json", config_lib.to_json(config))
         write_whole(self.path / "info.json", json.dumps(info.to_json()))
-        write_whole(metrics, "".join(line + "\n" for line in kept))
+        write_whole(metrics, "".join(to_json(row) + "\n" for row in self.rows))
         self._metrics = metrics.open("a")
         self._writers = writers.create(config.log.writers)
         for writer in self._writers:
             writer.begin(self.path, config, step)
+        return lost
 
     def log(self, step: int, split: str, metrics: dict[str, float | list[float]]) -> None:
         """Appends one line to metrics.jsonl, with the run's seconds so far, and passes the metrics to the writers."""
@@ -196,6 +201,15 @@ def from_json(text: str) -> Any:
         return math.nan if value is None else value
 
     return numbers(json.loads(text))
+
+
+def _row(line: bytes) -> dict | None:
+    """Returns a line of metrics.jsonl, None if it is damaged."""
+    try:
+        row = from_json(line.decode())
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and {"step", "split"} <= row.keys() else None
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -15,6 +15,7 @@ from data.sources.images import image_format, read_image
 
 # t: frames of a video or layers of a volume, h: height, w: width, c: channels
 
+LARGEST = 1 << 14  # pixels of a side
 RESIZERS = {"image": as_image, "video": as_image, "volume": as_image, "label_map": as_label_map}  # by role
 
 
@@ -30,8 +31,8 @@ class Resize(Op):
 
     def __post_init__(self):
         for name in ("height", "width"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+            if not 1 <= getattr(self, name) <= LARGEST:
+                raise UserError(f"{name} must be from 1 to {LARGEST}, not {getattr(self, name)}")
 
     def fit(self, splits: Mapping[str, Examples], keys: Keys) -> dict[str, str]:
         """Returns key -> role of what is resized."""

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from core.errors import UserError
 from core.info import Key
+from core.machine import free_memory
 from data.preprocess.values import as_image, as_label_map
 from data.sources.files import Column, Columns, MappedFile, existing, files_below
 from data.sources.source import FileSource
@@ -34,8 +35,13 @@ class Npz(FileSource):
     def __init__(self, path: str, config: ConfigDict, state: Any = None):
         file = existing(path)
         try:
+            _check_size(file)
             with np.load(file) as archive:
                 arrays = {name: archive[name] for name in archive.files}
+            if not all(isinstance(values, np.ndarray) for values in arrays.values()):
+                raise ValueError("an entry is not an array")
+        except UserError:
+            raise
         except (ValueError, OSError, zipfile.BadZipFile, AttributeError, EOFError) as error:
             raise _unreadable(file, "an .npz file", error) from error
         self.files, self.folder = [file], file.parent
@@ -87,6 +93,16 @@ class Npy(Npz):
                 values = whole if whole.array.shape == values.shape else MappedFile(whole.path, int(key))
             mapped[key] = values, read
         return Columns(mapped)
+
+
+def _check_size(file: Path) -> None:
+    """Raises UserError for an archive whose arrays do not fit the memory, which a small file may hold."""
+    with zipfile.ZipFile(file) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > (free := free_memory()):
+        raise UserError(
+            f"{file} holds {size / 1e9:.3g} GB, but {free / 1e9:.3g} GB of memory are free: save it for npy:"
+        )
 
 
 def _unreadable(path: Path, what: str, error: Exception) -> UserError:

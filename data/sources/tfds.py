@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import importlib.util
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from core.vocabulary import Vocabulary
 from data.builders import BUILDERS
 from data.preprocess.op import Chunk, Examples, Indices
 from data.preprocess.values import as_image, as_label_map, decoded, flatten
+from data.sources.files import reason
 from data.sources.images import decode_colours
 from data.sources.source import Source, content_hash, resolve
 
@@ -46,7 +47,8 @@ class Official(Source):
     """
 
     def __init__(self, name: str, data_dir: str | None):
-        self.builder = _prepared(name, data_dir)
+        with _undamaged(Path(data_dir or tfds.core.constants.DATA_DIR) / name):
+            self.builder = _prepared(name, data_dir)
         self.splits = self.builder.info.splits
         self.leaves = dict(flatten(_tree(self.builder.info.features)))
         self.is_table = all(leaf.shape == () for leaf in self.leaves.values())
@@ -68,14 +70,17 @@ class Official(Source):
         """Returns the examples of a split expression; TFDS shuffled them when it prepared the set."""
         resolve(spec, self.splits)
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
-        records = Records(self.builder.as_data_source(split=spec, deserialize_method=raw), self.builder.info.features)
+        folder = Path(self.builder.data_dir)
+        with _undamaged(folder):
+            source = self.builder.as_data_source(split=spec, deserialize_method=raw)
+        records = Records(source, self.builder.info.features)
         names = {key: self._name(key) for key in self.leaves}
         lists = {
             names[key]: np.zeros((0, *info.shape[1:]), info.np_dtype)
             for key, info in self.tensors.items()
             if isinstance(self.leaves.get(key), tfds.features.Sequence) and None not in info.shape[1:]
         }
-        return _Examples(records, names, self.keys, lists, self.is_table)
+        return _Examples(records, names, self.keys, lists, self.is_table, folder)
 
     def fingerprint(self) -> str:
         folder = Path(self.builder.data_dir)
@@ -84,6 +89,17 @@ class Official(Source):
 
 def _kind(record: Key) -> str:
     return "text" if record.classes or record.role == "text" else "number"
+
+
+@contextlib.contextmanager
+def _undamaged(folder: Path) -> Iterator[None]:
+    """Context that reads a prepared set. Raises UserError, which names the folder, for any exception of its readers."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # Riegeli's, those of protobuf and json, and of decoders
+        raise UserError(f"{folder} is damaged ({reason(error)}): remove it, and it is prepared again") from error
 
 
 class _Examples:
@@ -101,15 +117,18 @@ class _Examples:
         keys: Mapping[str, Key],
         lists: Mapping[str, np.ndarray],
         is_table: bool,
+        folder: Path,
     ):
         self.records, self.names, self.keys, self.lists, self.is_table = records, names, keys, lists, is_table
+        self.folder = folder
 
     def __len__(self) -> int:
         return len(self.records)
 
     def chunk(self, indices: Indices, keys: Collection[str] | None = None) -> Chunk:
         wanted = None if keys is None else {key for key, name in self.names.items() if name in keys}
-        examples = [dict(flatten(example)) for example in self.records.read([int(i) for i in indices], wanted)]
+        with _undamaged(self.folder):
+            examples = [dict(flatten(example)) for example in self.records.read([int(i) for i in indices], wanted)]
         present = {key for example in examples for key in example}
         return {
             name: [self._value(name, example.get(key)) for example in examples]

@@ -1,0 +1,184 @@
+"""Slips, signals and shortages end with one line; a process has its workdir for itself."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from configs import tabular
+from core import cli, names
+from core.errors import Stopped, UserError, printable
+from data.preprocess.values import narrow
+from data.sources import arrays
+from inference.predict import _cell
+from tests.training.commands import ROOT
+from training import config as config_lib
+from training import memory, parallel
+from training.run import build_run
+from training.stop import Stop
+from training.workdir import locked
+
+
+def test_one_process_per_workdir(tmp_path):
+    for _ in range(2):  # the first leaves no lock behind
+        with locked(tmp_path / "run"), pytest.raises(UserError, match="another process trains this run"):
+            locked(tmp_path / "run").__enter__()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_are_answered_before_and_after_the_last_save(number):
+    with Stop() as stop:
+        assert not stop.after(1)
+        signal.raise_signal(number)
+        assert stop.after(2) and stop.requested == signal.Signals(number).name
+        with pytest.raises(Stopped, match="the same command evaluates"):
+            stop.all_saved(3)
+    with Stop() as stop:
+        stop.all_saved(3)
+        with pytest.raises(Stopped, match="the same command evaluates"):
+            signal.raise_signal(number)
+        signal.raise_signal(number)  # the first one is being answered
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "runs/a"), 2, "runs/a: No space left on device: free space"),
+        (RuntimeError("write failed: No space left on device [tensorstore]"), 2, "free space"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"), 2, "lower config.train.batch_size"),
+        (MemoryError("Unable to allocate 9 TiB"), 2, "out of memory: Unable to allocate 9 TiB"),
+        (PermissionError(errno.EACCES, "Permission denied", "runs/a"), 2, "runs/a: Permission denied"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (UserError("class \x1b[31mred"), 2, "class \N{REPLACEMENT CHARACTER}[31mred"),
+    ],
+)
+def test_what_ends_with_one_line(error, code, words, capsys):
+    def main(argv):
+        raise error
+
+    try:
+        assert cli._guarded(main, []) == code
+    except SystemExit as end:
+        assert end.code == code
+    err = capsys.readouterr().err
+    assert words in err and err.count("\n") == 1
+
+
+def test_an_error_of_the_program_keeps_its_traceback():
+    with pytest.raises(FileNotFoundError):
+        cli._guarded(lambda argv: os.stat("/nowhere"), [])
+
+
+def test_a_reader_that_ends_early():
+    script = "from core import cli; cli.run(lambda argv: [print('x' * 99) for _ in range(9999)])"
+    command = f'{sys.executable} -c "{script}" | head -n 1; exit ${{PIPESTATUS[0]}}'
+    environment = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == cli.BROKEN_PIPE and not done.stderr and done.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("optimizer.frozen", (1,), "optimizer.frozen must be"),
+        ("optimizer.lr_multipliers", ("a",), "optimizer.lr_multipliers must be"),
+        ("optimizer.lr_multipliers", ((".*", "x"),), "optimizer.lr_multipliers must be"),
+        ("augment.ops", (1,), "augment.ops must be"),
+        ("log.writers", (1,), "log.writers must be"),
+        ("train.steps", 10**12, "train.steps must be at most"),
+        ("train.epochs", 1e300, "train.epochs must be at most"),
+        ("train.epochs", float("inf"), "train.epochs must be finite"),
+        ("optimizer.learning_rate", float("inf"), "optimizer.learning_rate must be finite"),
+        ("data.workers", 10**6, "data.workers must be at most 256"),
+        ("seed", 2**70, "seed must be from 0"),
+    ],
+)
+def test_values_out_of_range(key, value, words):
+    config = config_lib.default()
+    config.train.steps = int(key != "train.epochs")
+    group, _, name = key.rpartition(".")
+    (config[group] if group else config)[name] = value
+    with pytest.raises(UserError, match=f"^config.{words}"):
+        config_lib.validate(config)
+
+
+def test_a_stored_config_of_another_kind():
+    for text in ("[1, 2]", "null", "[" * 100_000):
+        with pytest.raises(ValueError, match=r"not an object|nested too deeply"):
+            config_lib.from_json(text)
+
+
+@pytest.mark.parametrize("value", [7.0, -1.0, float("nan")])
+def test_shares_are_from_0_to_1(value):
+    for name in ("dropout", "drop_path", "label_smoothing"):
+        with pytest.raises(UserError, match="must be from 0 to 1"):
+            names.convert(value, float, f"config.model.{name}")
+    assert names.convert(0, float, "config.model.dropout") == 0.0
+
+
+@pytest.mark.parametrize("name", ["jnp.load", "jnp.load(allow_pickle=True)", "jnp.save('x')", "jnp.fromfile"])
+def test_no_function_that_works_on_files(name):
+    with pytest.raises(UserError, match="does not exist"):
+        names.resolve(name, "arch", "config.model.activation")
+
+
+@pytest.mark.parametrize("limit", ["abc", "0", "-1"])
+def test_numbers_of_cores(limit, monkeypatch):
+    monkeypatch.setenv("NPROC", limit)
+    with pytest.raises(UserError, match="NPROC must be"):
+        parallel.cores()
+
+
+def test_whole_numbers_that_would_wrap_around():
+    for value, dtype in ((2**31, np.int64), (-(2**31) - 1, np.int64), (2**63, np.uint64), (2**31, np.uint32)):
+        with pytest.raises(UserError, match=f"{value}.* too large for 32 bits"):
+            narrow(np.array([1, value], dtype))
+    assert narrow(np.array([2**31 - 1])).dtype == np.int32
+
+
+def test_an_archive_larger_than_the_memory(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "a.npz", image=np.zeros((100, 8, 8)), label=np.zeros(100, int))
+    monkeypatch.setattr(arrays, "free_memory", lambda: 10_000.0)
+    with pytest.raises(UserError, match=r"a\.npz holds .* GB, but .* of memory are free"):
+        arrays.Npz(str(tmp_path / "a.npz"), config_lib.default().data)
+    with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
+        archive.writestr("label.npy", b"no array")
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"is not an \.npz file"):
+        arrays.Npz(str(tmp_path / "b.npz"), config_lib.default().data)
+
+
+def test_text_for_terminals_and_spreadsheets():
+    assert printable("a\tb\x1b[2Jü\n") == "a\tb\N{REPLACEMENT CHARACTER}[2Jü\N{REPLACEMENT CHARACTER}"
+    cells = {"=1+1": "'=1+1", "@x": "'@x", "-cat": "'-cat", "-1.5": "-1.5", "cat": "cat", 2.0: 2.0}
+    assert [_cell(value) for value in cells] == list(cells.values())
+
+
+def test_sizes_that_do_not_fit(tmp_path, monkeypatch):
+    table = "a,b,y\n" + "".join(f"{i},{i % 7},{'pq'[i % 2]}\n" for i in range(60))
+    (tmp_path / "t.csv").write_text(table)
+
+    def run(width, batch_size):
+        config = tabular.get_config("class")
+        config.data.name, config.data.target, config.log.writers = f"csv:{tmp_path / 't.csv'}", "y", ()
+        config.model = {"name": "mlp.MLP", "widths": (width, 8)}
+        config.train.batch_size = batch_size
+        return build_run(config, None)
+
+    limit = [16e9]
+    monkeypatch.setattr(memory, "limit_of_device", lambda: (limit[0], "cpu"))
+    with pytest.raises(UserError, match=r"parameters .* GB.* but cpu has 16 GB: lower the sizes in config.model"):
+        memory.check(run(10**9, 8))
+    with pytest.raises(UserError, match=r"batch .* GB.* lower config.train.batch_size"):
+        memory.check(run(8, 2**30))
+    small = run(512, 8 * 1024)
+    memory.check(small)
+    known = sum(memory.sizes(small).values())
+    limit[0] = 2 * known  # parameters fit, the activations of 1024 examples do not
+    with pytest.raises(UserError, match=r"activations .* lower config.train.batch_size"):
+        memory.check(small)
