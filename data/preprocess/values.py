@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from core.errors import UserError
-
 NUMBER = r"[+-]?(\d+[.]?\d*|[.]\d+)([eE][+-]?\d+)?"  # a number as text
 
 
@@ -67,11 +65,6 @@ def narrow(value: np.ndarray) -> np.ndarray:
         return value.astype(np.float32, copy=False)
     if value.dtype == bool or (value.dtype == np.uint8 and value.ndim > 1):  # frames, segmentation masks
         return value
-    if value.dtype.itemsize > 4 or value.dtype == np.uint32:
-        limits = np.iinfo(np.int32)  # a cast would wrap around
-        if value.size and (value.min() < limits.min or value.max() > limits.max):
-            largest = max(int(value.max()), int(value.min()), key=abs)
-            raise UserError(f"the data hold the whole number {largest}, which is too large for 32 bits")
     return value.astype(np.int32, copy=False)
 
 

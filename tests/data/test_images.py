@@ -168,7 +168,7 @@ def test_resize_moves_every_key_by_its_role():
 
 
 def test_resize_refusals():
-    with pytest.raises(UserError, match=r"resize\(0, 4\).*height must be at least 1, not 0"):
+    with pytest.raises(UserError, match=r"resize\(0, 4\).*height must be from 1 to 16384, not 0"):
         parse_op("resize(0, 4)")
     with pytest.raises(UserError, match="resize: the set has no images but text"):
         fitted("resize(4, 4)", {"text": ["a"]}, {"text": "text"})

@@ -13,7 +13,6 @@ import pytest
 from configs import tabular
 from core import cli, names
 from core.errors import Stopped, UserError, printable
-from data.preprocess.values import narrow
 from data.sources import arrays
 from inference.predict import _cell
 from tests.training.commands import ROOT
@@ -132,13 +131,6 @@ def test_numbers_of_cores(limit, monkeypatch):
     monkeypatch.setenv("NPROC", limit)
     with pytest.raises(UserError, match="NPROC must be"):
         parallel.cores()
-
-
-def test_whole_numbers_that_would_wrap_around():
-    for value, dtype in ((2**31, np.int64), (-(2**31) - 1, np.int64), (2**63, np.uint64), (2**31, np.uint32)):
-        with pytest.raises(UserError, match=f"{value}.* too large for 32 bits"):
-            narrow(np.array([1, value], dtype))
-    assert narrow(np.array([2**31 - 1])).dtype == np.int32
 
 
 def test_an_archive_larger_than_the_memory(tmp_path, monkeypatch):
