@@ -6,6 +6,8 @@ and speaker are the test split, so that all five speakers are known; a new speak
 wavenet: the distribution of each sample given those before it and the digit, over 256 mu-law codes and a boundary. It
 speaks:
     echo seven | python predict.py --workdir=runs/wavenet --output=seven.wav
+and the share of its digits that the classifier hears as such is
+    python -m inference.recognition --workdir=runs/wavenet --recogniser=runs/waves
 
 Not measured yet.
 """

@@ -12,8 +12,10 @@ from scipy.io import wavfile
 from configs import captions, music, sequences, series, sound, speech, text, translation
 from core import mu_law
 from core.errors import UserError
+from data.builders.speech import WORDS as DIGITS
 from data.sources.sounds import read_wav
 from data.sources.tfds import Official
+from inference import recognition
 from inference.predict import complete, draw_attention, line, load, predict, write
 from reporting import attention as attention_figures
 from tests.data.infos import class_names
@@ -176,6 +178,26 @@ def test_digits_are_spoken(trained, tmp_path):
         np.testing.assert_allclose(samples, expected, atol=1e-4)
     with pytest.raises(UserError, match=r"'sevn' is not a class of spoken_digits/random: did you mean 'seven'"):
         predict(str(one.workdir), [], ["sevn"])
+
+
+def test_spoken_digits_are_recognised(trained, monkeypatch):
+    """The share that is heard as what was said, by a classifier that hears every second sound as "seven"."""
+    speaker, listener = (str(trained(sound, name).workdir) for name in ("wavenet", "waves"))
+    shares = recognition.recognised(speaker, listener, count=2)
+    assert set(shares) == set(DIGITS) and set(shares.values()) <= {0.0, 0.5, 1.0}
+
+    def heard(workdir, files, lines=None, seed=0, **choice):
+        predictions = predict(workdir, files, lines, seed, **choice)
+        for row in predictions.rows[::2] if files else ():
+            row["prediction"] = "seven"
+        for row in predictions.rows[1::2] if files else ():
+            row["prediction"] = "none"
+        return predictions
+
+    monkeypatch.setattr(recognition, "predict", heard)
+    assert recognition.recognised(speaker, listener, count=2) == dict.fromkeys(DIGITS, 0.0) | {"seven": 0.5}
+    with pytest.raises(UserError, match=r"waves.*: the run does not draw sounds given a class"):
+        recognition.recognised(listener, listener, count=1)
 
 
 def test_pictures_are_captioned(trained, recipes_dir, tmp_path):
