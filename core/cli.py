@@ -71,7 +71,7 @@ def _guarded(main: Callable, argv: list[str]) -> int:
         if error.errno not in FULL + REFUSED:
             raise
         then = ": free space; the same command continues" if error.errno in FULL else ""
-        _fail(f"{error.filename or 'a file'}: {error.strerror}{then}")
+        _fail(f"{error.filename or 'the disk'}: {error.strerror}{then}")
     except Exception as error:
         reason = _shortage(error)
         if not reason:
@@ -107,8 +107,10 @@ def use_huge_pages() -> None:
 
 
 def _quiet_libraries() -> None:
-    """Caches compiled programs on disk, which halves a second start, and hides libraries' messages below errors."""
-    logging.set_verbosity(logging.ERROR)
+    """Caches compiled programs on disk, which halves a second start, and hides libraries' messages: Orbax logs the
+    traceback of each of its threads before it raises the error.
+    """
+    logging.set_verbosity(logging.FATAL)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onestep" / "xla"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
