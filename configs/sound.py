@@ -7,7 +7,7 @@ wavenet: the distribution of each sample given those before it and the digit, ov
 speaks:
     echo seven | python predict.py --workdir=runs/wavenet --output=seven.wav
 and the share of its digits that the classifier hears as such is
-    python -m inference.recognition --workdir=runs/wavenet --recogniser=runs/waves
+    python -m inference.recognition --generator=runs/wavenet --recogniser=runs/waves
 
 Not measured yet.
 """

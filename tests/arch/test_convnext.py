@@ -44,6 +44,7 @@ def parameters(network) -> int:
     return sum(math.prod(x.shape) for x in jax.tree.leaves(shapes["params"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", GFLOPS)
 def test_operations_are_those_of_figure_2(row):
     assert abs(multiplications(model(ladder(STEPS)[row])) / 1e9 - GFLOPS[row]) < 0.06

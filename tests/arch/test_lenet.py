@@ -11,6 +11,7 @@ from arch.lenet import CONNECTIONS, Convolution, LeNet5, MeanSubsampling, Radial
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_every_map_of_c3_reads_the_maps_of_table_1():
     layer = Convolution(16, CONNECTIONS)
     x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 5, 5, 6), np.float32))
@@ -42,6 +43,7 @@ def test_subsampling():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_the_output_is_the_distance_to_fixed_codes():
     layer, code = RadialBasis(10), jnp.zeros((1, 84))
     assert layer.init(jax.random.key(0), code) == {}
@@ -51,6 +53,7 @@ def test_the_output_is_the_distance_to_fixed_codes():
     np.testing.assert_allclose(jnp.diag(layer.apply({}, gradient)), 0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_small_images_stand_in_the_centre_and_large_ones_give_several_positions():
     network = LeNet5()
     image = jnp.asarray(np.random.default_rng(0).standard_normal((2, 28, 28, 1)), jnp.float32)

@@ -117,6 +117,7 @@ def test_factors_by_hand():
     np.testing.assert_allclose(merged, w + 1.5 * np.asarray(a) @ np.asarray(b), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_only_factors_and_named_parameters_have_a_gradient():
     case = Case(MLP, kernels="Dense_0/kernel", trained="head/.*")
     targets = case.tiny.targets()
@@ -128,6 +129,7 @@ def test_only_factors_and_named_parameters_have_a_gradient():
     assert trained == {path for path in gradient if not re.fullmatch(frozen, path)}
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_an_adapted_network_generates_what_the_merged_one_does():
     case, prompt = gpt(), [jnp.array([[3, 4, 5]]), jnp.array([3])]

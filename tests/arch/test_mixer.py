@@ -21,6 +21,7 @@ def permuted(image):
     return rearrange(patches, "b (h w) p q c -> b (h p) (w q) c", h=2)
 
 
+@pytest.mark.slow
 def test_patches_may_be_permuted_with_the_token_weights():
     """Section 3.4: the network sees no order that its token weights do not have."""
     model = Mixer(**Mixer.VARIANTS["test"])

@@ -10,6 +10,7 @@ from arch.tcn import TCN, TCNClassifier, TemporalBlock
 from tests.arch.influence import disturbed, influence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "blocks"), [(2, 3), (3, 2)])
 def test_an_output_sees_exactly_the_receptive_field(size, blocks):
     expected = 1 + 2 * (size - 1) * (2**blocks - 1)  # 1 + 2 (k - 1) sum d
@@ -33,6 +34,7 @@ def test_the_last_real_position_decides():
     np.testing.assert_allclose(padded, np.stack(alone), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("spatial", [True, False])
 def test_spatial_dropout_drops_whole_channels(spatial):

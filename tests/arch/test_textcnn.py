@@ -36,6 +36,7 @@ def test_counts(model, count):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_filter_reads_each_window_that_touches_the_text():
     layer = Windows(4, 3, nn.tanh, None)
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 6, 5)), jnp.float32)

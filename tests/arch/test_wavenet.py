@@ -24,6 +24,7 @@ def made(*inputs, **fields):
     return model, variables, jax.jit(lambda *inputs: model.apply(variables, *inputs, train=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [{"dilations": (1, 2, 4)}, {"dilations": (1, 2), "size": 3}, {"gated": False}])
 def test_an_output_sees_exactly_the_receptive_field(fields):
     model, _, apply = made(LABEL, CODES, **{"dilations": (1, 2)} | fields)
@@ -38,6 +39,7 @@ def test_an_output_sees_exactly_the_receptive_field(fields):
     np.testing.assert_array_equal(meets, (distance >= 0) & (distance < model.receptive_field))
 
 
+@pytest.mark.slow
 def test_white_noise_is_never_more_likely_than_its_entropy():
     """A network that sees the sample that it predicts would fall below log 256 at once."""
     model = WaveNet(width=8, skip=16, dilations=(1, 2), num_classes=256)
@@ -62,6 +64,7 @@ def test_white_noise_is_never_more_likely_than_its_entropy():
     assert losses.min() > np.log(256) - 0.01 and losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conditions", [0, 3])
 def test_the_class_changes_every_output_where_it_is_a_condition(conditions):
     _, _, apply = made(LABEL, CODES, conditions=conditions, dilations=(1, 2))
@@ -69,6 +72,7 @@ def test_the_class_changes_every_output_where_it_is_a_condition(conditions):
     assert (np.abs(a - b).max(-1) > 1e-6).all() == (conditions > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_a_frame_changes_its_samples_and_later_ones():
     _, _, apply = made(LABEL, CODES, FRAMES, dilations=(1, 2))

@@ -74,6 +74,7 @@ def test_all_pieces_of_a_word_are_chosen_together():
             assert len(set(new[words == word] == MASK)) == 1
 
 
+@pytest.mark.slow
 def test_an_example_with_masks_keeps_its_tokens():
     tokens = np.array([[CLS, 7, MASK, 8, MASK, SEP] + [PAD] * 34], np.int32)
     keys = example_keys(jax.random.key(0), 0, jnp.arange(1))

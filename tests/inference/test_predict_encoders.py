@@ -64,6 +64,7 @@ def outputs(source, *inputs):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
 def test_masks_are_filled(kind, tmp_path):
     names = {"bert": "BertForMaskedLM", "roberta": "RobertaForMaskedLM", "distilbert": "DistilBertForMaskedLM"}
@@ -109,6 +110,7 @@ def test_classes_of_texts_and_pairs_and_tags_have_the_names_of_the_model(tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_questions_about_texts(tmp_path):
     write(tmp_path, "distilbert", "DistilBertForQuestionAnswering")
     questions = {"question": ["where is the dog", "where is the cat"], "context": ["the dog ran away", "on the mat"]}
@@ -141,6 +143,7 @@ def short(argument, **changes):
     return validate(override(config, small | changes)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize(("classes", "is_new"), [(NAMES, False), (("x", "y", "z"), True)])
 def test_the_head_is_loaded_for_the_same_classes_alone(classes, is_new, tmp_path):

@@ -56,6 +56,7 @@ def test_a_run_fills_masks_and_its_export_does_the_same(trained, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_run_answers_questions(trained, tmp_path):
     rows = [{"question": "where is the dog", "context": text, "answer": text.split()[1]} for text in TEXTS]
     rows = [row | {"answer_start": row["context"].index(row["answer"])} for row in rows]

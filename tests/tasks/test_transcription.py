@@ -50,6 +50,7 @@ FRAMES = [5, 4, 1, 3, 4, 5]
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_loss_is_that_of_all_paths():
     outputs, batch = make(TEXTS, FRAMES)
     expected = [all_paths_loss(x[:n], text) for x, n, text in zip(outputs["logits"], FRAMES, TEXTS, strict=True)]

@@ -101,6 +101,7 @@ def test_every_op_draws_the_same_on_any_layout(layout):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, op in operations().items() if op.mixes])
 def test_partners_come_from_the_devices_batch(name):
     """Mixing is exempt: with 8 devices an example's partner is one of the 4 on its device."""

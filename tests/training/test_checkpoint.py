@@ -106,6 +106,7 @@ def test_when_none_can_be_read(tmp_path):
         read_arrays(tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_process_that_is_deep_in_native_code():
     script = """
 import hashlib

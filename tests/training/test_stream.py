@@ -30,6 +30,7 @@ def test_the_tokens_are_those_of_sample():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_an_end_token_ends_the_text():
     model, variables = model_and_variables()
     tokens = list(stream(model, variables, PROMPT, sampler(jax.random.key(1)), length=9))

@@ -54,6 +54,7 @@ def get_config(file, **model):
     return config
 
 
+@pytest.mark.slow
 def test_weights_and_statistics_are_loaded_and_the_rest_is_reported(file):
     run, lines = build_run(get_config(file), None), []
     state = run.create_states(lines.append)[0]
@@ -86,6 +87,7 @@ def test_a_run_is_fine_tuned_and_exported(file, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_low_rank_adaptation_of_a_file(file):
     run = build_run(
         get_config(file, adapter="lora.LoRA(kernels='.*Conv_0/kernel', trained='head/.*')", num_classes=5), None
@@ -94,6 +96,7 @@ def test_low_rank_adaptation_of_a_file(file):
     assert np.array_equal(params["stem_conv"]["kernel"][0, 1], load_file(file)["conv1.weight"][:, :, 0, 1].T)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("break_it", "words"),
     [

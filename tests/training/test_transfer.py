@@ -76,6 +76,7 @@ def with_classes(info, classes):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_other_classes_and_other_widths(source, data_dir):
     config = short()
     config.model.widths = (32, 16)
@@ -91,6 +92,7 @@ def test_other_classes_and_other_widths(source, data_dir):
     assert "Dense_1/kernel: shape (32, 32) there, (32, 16) here" in text and "head/kernel: the head is new" in text
 
 
+@pytest.mark.slow
 def test_a_backbone_starts_from_a_classifier(source, data_dir):
     """A network of two parts takes the arrays of a trained one for the part that has its names."""
     run = build_run(short(), data_dir)
@@ -127,6 +129,7 @@ def test_another_vocabulary_of_the_same_size():
         assert {name for name, x in loaded.items() if not x.any()} == set(new)
 
 
+@pytest.mark.slow
 def test_a_damaged_best_checkpoint_is_replaced_by_the_newest(source, data_dir, tmp_path, capsys):
     workdir = shutil.copytree(source, tmp_path / "damaged")
     (best,) = steps_in(workdir / "best")
@@ -145,6 +148,7 @@ def test_a_damaged_best_checkpoint_is_replaced_by_the_newest(source, data_dir, t
     assert (step, label) == (24, "checkpoints/24") and equal(restored.params, state["params"])
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_what_is_no_checkpoint(source, tmp_path, data_dir):
     with pytest.raises(UserError, match="init_from"):

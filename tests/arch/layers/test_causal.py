@@ -16,6 +16,7 @@ X = jnp.asarray(RNG.standard_normal((2, 11, 3)), jnp.float32)
 CONTEXT = Context(jnp.arange(11)[None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "dilation"), [(1, 1), (2, 4), (3, 2)])
 def test_the_definition(size, dilation):
     module = CausalConv(4, size, dilation)
@@ -29,6 +30,7 @@ def test_the_definition(size, dilation):
     np.testing.assert_allclose(module.apply({"params": params}, X, CONTEXT)[0], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_weight_normalisation_keeps_the_distribution_of_the_initialiser():
     module = CausalConv(features=400, size=5, weight_norm=True, kernel_init=jax.nn.initializers.normal(0.01))
     params = module.init(jax.random.key(0), X, CONTEXT)["params"]
@@ -44,6 +46,7 @@ def test_weight_normalisation_keeps_the_distribution_of_the_initialiser():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_a_step_writes_one_place_of_the_queue():
     module = CausalConv(dilation=8)

@@ -10,6 +10,7 @@ from arch.layers.columns import ColumnEmbedding
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [(1, 3, 1, 2, 3), (2, 2), (1, 1, 1), ()])
 def test_each_column_is_a_product_of_its_own(columns):
     size = sum(columns) or 4
@@ -23,6 +24,7 @@ def test_each_column_is_a_product_of_its_own(columns):
     np.testing.assert_allclose(tokens, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_category_takes_a_row_and_an_unknown_one_the_bias():
     x = jnp.array([[0.5, 0, 1, 0], [0.5, 0, 0, 0]])
     tokens, variables = ColumnEmbedding(6, (1, 3), nn.relu).init_with_output(jax.random.key(0), x)

@@ -9,6 +9,7 @@ import pytest
 from arch.layers.depthwise import depthwise_conv
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [(3, 3), (7, 7), (2, 5)])
 def test_results_and_gradients_are_those_of_flax(stride, size):
