@@ -2,6 +2,7 @@
 
 import difflib
 import signal
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -20,8 +21,13 @@ class Stopped(RuntimeError):
 
 
 def printable(text: str) -> str:
-    """Returns text from a file without characters that control a terminal; tabs stay."""
-    return "".join(letter if letter.isprintable() or letter == "\t" else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    """Returns text from a file without characters that control a terminal, and without halves of surrogate pairs; tabs
+    stay, and so does all that a language needs, such as spaces that do not break and joiners of letters.
+    """
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if letter != "\t" and unicodedata.category(letter) in ("Cc", "Cs") else letter
+        for letter in text
+    )
 
 
 def nearest(name: str, options: Iterable[str], limit: int = 12) -> str:

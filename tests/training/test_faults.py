@@ -146,6 +146,8 @@ def test_an_archive_larger_than_the_memory(tmp_path, monkeypatch):
 
 
 def test_text_for_terminals_and_spreadsheets():
+    assert printable("a\u2028«\u00a0\u200d") == "a\u2028«\u00a0\u200d", "texts of any language stay"
+    assert printable("\x9b\ud800") == 2 * "\N{REPLACEMENT CHARACTER}"
     assert printable("a\tb\x1b[2Jü\n") == "a\tb\N{REPLACEMENT CHARACTER}[2Jü\N{REPLACEMENT CHARACTER}"
     cells = {"=1+1": "'=1+1", "@x": "'@x", "-cat": "'-cat", "-1.5": "-1.5", "cat": "cat", 2.0: 2.0}
     assert [_cell(value) for value in cells] == list(cells.values())
