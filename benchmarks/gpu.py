@@ -58,8 +58,7 @@ from benchmarks.networks import (
 
 # name of a card -> operations per second in bfloat16 without sparsity, from its data sheet
 PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
-SIZES = ((64, 512, 128), (64, 256, 512), (64, 128, 1024))  # batch, time steps, units
-RECURRENT = tuple((kind, shape) for kind in CELLS for shape in SIZES)
+RECURRENT = ((64, 512, 128), (64, 256, 512), (64, 128, 1024))  # batch, time steps, units
 
 
 def rows(smoke: bool = False) -> Iterator[Network]:
@@ -78,8 +77,8 @@ def rows(smoke: bool = False) -> Iterator[Network]:
     blocks, image = (1, 1, 1, 1) if smoke else (3, 4, 6, 3), (batch, side, side, 3)
     peer = functools.partial(peers.bottleneck_resnet, blocks)
     yield classifier(f"ResNet-50, {side}x{side}, bf16", image, ResNet(blocks=blocks, **half), peer, 1000)
-    for kind, shape in RECURRENT[:3]:
-        yield recurrent(kind, *((2, 3, 4) if smoke else shape))
+    shapes = ((2, 3, 4),) if smoke else RECURRENT
+    yield from (recurrent("LSTM", *shape) for shape in shapes)
     tiny = small | {"mlp_width": 8, "num_classes": 11} if smoke else {"vocab_size": 32_000, "num_classes": 32_000}
     yield transformer("Transformer base, 64 tokens, bf16", Transformer(**tiny, **half), batch, size(64, 4))
     tiny = small | {"context": 4} if smoke else {}
@@ -101,8 +100,7 @@ def rows(smoke: bool = False) -> Iterator[Network]:
     depth, image = size(20, 8), (size(512, 2), size(32, 8), size(32, 8), 3)
     yield classifier("ResNet-20, 32x32", image, CifarResNet(depth=depth), lambda: peers.cifar_resnet(depth))
     yield from convolutional(size(512, 2))
-    for kind, shape in RECURRENT[3:]:
-        yield recurrent(kind, *((2, 3, 4) if smoke else shape))
+    yield from (recurrent(kind, *shape) for kind in CELLS if kind != "LSTM" for shape in shapes)
 
 
 def compiled(network: Network) -> tuple[Run, int]:

@@ -21,13 +21,14 @@ class Stopped(RuntimeError):
 
 
 def printable(text: str) -> str:
-    """Returns text from a file without characters that control a terminal, and without halves of surrogate pairs; tabs
-    stay, and so does all that a language needs, such as spaces that do not break and joiners of letters.
+    """Returns text from a file without characters that control a terminal or that an SVG cannot hold. Tabs stay, and so
+    does all that a language needs, such as spaces that do not break and joiners of letters.
     """
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}" if letter != "\t" and unicodedata.category(letter) in ("Cc", "Cs") else letter
-        for letter in text
-    )
+
+    def is_safe(letter: str) -> bool:
+        return letter == "\t" or (unicodedata.category(letter) not in ("Cc", "Cs") and letter not in "\ufffe\uffff")
+
+    return "".join(letter if is_safe(letter) else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def nearest(name: str, options: Iterable[str], limit: int = 12) -> str:

@@ -222,7 +222,8 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         return importlib.import_module("jax.numpy").dtype(value)
     for candidate in (value, _with_floats(value)):
         if fits(candidate, hint):
-            _check_share(candidate, where)
+            if float in (hint, *typing.get_args(hint)):
+                _check_share(candidate, where)
             return candidate
     shown = " ".join(repr(value).split())  # a module's repr has many lines
     if typing.get_origin(hint) is typing.Literal:
@@ -233,11 +234,8 @@ def convert(value: Any, hint: Any, where: str) -> Any:
 
 def _check_share(value: Any, where: str) -> None:
     """Raises UserError for a share, such as a rate of dropout, that is not from 0 to 1."""
-    if (
-        isinstance(value, int | float)
-        and any(word in where.rpartition(".")[2] for word in SHARES)
-        and not 0 <= value <= 1
-    ):
+    is_share = isinstance(value, float) and any(word in where.rpartition(".")[2] for word in SHARES)
+    if is_share and not 0 <= value <= 1:
         raise UserError(f"{where} must be from 0 to 1, not {value}")
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from reporting.drawing import ABOVE, COLORS, CYCLE, INK, PLAIN, WIDTH, Figure, number, printable, readable, svg
+from core.errors import printable
+from reporting.drawing import ABOVE, COLORS, CYCLE, INK, PLAIN, WIDTH, Figure, number, readable, svg
 
 # n: points of a line
 

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Num
 
+from core.errors import printable
+
 # n examples, h height, w width, c channels
 Images = Num[np.ndarray, "n h w c"]
 
@@ -130,11 +132,6 @@ def pixels(image: Num[np.ndarray, "h w c"]) -> Float[np.ndarray, "h w 3"]:
     scaled = np.asarray(image, np.float64) / (255 if np.issubdtype(image.dtype, np.integer) else 1)
     scaled = np.clip(np.nan_to_num(scaled), 0, 1)
     return scaled if scaled.shape[-1] == 3 else np.repeat(scaled[..., :1], 3, -1)
-
-
-def printable(text: str) -> str:
-    """Replaces the characters that an SVG cannot hold."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def shorten(name: str, length: int) -> str:

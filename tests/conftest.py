@@ -25,14 +25,14 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 # Without LLVM's optimisations compilation takes a fifth of the time. XLA's own passes run all the same. The fixture
 # `compile_whole` is for tests that compute much.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# The cache of data is made anew; fonts and bytecode stay in the user's own.
+USER_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 # Where writing bytecode is off, each of the many processes would compile all libraries and rewrite all assertions.
 if sys.dont_write_bytecode:
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    sys.pycache_prefix = str(Path(tempfile.gettempdir()) / "onestep-tests-bytecode")
+    sys.pycache_prefix = str(USER_CACHE / "onestep-tests-bytecode")
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
-# The cache of data is made anew; fonts stay in the user's own.
-USER_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 os.environ.setdefault("MPLCONFIGDIR", str(USER_CACHE / "matplotlib"))
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="onestep-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)

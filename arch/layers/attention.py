@@ -129,7 +129,8 @@ class _Heads(nn.Module):
 def _for_cudnn(
     q: Float[Array, "b t heads h"], k: Float[Array, "b s n h"], v: Float[Array, "b s n h"], mask: Mask | None
 ) -> tuple[tuple[Array, Array, Array], Bool[Array, "#b #n even_t even_s"] | None, Int[Array, " b"] | None]:
-    """Returns queries, keys and values of even length, a mask with a row per query, and the keys' lengths if they grew.
+    """Returns queries, keys and values of even length (even_t and even_s: t and s, plus 1 if odd), a mask with a row
+    per query, and the keys' lengths if they grew.
 
     cuDNN has no gradient for odd lengths, and refuses a mask of one row for all queries.
     """

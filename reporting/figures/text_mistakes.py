@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from reporting.drawing import Figure, printable
+from core.errors import printable
+from reporting.drawing import Figure
 from reporting.figures.image_mistakes import worst
 from reporting.shown import Shown
 

@@ -145,9 +145,17 @@ def test_an_archive_larger_than_the_memory(tmp_path, monkeypatch):
         arrays.Npz(str(tmp_path / "b.npz"), config_lib.default().data)
 
 
+def test_a_number_of_steps_is_no_share():
+    """Fields of a user's own module may have such a word in their names."""
+    assert names.convert(10, int, "config.model.drop_after") == 10
+    assert names.convert(1, float, "config.model.dropout") == 1.0
+    with pytest.raises(UserError, match=r"config.model.dropout must be from 0 to 1, not 7"):
+        names.convert(7, float | None, "config.model.dropout")
+
+
 def test_text_for_terminals_and_spreadsheets():
     assert printable("a\u2028«\u00a0\u200d") == "a\u2028«\u00a0\u200d", "texts of any language stay"
-    assert printable("\x9b\ud800") == 2 * "\N{REPLACEMENT CHARACTER}"
+    assert printable("\x9b\ud800\uffff") == 3 * "\N{REPLACEMENT CHARACTER}"
     assert printable("a\tb\x1b[2Jü\n") == "a\tb\N{REPLACEMENT CHARACTER}[2Jü\N{REPLACEMENT CHARACTER}"
     cells = {"=1+1": "'=1+1", "@x": "'@x", "-cat": "'-cat", "-1.5": "-1.5", "cat": "cat", 2.0: 2.0}
     assert [_cell(value) for value in cells] == list(cells.values())
