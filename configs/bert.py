@@ -24,7 +24,9 @@ tokenizer and this recipe's head. They predict untrained where they have that he
     python predict.py --init_from=hf:FOLDER --config=configs/bert.py:finetune,xquad QUESTIONS.csv
 
 pretrain, seed 0: 4.15 nats per masked token of the test articles, next passages right in 67.2%; 2 min on an NVIDIA
-H200 beside eleven other runs. Fine-tuning is not measured yet.
+H200 beside eleven other runs. Test accuracy, seed 0, one to two minutes there:
+    finetune,clinc_oos  90.4% from pretrain, 89.8% without; TF-IDF and logistic regression 91.1%
+    finetune,ag_news    81.7% from pretrain, 85.7% without: half a million words of Wikipedia do not help; 87.8%
 """
 
 from training.config import default

@@ -13,7 +13,8 @@ A modern block (RMSNorm, rotary positions, SwiGLU): --config.model.positions=lay
 
 Loss on the validation text, in nats per character, mean (range) of seeds 0 to 2:
     shakespeare_cpu  1.902 (1.895-1.912) on two CPU cores, jax 0.10.2; nanoGPT's own code 1.901 (1.898-1.906)
-    shakespeare, gpt2: not run
+    shakespeare      1.465 (seed 0) in 4 min on an NVIDIA H200 beside three other runs; nanoGPT's 1.4697
+    gpt2: not run
 """
 
 from training.config import default

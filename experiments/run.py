@@ -78,7 +78,12 @@ def main(argv: list[str]) -> None:
     from experiments.engine import results  # these import jax: late, so that a mistake in flags is reported at once
     from reporting import compare
 
-    typed = ["--data_dir=DIR" if text.startswith("--data_dir=") else text for text in sys.argv[1:]]  # differs per user
+    own = ("--outdir=", "--workers=")  # differ per user, as the data's folder does
+    typed = [
+        "--data_dir=DIR" if text.startswith("--data_dir=") else text
+        for text in sys.argv[1:]
+        if not text.startswith(own)
+    ]
     command = shlex.join(["python", "-m", "experiments.run", *typed])
     results.write(outdir, experiment, recipe, command, runner.data_dir)
     table.write(outdir)

@@ -158,7 +158,7 @@ class Detection(Task):
         return {"prediction": found}
 
     def truth(self, example: Mapping[str, Any]) -> dict[str, Any]:
-        truth, crowd = self._truth({key: np.asarray(example[key])[None] for key in example})
+        truth, crowd = self._truth({key: np.asarray(example[key])[None] for key in example} | {"mask": np.ones(1)})
         real = np.asarray(truth.real | crowd)[0]
         boxes, labels = (np.asarray(x)[0][real] for x in (truth.boxes, truth.labels))
         return {"box": boxes, "prediction": labels, "probability": np.ones(len(labels))}

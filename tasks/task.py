@@ -174,7 +174,7 @@ class Task:
         """Returns the answer of an example in the form of its prediction, for pictures that show both.
 
         Args:
-            example: the batch's arrays of this example.
+            example: the split's arrays of this example, without the loader's mask.
         """
         raise NotImplementedError
 
