@@ -127,6 +127,7 @@ def test_a_tiny_batch_is_overfitted_with_one_trace(architecture):
     assert len(traces) == 1
 
 
+@pytest.mark.slow
 def test_training_differs_from_evaluation_exactly_if_something_is_random_or_learns_statistics(architecture):
     model = tiny(architecture)
     key, other = jax.random.key(3), jax.random.key(4)
@@ -150,6 +151,7 @@ def test_every_dropout_field_drops(architecture):
         assert distance(a, b) > 1e-5, rate
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_with_float32_parameters(architecture):
     model = Tiny(architecture, dtype=jnp.bfloat16)
     for path, leaf in jax.tree.leaves_with_path(model.shapes):

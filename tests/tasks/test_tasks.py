@@ -79,27 +79,34 @@ def _joined(fixed, outputs):
 
 def total(task, outputs, batch):
     """Returns the loss."""
-    score, weights = task.score(outputs, batch), task.weights(batch)
-    return task.total({term: loss / weights[term] for term, loss in score.losses.items()})
+    losses, weights = task.score(outputs, batch).losses, task.weights(batch)
+    return task.total({term: loss / weights[term] for term, loss in losses.items()})
 
 
 @functools.cache
-def _compiled_sums(task):
-    def sums(outputs, batch):
-        (losses, metrics, _), weights = task.score(outputs, batch), task.weights(batch)
-        return {term: (losses[term], weights[term]) for term in losses} | metrics
+def _compiled(task):
+    return jax.jit(lambda outputs, batch: (task.score(outputs, batch), task.weights(batch)))
 
-    return jax.jit(sums)
+
+@functools.cache
+def _gradient(task):
+    """Returns the compiled gradient of the loss: (integers of the outputs, other outputs, batch) -> of the latter."""
+    return jax.jit(jax.grad(lambda fixed, outputs, batch: total(task, _joined(fixed, outputs), batch), argnums=1))
+
+
+def score(task, outputs, batch):
+    return _compiled(task)(outputs, batch)[0]
 
 
 def sums(task, outputs, batch) -> dict[str, tuple]:
     """Returns (sum, weight) of every loss term and metric."""
-    return _compiled_sums(task)(outputs, batch)
+    (losses, metrics, _), weights = _compiled(task)(outputs, batch)
+    return {term: (losses[term], weights[term]) for term in losses} | metrics
 
 
 def metrics_of(task, outputs, batch) -> dict[str, float]:
     """Returns what evaluation reports, generated sequences included: those of the target's words."""
-    arrays = task.score(outputs, batch).arrays
+    arrays = score(task, outputs, batch).arrays
     if task.generated_metrics:
         logits = outputs["student"] if isinstance(outputs, dict) else outputs
         tokens = jnp.argmax(logits, -1)[:, : logits.shape[1] - task.shift]  # output i is the token i + shift
@@ -126,14 +133,15 @@ def test_tasks_are_found():
 @every_task
 def test_terms_and_names(cls):
     made = case(cls)
-    score, terms = made.task.score(made.outputs, made.batch), made.task.coefficients.keys()
-    assert score.losses.keys() == made.task.weights(made.batch).keys() == terms
+    (losses, metrics, arrays), weights = _compiled(made.task)(made.outputs, made.batch)
+    terms = made.task.coefficients.keys()
+    assert losses.keys() == weights.keys() == terms
     assert "loss" not in terms or len(terms) == 1
-    assert not terms & score.metrics.keys()
+    assert not terms & metrics.keys()
     assert metrics_of(made.task, made.outputs, made.batch).keys() <= made.task.metric_names
     assert made.task.generated_metrics <= made.task.metric_names
     assert made.task.generates or not made.task.generated_metrics
-    assert all(len(x) == EXAMPLES for x in score.arrays.values())
+    assert all(len(x) == EXAMPLES for x in arrays.values())
     assert made.task.bind(made.info) == made.task
 
 
@@ -152,7 +160,7 @@ def test_padding_changes_no_sum_and_has_no_gradient(cls, label):
             batch[key] = np.where(real > 0, batch[key], label)
     close(sums(made.task, outputs, batch), sums(made.task, made.outputs, made.batch))
     fixed, varied = _separated(outputs)
-    gradient = jax.grad(lambda x: total(made.task, _joined(fixed, x), batch))(varied)
+    gradient = _gradient(made.task)(fixed, varied, batch)
     for leaf in jax.tree.leaves(gradient):
         assert np.isfinite(leaf).all() and np.any(leaf[:EXAMPLES] != 0) and not np.any(leaf[EXAMPLES:])
 
@@ -166,8 +174,8 @@ def test_order_changes_no_sum(cls):
     made, order = case(cls), np.random.default_rng(1).permutation(EXAMPLES)
     outputs, batch = rows(made.outputs, order), rows(made.batch, order)
     close(sums(made.task, outputs, batch), sums(made.task, made.outputs, made.batch))
-    arrays = made.task.score(made.outputs, made.batch).arrays
-    close(dict(made.task.score(outputs, batch).arrays), rows(dict(arrays), order))
+    arrays = score(made.task, made.outputs, made.batch).arrays
+    close(dict(score(made.task, outputs, batch).arrays), rows(dict(arrays), order))
 
 
 @every_task
@@ -197,7 +205,7 @@ def test_devices_change_no_sum(cls):
     (batch,) = parallel.batches([made.batch | jax.tree.map(np.asarray, outputs)])
     on_devices, arrays = parallel.read(parallel.compile_eval(step)({}, batch))
     close(on_devices, sums(made.task, made.outputs, made.batch))
-    close(arrays, {**made.task.score(made.outputs, made.batch).arrays, "mask": made.batch["mask"]})
+    close(arrays, {**score(made.task, made.outputs, made.batch).arrays, "mask": made.batch["mask"]})
 
 
 @every_task
@@ -231,10 +239,8 @@ def test_rows_are_readable(cls):
 @every_task
 def test_figures_are_drawn(cls):
     made = case(cls)
-    arrays = jax.tree.map(np.asarray, dict(made.task.score(made.outputs, made.batch).arrays))
-    split = {
-        key: values for key, values in made.batch.items() if key != "mask"
-    }  # the loader adds the mask, not the split
+    arrays = jax.tree.map(np.asarray, dict(score(made.task, made.outputs, made.batch).arrays))
+    split = {key: values for key, values in made.batch.items() if key != "mask"}  # the loader adds the mask
     shown = Shown(made.task, made.info, lambda places: rows(split, places), arrays)
     for name in made.task.figures:
         drawn = importlib.import_module(f"{figures.__name__}.{name}").draw(shown)

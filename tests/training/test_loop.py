@@ -79,7 +79,7 @@ def test_nothing_is_read_from_the_device_between_logs(data_dir, tmp_path, monkey
     assert reads - {0} == {8, 16, 24}  # log.every is 8; before step 1 is initialisation
 
 
-@pytest.mark.parametrize("count", [1, 7, 8, 30, 72])
+@pytest.mark.parametrize("count", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (7, 8, 30)), 72])
 def test_every_example_is_evaluated_once(count, data_dir, tmp_path):
     config = short()
     config.data.splits.test = f"test[:{count}]"

@@ -166,6 +166,7 @@ def breaks(run, monkeypatch, place=slice(None), step=1):
     monkeypatch.setattr(SideBySide, "batches", batches)
 
 
+@pytest.mark.slow
 def test_one_seed_that_diverges_disturbs_no_other(data_dir, tmp_path, monkeypatch):
     config = plain()
     config.log.every, config.checkpoint.every = 2, 3

@@ -73,7 +73,11 @@ def run(model, batches, strategy=None, accumulate=1):
     return parallel.take(state)
 
 
-@pytest.mark.parametrize("layout", [(None, 4), ("pmap", 1), ("pmap", 4), ("fsdp", 1), ("fsdp", 4)], ids=str)
+@pytest.mark.parametrize(
+    "layout",
+    [(None, 4), ("pmap", 4), ("fsdp", 4), *(pytest.param((x, 1), marks=pytest.mark.slow) for x in ("pmap", "fsdp"))],
+    ids=str,
+)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "batchnorm")) for name in MODELS]
 )

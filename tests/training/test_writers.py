@@ -103,6 +103,7 @@ def events(file):
         data = data[16 + length :]
 
 
+@pytest.mark.slow
 def test_tensorboard_continues_after_the_step_that_was_kept(tmp_path):
     folder = tmp_path / "run/tensorboard"
     for first in (0, 1):

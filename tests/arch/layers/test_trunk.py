@@ -100,6 +100,7 @@ def test_scan_computes_the_unrolled_trunk(remat):
     close(value_and_gradients(module, stacked(params())), (y, (stacked(gradients), d_x)))
 
 
+@pytest.mark.slow
 def test_remat_changes_no_number():
     close(value_and_gradients(trunk(remat=True), params()), unrolled())
     jaxpr = jax.make_jaxpr(lambda: trunk(remat=True).apply({"params": params()}, X, CONTEXT)[0])()
