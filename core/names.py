@@ -229,7 +229,8 @@ def convert(value: Any, hint: Any, where: str) -> Any:
     if typing.get_origin(hint) is typing.Literal:
         options = ", ".join(map(repr, typing.get_args(hint)))
         raise UserError(f"{where} must be one of {options}, not {shown}")
-    raise UserError(f"{where} must be {getattr(hint, '__name__', hint)}, not {type(value).__name__} {shown}")
+    wanted = hint if typing.get_args(hint) else getattr(hint, "__name__", hint)
+    raise UserError(f"{where} must be {wanted}, not {type(value).__name__} {shown}")
 
 
 def _check_share(value: Any, where: str) -> None:
@@ -246,11 +247,14 @@ def _with_floats(value: Any) -> Any:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of a type; checks all items of a tuple, unlike `is_bearable`, which draws one at random."""
+    """Whether a value is of a type; checks all items of a tuple, unlike `is_bearable`, which draws one at random. A
+    bool is not an integer."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return any(fits(value, option) for option in typing.get_args(hint))
     if typing.get_origin(hint) is tuple and isinstance(value, tuple) and typing.get_args(hint)[1:] == (...,):
         return all(fits(item, typing.get_args(hint)[0]) for item in value)
+    if isinstance(value, bool) and hint in (int, float):
+        return False
     try:
         return is_bearable(value, hint)
     except BeartypeException:  # an annotation that beartype cannot check

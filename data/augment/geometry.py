@@ -163,6 +163,8 @@ class PaddedCrop(_Filling):
         self.check_range(padding=(1, None))
 
     def draw(self, key: Rng, size: Size) -> Affine:
+        if self.padding > min(size):
+            self.refuse(f"padding {self.padding} is larger than the image, {size}: a crop could be all padding")
         shift = jax.random.randint(key, (2,), -self.padding, self.padding + 1)
         return Affine(jnp.eye(2), shift / jnp.array(size))
 

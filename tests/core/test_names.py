@@ -132,6 +132,8 @@ def test_a_name_reaches_only_public_things_of_the_package_flax_and_jax(text):
         ("layers.norm.group_norm(scale_init=1)", "layers.norm.group_norm.scale_init must be"),
         ("layers.norm.group_norm(groups='2')", "layers.norm.group_norm.groups must be int, not str '2'"),
         ("shown.Attention(heads=2.5)", "shown.Attention.heads must be int, not float 2.5"),
+        ("shown.Attention(heads=True)", "shown.Attention.heads must be int, not bool True"),
+        ("shown.Attention(8, widths=(1, True))", "shown.Attention.widths must be tuple[int, ...], not tuple (1, True)"),
         ("shown.Attention(8, widths=(1, 2, 3, 4, 5, 6, 7, 'a'))", "shown.Attention.widths must be"),
         ("shown.Attention(activation='nn.relu')", "shown.Attention.activation must be"),
         ("shown.Attention(activation=nn.rellu)", "did you mean 'nn.relu'?"),

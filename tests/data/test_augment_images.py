@@ -65,8 +65,18 @@ def test_central_crop_keeps_the_pixels_of_the_centre_in_evaluation_too():
     cut = applied("central_crop((6, 5))", batch)["image"]
     np.testing.assert_array_equal(cut, batch["image"][:, 2:8, 3:8])
     assert parse_op("central_crop((6, 5))").when == "always"
-    with pytest.raises(UserError, match=r"central_crop: size \(11, 5\) is larger than the image"):
-        applied("central_crop((11, 5))", batch)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("central_crop((11, 5))", r"central_crop: size \(11, 5\) is larger than the image"),
+        ("padded_crop(padding=11)", r"padded_crop: padding 11 is larger than the image, \(10, 12\)"),
+    ],
+)
+def test_crops_larger_than_the_image_are_refused(text, words):
+    with pytest.raises(UserError, match=words):
+        applied(text, images_of(3, (10, 12, 3)))
 
 
 def test_color_jitter_of_nothing_changes_nothing():
