@@ -6,6 +6,10 @@ the prepared set). Boxes of your own, in COCO's format, by config alone:
 Start the backbone from a run that classifies images with the same network: --config.init_from=RUN
 `coco` is the published network; its 300 epochs need accelerators. Boxes of an image:
     python predict.py --workdir=runs/shapes_boxes IMAGE.png
+Published weights, a folder of transformers' DetrForObjectDetection such as that of facebook/detr-resnet-50:
+    python predict.py --init_from=hf:FOLDER --config=configs/detection.py:coco IMAGE.png
+Its images had a short side of 800 pixels and their own proportions: for a picture of 640 x 480 pixels add
+    "--set=data.preprocess=('resize(800, 1067)',)"
 
 shapes: AP50 94.2%, AP 68.2% of the test split, seed 0, in 4 min on an NVIDIA H200 beside three other runs. bccd is not
 measured yet.
@@ -44,6 +48,7 @@ VARIANTS = {
         "data.splits.train": "train[:90%]",
         "data.splits.validation": "train[90%:]",
         "task.crowd": "objects/is_crowd",
+        "augment.ops": ("flip()", "normalise(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))"),
         "optimizer.learning_rate": 1e-4,
         "optimizer.schedule": "step(boundaries=(0.667,), factor=0.1)",
         "optimizer.lr_multipliers": (("image_network/.*", 0.1),),

@@ -70,7 +70,7 @@ def export(workdir: str, to: str) -> Path:
 def write(run: Trained, folder: Path) -> None:
     """Writes a model, its config and its tokenizer to a new or empty folder. Raises UserError as `export`."""
     family, config, shapes = expressed(run)
-    arrays = family.write_weights(_params(run, shapes), family.read_config(config))
+    arrays = family.write_weights(_arrays(run, shapes), family.read_config(config))
     texts = {CONFIG: config | _special_ids(run.info, config) | _class_names(run, config)} | _tokenizers(run)
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -85,7 +85,8 @@ def write(run: Trained, folder: Path) -> None:
 
 
 def expressed(run: Trained) -> tuple[Family, dict[str, Any], dict[str, tuple[int, ...]]]:
-    """Returns the `model_type` that expresses a model, its config.json, and the shapes of its parameters.
+    """Returns the `model_type` that expresses a model, its config.json, and the shapes of its parameters and
+    batch statistics.
 
     A config.json expresses a model if the model that it describes has the same fields. Raises UserError otherwise.
     """
@@ -133,14 +134,14 @@ def _shown(value: Any) -> str:
 def _shapes(model: nn.Module, run: Trained) -> dict[str, tuple[int, ...]]:
     inputs = build.model_inputs(run.task, run.transform, run.info)
     variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), *inputs)
-    return {path: x.shape for path, x in flatten_dict(variables["params"], sep="/").items()}
+    return {path: x.shape for tree in variables.values() for path, x in flatten_dict(tree, sep="/").items()}
 
 
-def _params(run: Trained, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Returns the parameters by path, without the rows of `pad_vocabulary`."""
-    params = _flat(run.variables["params"])
-    cut = {path: tuple(map(slice, shapes.get(path, x.shape))) for path, x in params.items()}
-    return {path: np.ascontiguousarray(x[cut[path]], np.float32) for path, x in params.items()}
+def _arrays(run: Trained, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Returns parameters and batch statistics by path, without the rows of `pad_vocabulary`."""
+    flat = {path: x for tree in run.variables.values() for path, x in _flat(tree).items()}
+    cut = {path: tuple(map(slice, shapes.get(path, x.shape))) for path, x in flat.items()}
+    return {path: np.ascontiguousarray(x[cut[path]], np.float32) for path, x in flat.items()}
 
 
 def _special_ids(info: Info, config: dict[str, Any]) -> dict[str, Any]:

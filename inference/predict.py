@@ -21,8 +21,11 @@ from PIL import Image
 
 from arch.layers.decoder import Decoder
 from arch.layers.stacking import stacked
+from arch.pretrained.table import collections
 from core.errors import UserError, printable
 from core.info import Info, Key
+from data.augment.normalise import Normalise
+from data.augment.op import parse_op as augment_op
 from data.augment.transform import Transform
 from data.dataset import describe
 from data.preprocess.pipeline import Pipeline, parse_op
@@ -85,31 +88,51 @@ def load_published(config: ConfigDict) -> Trained:
     found.has_tokens_of(info)
     transform, task, model = build.parts(config, info)
     inputs = build.model_inputs(task, transform, info)
-    wanted = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), *inputs)["params"]
-    shapes = {path: x.shape for path, x in flatten_dict(wanted, sep="/").items()}
-    params = stacked(found.fitted(shapes)[0], like=shapes)
+    wanted = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), *inputs)
+    shapes = {path: x.shape for tree in wanted.values() for path, x in flatten_dict(tree, sep="/").items()}
+    arrays = stacked(found.fitted(shapes)[0], like=shapes)
     for path, shape in shapes.items():
-        if path not in params or params[path].shape != shape:
-            theirs = params[path].shape if path in params else "none"
+        if path not in arrays or arrays[path].shape != shape:
+            theirs = arrays[path].shape if path in arrays else "none"
             kind = ", ".join(found.config.get("architectures") or [found.family.architecture])
             where = f"{found.folder} ({kind})"
             raise UserError(f"{where}: parameter {path} has the shape {shape} here, and {theirs} there")
-    params = {path: jnp.asarray(params[path], jnp.float32) for path in shapes}
-    return Trained(config, info, task, *build.deployed(model, {"params": unflatten_dict(params, sep="/")}), transform)
+    flat = collections({path: jnp.asarray(arrays[path], jnp.float32) for path in shapes})
+    variables = {name: unflatten_dict(flat[name], sep="/") for name in wanted}
+    return Trained(config, info, task, *build.deployed(model, variables), transform)
 
 
 def _info(found: pretrained.Published, config: ConfigDict) -> Info:
     """Returns the description of the inputs of a published model, from a made-up example, and of the answers that the
-    task compares with, whose classes are those of the model."""
-    ops = found.preprocess(config.data.preprocess)
+    task compares with, whose classes are those of the model.
+
+    Raises UserError for images whose statistics are unknown.
+    """
+    ops, task = found.preprocess(config.data.preprocess), build.construct(config.task, "tasks")
     roles = {key: role for op in map(parse_op, ops) for key, role in op.reads.items()}
-    text = Columns({key: (["a text of several words"], None) for key, role in roles.items() if role == "text"})
+    examples = {key: (["a text of several words"], None) for key, role in roles.items() if role == "text"}
     keys = {key: Key(role=role, classes=() if role == "text" else found.classes) for key, role in roles.items()}
-    info = describe(ops, text, keys, config.init_from)
+    if found.family.image:
+        image = task.conditions[0]
+        examples[image] = (np.zeros((1, *found.family.image(found.config)), np.uint8), None)
+        keys[image] = Key(role="image")
+    info = describe(ops, Columns(examples), keys, config.init_from)
+    if found.family.image:
+        _check_normalised(found, config)
+        record = dataclasses.replace(info.keys[image], statistics=found.statistics)
+        info = dataclasses.replace(info, keys=info.keys | {image: record})
     available = build.transformed_batch(Transform.create(config.augment.ops, info), info)
-    lacking = [key for key in build.construct(config.task, "tasks").keys if key not in available]
+    lacking = [key for key in task.keys if key not in available]
     answer = Key(dtype="int32", role="label", classes=found.classes)
     return dataclasses.replace(info, keys=info.keys | dict.fromkeys(lacking, answer))
+
+
+def _check_normalised(found: pretrained.Published, config: ConfigDict) -> None:
+    """Raises UserError for an op that needs the statistics of images, if the folder has none."""
+    asking = [op for op in map(augment_op, config.augment.ops) if isinstance(op, Normalise) and not op.mean]
+    if asking and not found.statistics:
+        file = found.folder / pretrained.IMAGES
+        raise UserError(f"config.augment.ops: normalise: give mean and std, as {file} does not have them")
 
 
 @dataclasses.dataclass(frozen=True)

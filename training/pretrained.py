@@ -20,10 +20,14 @@ from core.info import Info
 from core.vocabulary import Vocabulary, load_tokenizer
 from training.torch_file import read_safetensors
 
-CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification")  # endings of classes of transformers
+# endings of classes of transformers
+CLASSIFIERS = tuple(
+    f"For{kind}" for kind in ("SequenceClassification", "TokenClassification", "ImageClassification", "ObjectDetection")
+)
 PREFIX = "hf:"
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 INDEX = f"{WEIGHTS}.index.json"
+IMAGES = "preprocessor_config.json"
 SOURCE_PIECES = "source.spm"
 DOWNLOADED = ("*.json", "*.safetensors", "*.spm")
 
@@ -59,16 +63,18 @@ class Published:
         return {"name": self.family.model, **self.fields}
 
     def params(self) -> tuple[dict[str, np.ndarray], list[str]]:
-        """Returns the parameters by path, and the names of arrays that have no place in the model."""
+        """Returns the parameters and batch statistics by path, and the names of arrays that have no place in the
+        model."""
         arrays = {}
         for file in self._files():
             arrays |= read_safetensors(file)
         return self.family.read_weights(arrays, self.fields)
 
     def fitted(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, np.ndarray], list[str]]:
-        """Returns the parameters for a model with these shapes by path, and the names that have no place in it.
+        """Returns the parameters and batch statistics for a model with these shapes by path, and the names that have no
+        place in it.
 
-        Parameters of another shape, or which the model lacks, are returned too.
+        Arrays of another shape, or which the model lacks, are returned too.
         """
         params, unknown = self.params()
         return {path: self._padded(x, shapes.get(path, x.shape)) for path, x in params.items()}, unknown
@@ -97,6 +103,15 @@ class Published:
         """The names of the classes of a classifier's head; () for another head."""
         name = (self.config.get("architectures") or [self.family.architecture])[0]
         return class_names(self.config) if name.endswith(CLASSIFIERS) else ()
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """Mean and standard deviation of each channel, by which preprocessor_config.json normalises images; {} without
+        that file, or if it does not."""
+        path = self.folder / IMAGES
+        found = _json(path) if path.exists() else {}
+        is_normalised = found.get("do_normalize", True) and {"image_mean", "image_std"} <= found.keys()
+        return {"mean": found["image_mean"], "std": found["image_std"]} if is_normalised else {}
 
     def preprocess(self, of_recipe: tuple[str, ...]) -> tuple[str, ...]:
         """Returns the ops that make the model's inputs of texts: those of the recipe, `config.data.preprocess`, or for

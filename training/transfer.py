@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,8 +16,9 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from arch.layers.stacking import stacked, unstacked
+from arch.pretrained.table import collections
 from core.errors import UserError
-from core.info import Info
+from core.info import PIXELS, Info
 from data.augment.op import parse_op
 from training import build, pretrained, torch_file, vectors
 from training import config as config_lib
@@ -57,8 +58,7 @@ def with_start_statistics(info: Info, configs: Sequence[ConfigDict]) -> Info:
     for path in dict.fromkeys(config.init_from for config in configs):
         if not path:
             raise UserError(f"{where} takes statistics from config.init_from, which is empty")
-        keys = Info.from_json(find_checkpoint(path, lambda _: None)[2]["info"]).keys
-        found.append({key: record.statistics for key, record in keys.items() if record.statistics})
+        found.append(_statistics(path, info))
     if any(statistics != found[0] for statistics in found):
         raise UserError(f"{where}: the runs of config.init_from differ in their statistics")
     keys = {
@@ -67,6 +67,16 @@ def with_start_statistics(info: Info, configs: Sequence[ConfigDict]) -> Info:
         if record.role != "target"  # the task standardises its own target
     }
     return dataclasses.replace(info, keys=info.keys | keys)
+
+
+def _statistics(path: str, info: Info) -> dict[str, dict[str, Any]]:
+    """Returns key -> statistics of a run, or of the images of published weights. Raises UserError."""
+    if pretrained.is_published(path):
+        statistics = pretrained.published(path).statistics
+        keys = (key for key, record in info.keys.items() if record.role in PIXELS)
+        return dict.fromkeys(keys, statistics) if statistics else {}
+    keys = Info.from_json(find_checkpoint(path, lambda _: None)[2]["info"]).keys
+    return {key: record.statistics for key, record in keys.items() if record.statistics}
 
 
 def is_head(name: str) -> bool:
@@ -116,12 +126,13 @@ def _published(path: str, state: State, info: Info, model: nn.Module, notes: lis
         found = pretrained.published(path)
         same_words = found.has_tokens_of(info)
         shapes = {path: x.shape for path, x in flatten_dict(state.params, sep="/").items()}
-        params, unknown = found.fitted(shapes)
+        arrays, unknown = found.fitted(shapes)
     except UserError as error:
         raise UserError(f"config.init_from {path!r}: {error}") from error
     notes += [f"{name}: no part of {found.family.model}" for name in unknown]
     same_classes = not found.classes or found.classes in _classes(info)
-    return Start(found.folder, {"params": unflatten_dict(params, sep="/")}, same_classes, same_words)
+    variables = {name: unflatten_dict(flat, sep="/") for name, flat in collections(arrays).items()}
+    return Start(found.folder, variables, same_classes, same_words)
 
 
 def _torch(path: str, state: State, info: Info, model: nn.Module, notes: list[str]) -> Start:

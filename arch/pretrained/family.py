@@ -10,7 +10,7 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -177,6 +177,16 @@ class Argument(Key):
         return {self.theirs: arguments(fields[self.ours]).get(self.argument, self.default)}
 
 
+class Classes(Key):
+    """The number of classes, which a run takes from its own data."""
+
+    def read(self, config: Config) -> Fields:
+        return {}
+
+    def write(self, fields: Fields) -> Config:
+        return {"id2label": {str(i): name for i, name in enumerate(unnamed_classes(fields["num_classes"]))}}
+
+
 @dataclasses.dataclass(frozen=True)
 class Family:
     """A `model_type`.
@@ -186,9 +196,10 @@ class Family:
         architecture: the class of transformers that is written in config.json.
         model: the architecture's name in a config, such as "gpt.GPT".
         reads: keys of the texts that the model is for; () if the recipe's ops make the inputs.
+        image: config.json -> height, width and channels of the images that the model is for; None for texts alone.
         prefix: of names in a checkpoint of a complete model; checkpoints without a head lack it.
         headed: beginnings of names that never have the prefix.
-        weights: the table.
+        weights: the table, or a function of the fields, as values of a config, that returns it.
         keys: of config.json.
         fields: that differ from the architecture's defaults for all models of the type, as values of a config.
         missing: field -> what None stands for, given the other fields.
@@ -202,10 +213,11 @@ class Family:
     architecture: str
     model: str
     prefix: str
-    weights: tuple[Weight, ...]
+    weights: tuple[Weight, ...] | Callable[[Fields], Iterable[Weight]]
     keys: tuple[Key, ...]
     fields: Fields = dataclasses.field(default_factory=dict)
     reads: tuple[str, ...] = ("text",)
+    image: Callable[[Config], tuple[int, int, int]] | None = None
     missing: Mapping[str, Callable[[Fields], Any]] = dataclasses.field(default_factory=dict)
     free: frozenset[str] = FREE
     of_task: frozenset[str] = frozenset()
@@ -240,14 +252,15 @@ class Family:
         ]
 
     def read_weights(self, arrays: Arrays, fields: Fields) -> tuple[dict[str, np.ndarray], list[str]]:
-        """Returns the parameters by path, and the names of a checkpoint that have no place in the model.
+        """Returns the parameters and batch statistics by path, and the names of a checkpoint that have no place in the
+        model.
 
         Args:
             fields: as returned by `read_config`.
         """
         theirs = {name.removeprefix(self.prefix): x for name, x in arrays.items()}
         found, known = {}, set()
-        for weight in self._rows(r"\.(\d+)\.", theirs, first=0):
+        for weight in self._rows(fields, r"\.(\d+)\.", theirs, first=0):
             aliases = weight.theirs.split("|")
             known.update(aliases)
             name = next((alias for alias in aliases if alias in theirs), None)
@@ -259,7 +272,7 @@ class Family:
     def write_weights(self, params: Arrays, fields: Fields) -> dict[str, np.ndarray]:
         """Inverse of `read_weights`. Raises UserError for a parameter without a name in a checkpoint."""
         ours, result = dict(params), {}
-        for weight in self._rows(r"block(\d+)/", ours, first=1):
+        for weight in self._rows(fields, r"block(\d+)/", ours, first=1):
             if weight.fits(fields) and all(path in ours for path in weight.ours):
                 name = weight.theirs.partition("|")[0]
                 array = weight.to_theirs([ours.pop(path) for path in weight.ours])
@@ -268,15 +281,46 @@ class Family:
             raise UserError(f"parameter {min(ours)} has no name in checkpoints of {self.model_type}")
         return result
 
-    def _rows(self, pattern: str, found: Arrays, first: int) -> Iterator[Weight]:
+    def _rows(self, fields: Fields, pattern: str, found: Arrays, first: int) -> Iterator[Weight]:
         """Yields the table with numbers of blocks, as many as the names of `found` have."""
         numbers = [int(number) for name in found for number in re.findall(pattern, name)]
-        for weight in self.weights:
+        for weight in self.weights(fields) if callable(self.weights) else self.weights:
             is_numbered = "{}" in weight.theirs
             yield from map(weight.of_block, range(1 + max(numbers, default=-1) - first)) if is_numbered else [weight]
 
     def _complete(self, fields: Fields) -> dict[str, Any]:
         return {**fields, **{name: f(fields) for name, f in self.missing.items() if fields.get(name) is None}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Part(Key):
+    """The config.json of a part of the network, within that of the whole, and the field with the call that makes it.
+
+    Attributes:
+        family: of the part.
+        fields: of the part that differ from those of its family, as values of a config.
+    """
+
+    theirs: str
+    ours: str
+    family: Family
+    fields: Fields = dataclasses.field(default_factory=dict)
+
+    def read(self, config):
+        found = config.get(self.theirs) or {}
+        if (kind := found.get("model_type", self.family.model_type)) != self.family.model_type:
+            raise refusal(f"model_type of {self.theirs}", kind, f"only {self.family.model_type!r}")
+        fields = self.family.read_config(found) | self.fields
+        values = (f"{key}={value if isinstance(value, str) else repr(value)}" for key, value in fields.items())
+        return {self.ours: f"{self.family.model}({', '.join(values)})"}
+
+    def write(self, fields):
+        """A part of another family becomes one without sizes, which is found by comparison."""
+        target, _ = comparable(fields[self.ours])
+        if target is not names.resolve(self.family.model, "arch", self.ours):
+            return {self.theirs: {"model_type": self.family.model_type}}
+        written = self.family.write_config(arguments(fields[self.ours]))
+        return {self.theirs: {key: x for key, x in written.items() if key not in ("architectures", "id2label")}}
 
 
 @functools.cache

@@ -67,15 +67,14 @@ class Table:
 
     def read(self, arrays: Arrays, network: Network) -> tuple[dict[str, dict[str, np.ndarray]], list[str]]:
         """Returns the variables (collection -> path -> array), and the names that have no place in the network."""
-        found: dict[str, dict[str, np.ndarray]] = {"params": {}, "batch_stats": {}}
+        found: dict[str, np.ndarray] = {}
         unknown = dict.fromkeys(name for name in arrays if not name.endswith(COUNTS))
         for weight in self.rows(network):
             name = next((alias for alias in weight.theirs.split("|") if alias in unknown), None)
             if name and weight.fits(vars(network)):
                 del unknown[name]
-                for path, part in weight.to_ours(arrays[name]).items():
-                    found[_collection(path)][path] = part
-        return found, list(unknown)
+                found |= weight.to_ours(arrays[name])
+        return collections(found), list(unknown)
 
     def write(self, variables: Variables, network: Network) -> dict[str, np.ndarray]:
         """Inverse of `read`. Raises UserError for a parameter without a name."""
@@ -89,8 +88,12 @@ class Table:
         return result
 
 
-def _collection(path: str) -> str:
-    return "batch_stats" if path.rpartition("/")[2] in STATISTICS else "params"
+def collections(flat: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns collection -> path -> value of parameters and batch statistics by path."""
+    result: dict[str, dict[str, Any]] = {"params": {}, "batch_stats": {}}
+    for path, value in flat.items():
+        result["batch_stats" if path.rpartition("/")[2] in STATISTICS else "params"][path] = value
+    return result
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from arch.pretrained.family import (
     Argument,
     Change,
     Choice,
+    Classes,
     Config,
     Family,
     Fields,
@@ -70,16 +71,6 @@ class PatchSize(Key):
         return {"patch_size": fields["patch"][0]}
 
 
-class Classes(Key):
-    """The number of classes, which a run takes from its own data."""
-
-    def read(self, config: Config) -> Fields:
-        return {}
-
-    def write(self, fields: Fields) -> Config:
-        return {"id2label": {str(i): f"LABEL_{i}" for i in range(fields["num_classes"])}}
-
-
 def _of_shapes(shapes: Mapping[str, tuple[int, ...]], config: Config) -> Config:
     *_, channels, _ = shapes["patches/kernel"]
     rows, columns, _ = shapes["positions/embedding"]
@@ -93,6 +84,7 @@ VIT = Family(
     architecture="ViTForImageClassification",
     model="vit.ViT",
     reads=(),
+    image=lambda config: (*(config.get("image_size", 224),) * 2, config.get("num_channels", 3)),
     prefix="vit.",
     headed=("classifier.weight", "classifier.bias"),
     weights=(

@@ -18,7 +18,7 @@ class Normalise(Op):
     Attributes:
         keys: batch keys; () = every image, volume and video with statistics, which may be none.
         mean, std: given statistics, one number or one per channel; () = of the training split.
-        start: takes the statistics of the run in `config.init_from`, whose weights expect them.
+        start: takes the statistics of the run or the published weights in `config.init_from`, which expect them.
     """
 
     keys: tuple[str, ...] = ()

@@ -30,6 +30,13 @@ MARIAN = {"vocab_size": 23, "max_position_embeddings": 9, "d_model": 6, "encoder
 MARIAN |= {f"{side}_attention_heads": 3 for side in ("encoder", "decoder")}
 MARIAN |= {f"{side}_ffn_dim": 5 for side in ("encoder", "decoder")}
 VIT = {"hidden_size": 6, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 5, "patch_size": 4}
+RESNET = {"model_type": "resnet", "layer_type": "bottleneck", "embedding_size": 2, "hidden_sizes": [8, 16]}
+RESNET |= {"depths": [1, 2], "hidden_act": "relu", "downsample_in_first_stage": False}
+RESNET |= {"downsample_in_bottleneck": False}
+DETR = {"num_queries": 4, "d_model": 12, "encoder_layers": 1, "decoder_layers": 2}
+DETR |= {f"{side}_attention_heads": 3 for side in ("encoder", "decoder")}
+DETR |= {f"{side}_ffn_dim": 5 for side in ("encoder", "decoder")}
+DETR |= {"backbone_config": RESNET | {"out_features": ["stage2"]}, "use_timm_backbone": False}
 BERT = {"vocab_size": 23, "max_position_embeddings": 11, "hidden_size": 6, "num_hidden_layers": 2}
 BERT |= {"num_attention_heads": 3, "intermediate_size": 5}
 DISTILBERT = {"vocab_size": 23, "max_position_embeddings": 9, "dim": 6, "n_layers": 2, "n_heads": 3, "hidden_dim": 5}
@@ -79,6 +86,15 @@ CONFIGS = {  # each key differs from its default in one of them
         VIT | {"hidden_act": "gelu_new", "layer_norm_eps": 1e-6, "qkv_bias": False, "hidden_dropout_prob": 0.1}
         | {"attention_probs_dropout_prob": 0.2, "patch_size": 2},
     ],
+    "resnet": [
+        RESNET,
+        RESNET | {"layer_type": "basic", "hidden_sizes": [2, 4, 8], "depths": [1, 2, 1], "hidden_act": "silu"},
+    ],
+    "detr": [
+        DETR,
+        DETR | {"position_embedding_type": "learned", "activation_function": "gelu"}
+        | {"dropout": 0.0, "attention_dropout": 0.2, "activation_dropout": 0.3},
+    ],
 }  # fmt: skip
 CASES = [(kind, config) for kind, configs in CONFIGS.items() for config in configs]
 
@@ -113,13 +129,34 @@ def test_every_parameter_has_a_name_and_comes_back(kind, config):
     inputs = make_inputs(type(model), length=9, source_length=9)
     shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), *inputs)
     rng = np.random.default_rng(0)
-    params = {path: rng.standard_normal(x.shape) for path, x in flatten_dict(shapes["params"], sep="/").items()}
+    flat = {path: x.shape for tree in shapes.values() for path, x in flatten_dict(tree, sep="/").items()}
+    params = {path: rng.standard_normal(shape) for path, shape in flat.items()}
     written = family.write_weights(params, family.read_config(config))
     for prefix in ("", family.prefix):  # of models with and without a head
         theirs = {prefix + name.removeprefix(family.prefix): x for name, x in written.items()}
         found, unknown = family.read_weights(theirs, family.read_config(config))
         assert not unknown and found.keys() == params.keys()
         assert all(np.array_equal(found[path], params[path]) for path in params)
+
+
+@pytest.mark.parametrize(
+    ("keys", "blocks"),
+    [
+        ({}, "(3, 4, 6, 3)"),
+        ({"backbone": "resnet101", "use_timm_backbone": True, "backbone_config": None}, "(3, 4, 23, 3)"),
+        ({"backbone_config": {"model_type": "timm_backbone", "backbone": "resnet18.a1_in1k"}}, "(2, 2, 2, 2)"),
+        ({"use_timm_backbone": False}, "(3, 4, 6, 3)"),
+    ],
+)
+def test_backbones_of_detr_by_name(keys, blocks):
+    """They are the networks of torchvision, with frozen norms, and their arrays have timm's names."""
+    found = families()["detr"].read_config(keys)["backbone"]
+    block = "BasicBlock" if "18" in str(keys) else "BottleneckBlock"
+    expected = f"resnet.ResNet(block=resnet.{block}, width=64, blocks={blocks}, activation=nn.relu, norm=layers.norm."
+    assert found == f"{expected}frozen_batch_norm(epsilon=1e-05))"
+    name = "model.backbone.conv_encoder.model.layer4.1.bn2.running_var"
+    arrays, unknown = families()["detr"].read_weights({name: np.ones(3)}, families()["detr"].read_config(keys))
+    assert list(arrays) == ["image_network/stage4_block2/BatchNorm_1/var"] and not unknown
 
 
 def test_constants_and_tied_heads_are_not_read():
@@ -179,6 +216,18 @@ def test_both_formats_of_rotary_positions():
         ("marian", {"decoder_ffn_dim": 6}, ["decoder_ffn_dim", "6"]),
         ("marian", {"tie_word_embeddings": False}, ["tie_word_embeddings"]),
         ("vit", {"patch_size": [2, 4]}, ["patch_size", "square"]),
+        ("resnet", {"hidden_sizes": [8, 24]}, ["hidden_sizes", "[8, 16]"]),
+        ("resnet", {"downsample_in_bottleneck": True}, ["downsample_in_bottleneck"]),
+        ("detr", {"backbone_config": {"model_type": "swin"}}, ["backbone_config", "swin", "resnet"]),
+        ("detr", {"backbone_config": RESNET | {"out_features": ["stage1"]}}, ["out_features", "stage2"]),
+        (
+            "detr",
+            {"backbone_config": None, "use_timm_backbone": True, "backbone": "resnest50"},
+            ["backbone", "resnet50"],
+        ),
+        ("detr", {"decoder_ffn_dim": 6}, ["decoder_ffn_dim", "6"]),
+        ("detr", {"dilation": True}, ["dilation"]),
+        ("detr", {"auxiliary_loss": True}, ["auxiliary_loss"]),
     ],
     ids=str,
 )

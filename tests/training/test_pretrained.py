@@ -1,5 +1,7 @@
 """config.init_from="hf:FOLDER", predictions without training, and the export: made-up folders, without transformers."""
 
+import dataclasses
+import functools
 import json
 import shutil
 
@@ -9,40 +11,55 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
+from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from arch.layers.norm import batch_norm
 from arch.pretrained.family import families
+from arch.resnet import ResNet
 from core.errors import UserError
+from core.info import Info, Key
 from data.preprocess.tokenizers import Characters
+from data.preprocess.values import as_image
 from inference.export import _fields, export, expressed
-from inference.predict import Trained, complete, load
+from inference.export import write as export_run
+from inference.predict import Trained, complete, load, predict
 from training import build
 from training.config import default, from_json, validate
 from training.main import train
 from training.overrides import assignments, override, recipe
 from training.pretrained import published
 from training.run import build_run
+from training.state import State
+from training.transfer import init_from, with_start_statistics
 
 TEXT = "the cat sat on the mat and the dog ran away.\n" * 20
 TOKENIZER = Characters()([TEXT])
 SIZE = TOKENIZER.get_vocab_size()
 GPT2 = {"model_type": "gpt2", "vocab_size": SIZE + 2, "n_positions": 16, "n_embd": 6, "n_layer": 2, "n_head": 3}
+RESNET = {"model_type": "resnet", "layer_type": "basic", "embedding_size": 4, "hidden_sizes": [4], "depths": [1]}
+DETR = {"model_type": "detr", "architectures": ["DetrForObjectDetection"], "backbone_config": RESNET, "d_model": 8}
+DETR |= {"encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 5, "decoder_ffn_dim": 5, "num_queries": 3}
+DETR |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+DETR |= {"id2label": {"0": "N/A", "1": "a cat", "2": "a dog"}}
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 LLAMA = {"model_type": "llama", "vocab_size": SIZE, "max_position_embeddings": 16, "hidden_size": 12}
 LLAMA |= {"intermediate_size": 7, "num_hidden_layers": 2, "num_attention_heads": 3, "num_key_value_heads": 1}
 
 
-def write(folder, config):
-    """Writes random weights for a config.json, and the tokenizer."""
+def write(folder, config, *inputs, **fields):
+    """Writes random weights for a config.json, and the tokenizer. Returns the variables."""
     family = families()[config["model_type"]]
-    model = build.construct(ConfigDict({"name": family.model, **family.read_config(config)}), "arch")
-    params = model.init(jax.random.key(3), jnp.zeros((1, 4), jnp.int32), train=False)["params"]
-    flat = {path: np.asarray(x) for path, x in flatten_dict(params, sep="/").items()}
+    model = build.construct(ConfigDict({"name": family.model, **family.read_config(config), **fields}), "arch")
+    init = jax.jit(functools.partial(model.init, train=False))
+    variables = init(jax.random.key(3), *(inputs or [jnp.zeros((1, 4), jnp.int32)]))
+    flat = {path: np.asarray(x) for tree in variables.values() for path, x in flatten_dict(tree, sep="/").items()}
     arrays = family.write_weights(flat, family.read_config(config))
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
     save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, folder / "model.safetensors")
     TOKENIZER.save(str(folder / "tokenizer.json"))
-    return params
+    return variables
 
 
 @pytest.fixture
@@ -133,11 +150,11 @@ def test_a_run_needs_its_folder_only_at_the_start_and_is_exported(folder, tmp_pa
 
 @pytest.mark.slow
 def test_prediction_without_training(tmp_path):
-    params = write(tmp_path / "llama", LLAMA)
+    variables = write(tmp_path / "llama", LLAMA)
     old = get_config(tmp_path / "llama", tmp_path)
     text = "".join(complete(old, "the cat", 6, top_k=1))
     trained = load(old)
-    assert jax.tree.all(jax.tree.map(np.array_equal, trained.variables["params"], params))
+    assert jax.tree.all(jax.tree.map(np.array_equal, trained.variables, variables))
     ids = TOKENIZER.encode("the cat").ids
     for _ in range(6):
         logits = trained.model.apply(trained.variables, jnp.array([ids]), train=False)[0, -1]
@@ -204,3 +221,70 @@ def test_a_model_that_no_type_expresses(folder, tmp_path):
     run = build_run(config, None)
     with pytest.raises(UserError, match=r"gpt2, the nearest, not config.model.windows=\(None, 4\), config.model.b"):
         expressed(Trained(run.config, run.info, run.task, run.model, {}, run.transform))
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory):
+    """Returns a folder with a detector, its variables, and a picture."""
+    tmp_path = tmp_path_factory.mktemp("detector")
+    images = jnp.zeros((1, 32, 48, 3))
+    variables = write(tmp_path / "detr", DETR, images, num_classes=3)
+    statistics = {f"image_{name}": numbers for name, numbers in IMAGENET.items()}
+    (tmp_path / "detr" / "preprocessor_config.json").write_text(json.dumps(statistics))
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    return tmp_path / "detr", variables, tmp_path / "picture.png"
+
+
+def detection(folder, **changes):
+    changes = {"init_from": f"hf:{folder}", "task.queries": 3, "task.threshold": 0.0} | changes
+    config, _ = override(recipe("configs/detection.py:coco"), {"data.preprocess": ("resize(32, 48)",)} | changes)
+    return validate(config)
+
+
+@pytest.mark.slow
+def test_boxes_of_a_picture_without_training(detector, tmp_path):
+    """The recipe has the statistics of ImageNet; `normalise()` takes those of the folder."""
+    folder, variables, picture = detector
+    found = predict(detection(folder), [str(picture)])
+    assert jax.tree.all(jax.tree.map(np.array_equal, found.run.variables, variables))
+    pixels = as_image(np.asarray(Image.open(picture)), (32, 48)) / np.float32(255)
+    normalised = (pixels - np.float32(IMAGENET["mean"])) / np.float32(IMAGENET["std"])
+    outputs = found.run.model.apply(variables, jnp.asarray(normalised)[None], train=False)
+    probability = jax.nn.softmax(outputs["logits"][0, 0])[:, :-1].max(-1)
+    rows = found.rows[0]["prediction"]
+    np.testing.assert_allclose([row["probability"] for row in rows], sorted(probability, reverse=True), atol=1e-5)
+    assert {row["label"] for row in rows} <= {"N/A", "a cat", "a dog"}
+    own = predict(detection(folder, **{"augment.ops": ("normalise()",)}), [str(picture)])
+    np.testing.assert_allclose(own.outputs["box"], found.outputs["box"], atol=1e-6)
+    bare = shutil.copytree(folder, tmp_path / "bare", ignore=shutil.ignore_patterns("preprocessor*"))
+    with pytest.raises(UserError, match=r"normalise: give mean and std, as .*preprocessor_config.json"):
+        load(detection(bare, **{"augment.ops": ("normalise()",)}))
+    assert load(detection(bare)).task == found.run.task
+
+
+def test_a_detector_is_exported_with_its_statistics(detector, tmp_path):
+    folder, variables, _ = detector
+    run = load(detection(folder))
+    export_run(run, tmp_path / "again")
+    again = load(detection(tmp_path / "again"))
+    assert jax.tree.all(jax.tree.map(np.array_equal, again.variables, variables))
+    assert published(f"hf:{tmp_path / 'again'}").classes == ("N/A", "a cat", "a dog") == again.task.classes
+    other = dataclasses.replace(run, model=run.model.clone(backbone=functools.partial(ResNet, norm=batch_norm)))
+    with pytest.raises(UserError, match=r"detr, the nearest, not config.model.backbone=ResNet"):
+        expressed(other)
+
+
+def test_a_run_starts_with_the_batch_statistics(detector):
+    """`normalise(start=True)` takes the folder's statistics of images. With other classes the head is new."""
+    folder, variables, _ = detector
+    config = detection(folder, **{"augment.ops": ("normalise(start=True)",)})
+    keys = {"image": Key((32, 48, 3), "uint8", "image"), "objects/label": Key((4,), "int32", "label", ("x", "y", "z"))}
+    info = with_start_statistics(Info("shapes", {}, keys), [config])
+    assert info.keys["image"].statistics == IMAGENET and not info.keys["objects/label"].statistics
+    params, statistics = (jax.tree.map(jnp.zeros_like, variables[name]) for name in ("params", "batch_stats"))
+    state = State(0, params, {"batch_stats": statistics}, (), None, jax.random.key(0))
+    after, said = init_from(f"hf:{folder}", state, info, load(config).model)
+    assert jax.tree.all(jax.tree.map(np.array_equal, after.mutable["batch_stats"], variables["batch_stats"]))
+    assert said[1:] == [f"  head/{name}: the head is new, the classes differ" for name in ("bias", "kernel")]
+    assert jax.tree.all(jax.tree.map(np.array_equal, after.params["box_head"], variables["params"]["box_head"]))
