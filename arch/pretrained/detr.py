@@ -139,9 +139,7 @@ DETR = Family(
     prefix="",
     weights=_family_rows,
     keys=(
-        Backbone(
-            "backbone_config", "backbone", resnet.RESNET, {"norm": "layers.norm.frozen_batch_norm(epsilon=1e-05)"}
-        ),
+        Backbone("backbone_config", "backbone", resnet.RESNET, {"norm": FROZEN}),
         Value("num_queries", ("queries",), 100),
         Value("d_model", ("width",), 256),
         Value("encoder_layers", ("depth",), 6),
