@@ -1,9 +1,10 @@
 """Image captions by a Transformer: a decoder that attends to the cells of a feature map (Cornia et al. 2020, arXiv
-1912.08226, without its memory vectors; Vaswani et al. 2017, arXiv 1706.03762)."""
+1912.08226, without its memory vectors; Vaswani et al. 2017, arXiv 1706.03762), or to the tokens of a Vision Transformer
+(TrOCR: Li et al. 2021, arXiv 2109.10282, section 3; the captioners "ViT-GPT2" of transformers)."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -27,14 +28,17 @@ class Captioner(EncoderDecoder):
 
     Attributes:
         backbone: makes a network with `features(images, train=train)`, of which the last entry is read: a convolutional
-            network, or "vit.ViT(patch=(4, 4), width=64)".
+            network, or "vit.ViT(patch=(4, 4), width=64)". Tokens are those of a `layers.patches.PatchNetwork`.
         places: positions of the cells, a class of `layers.grids`.
         depth: of the encoder; 0: the decoder reads the projected feature map.
+        memory: what the decoder attends to: "map", the output of the encoder, or "tokens", those of the backbone, a
+            class token included. These have no further positions, and are projected only to another width.
     """
 
     backbone: Callable[..., nn.Module] = ConvNet
     places: Callable[..., Positions] = SinusoidGrid
     decoder_depth: int | None = 6
+    memory: Literal["map", "tokens"] = "map"
 
     VARIANTS: ClassVar[dict[str, dict]] = {
         "test": {"num_classes": 11, "backbone": partial(ConvNet, widths=(4, 8)), "depth": 1, "decoder_depth": 2}
@@ -60,6 +64,10 @@ class Captioner(EncoderDecoder):
 
     @nn.compact
     def _encode(self, image: Float[Array, "batch height width channels"], train: bool) -> Memory:
+        if self.memory == "tokens":
+            x, *_ = self.image_network.encode(image, None, train)
+            x = x if x.shape[-1] == self.width else self.projection(x)
+            return Memory(x, jnp.ones(x.shape[:2], bool))
         *_, features = self.image_network.features(image, train=train).values()
         x, grid = rearrange(self.projection(features), "b h w c -> b (h w) c"), features.shape[1:3]
         positions = jnp.arange(x.shape[1])[None]

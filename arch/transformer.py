@@ -52,7 +52,8 @@ class EncoderDecoder(nn.Module):
         scale_embedding: multiplies embeddings by sqrt(width).
         head_bias: whether the head has a bias.
         positions: a class of `layers.positions`; relative ones act in self-attention alone.
-        dropout: rate of the sums of embeddings and positions, and of residual branches.
+        dropout: rate of residual branches.
+        embedding_dropout: rate of the sums of embeddings and positions; None: dropout.
         attention_dropout, activation_dropout: of attention weights and of the hidden layers (tensor2tensor's; 0 in the
             paper's text).
         mixer: another sublayer (`layers.mixer`) instead of the encoder's self-attention.
@@ -78,6 +79,7 @@ class EncoderDecoder(nn.Module):
     head_bias: bool = False
     mixer: Sublayer | None = None
     dropout: float = 0.1
+    embedding_dropout: float | None = None
     attention_dropout: float = 0.0
     activation_dropout: float = 0.0
     drop_path: float = 0.0
@@ -92,7 +94,7 @@ class EncoderDecoder(nn.Module):
     def setup(self):
         self.target_embedding = self._embedding(self.num_classes)
         self.target_positions = self._positions()
-        self.drop = nn.Dropout(self.dropout)
+        self.drop = nn.Dropout(self.dropout if self.embedding_dropout is None else self.embedding_dropout)
         self.encoder = self._trunk(self.depth, {"self_attention": self.mixer or self._self_attention(causal=False)})
         sublayers = {"self_attention": self._self_attention(causal=True)}
         sublayers[CROSS] = partial(CrossAttention, **self._heads)

@@ -85,7 +85,9 @@ def load_published(config: ConfigDict) -> Trained:
     """
     found = pretrained.published(config.init_from)
     info = _info(found, config)
-    found.has_tokens_of(info)
+    if not found.has_tokens_of(info):
+        file = found.folder / pretrained.TOKENIZER
+        raise UserError(f"config.data.preprocess: the tokens are not those of {file}: tokenize with file('{file}')")
     transform, task, model = build.parts(config, info)
     inputs = build.model_inputs(task, transform, info)
     wanted = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), *inputs)
@@ -108,7 +110,8 @@ def _info(found: pretrained.Published, config: ConfigDict) -> Info:
 
     Raises UserError for images whose statistics are unknown.
     """
-    ops, task = found.preprocess(config.data.preprocess), build.construct(config.task, "tasks")
+    task = build.construct(config.task, "tasks")
+    ops = [text for text in found.preprocess(config.data.preprocess) if not parse_op(text).opens]
     roles = {key: role for op in map(parse_op, ops) for key, role in op.reads.items()}
     examples = {key: (["a text of several words"], None) for key, role in roles.items() if role == "text"}
     keys = {key: Key(role=role, classes=() if role == "text" else found.classes) for key, role in roles.items()}

@@ -141,7 +141,7 @@ class Published:
         """
         tokens = {key: record.vocabulary for key, record in info.keys.items() if record.vocabulary}
         for key, vocabulary in tokens.items():
-            if vocabulary.size > (size := self.fields["vocab_size"]):
+            if vocabulary.size > (size := self.fields.get("vocab_size", self.fields.get("num_classes"))):
                 hint = f"tokenize with file('{self.folder / TOKENIZER}')"
                 raise UserError(f"{key!r} has {vocabulary.size} tokens, and {self.folder} {size}: {hint}")
         own = self.tokenizer()

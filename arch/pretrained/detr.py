@@ -23,6 +23,7 @@ from arch.pretrained.family import (
     Fields,
     Fixed,
     Part,
+    Shapes,
     Value,
     Weight,
     arguments,
@@ -124,7 +125,7 @@ def _transformer_rows(network: Network) -> Iterator[Weight]:
         yield from dense(f"bbox_predictor.layers.{i}", f"box_head/{ours}")
 
 
-def _of_shapes(shapes: dict[str, tuple[int, ...]], config: Config) -> Config:
+def _of_shapes(shapes: Shapes, config: Config) -> Config:
     channels = {"num_channels": shapes["image_network/stem_conv/kernel"][-2]}
     return channels | {"backbone_config": config["backbone_config"] | channels}
 

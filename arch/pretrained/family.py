@@ -20,6 +20,7 @@ from core.errors import UserError, nearest
 
 Config = Mapping[str, Any]  # of a config.json
 Fields = Mapping[str, Any]  # of an architecture: texts as in a config, or objects
+Shapes = Mapping[str, tuple[int, ...]]  # by path of a parameter or batch statistic
 Arrays = Mapping[str, np.ndarray]  # by name in a checkpoint, or by path of a parameter ("trunk/block1/...")
 
 CLASSES = "single_label_classification"  # the value of `problem_type` for one class per text or token
@@ -223,7 +224,7 @@ class Family:
     of_task: frozenset[str] = frozenset()
     headed: tuple[str, ...] = ("lm_head.weight",)
     ignored: tuple[str, ...] = ()
-    of_shapes: Callable[[Mapping[str, tuple[int, ...]], Config], Config] = lambda shapes, config: {}
+    of_shapes: Callable[[Shapes, Config], Config] = lambda shapes, config: {}
 
     def read_config(self, config: Config) -> dict[str, Any]:
         """Returns the fields of a config.json, as values of a config. Raises UserError, which names the key, for a

@@ -123,6 +123,7 @@ MARIAN = Family(
     },
     missing={
         "decoder_depth": lambda fields: fields["depth"],
+        "embedding_dropout": lambda fields: fields["dropout"],
         "key_width": lambda fields: fields["width"] // fields["heads"],
         "value_width": lambda fields: fields["width"] // fields["heads"],
     },

@@ -8,7 +8,7 @@ its networks with the mean of the patches have their last norm behind the mean, 
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from arch.pretrained.family import (
     Fields,
     Key,
     Parts,
+    Shapes,
     Value,
     Weight,
     dense,
@@ -71,7 +72,7 @@ class PatchSize(Key):
         return {"patch_size": fields["patch"][0]}
 
 
-def _of_shapes(shapes: Mapping[str, tuple[int, ...]], config: Config) -> Config:
+def _of_shapes(shapes: Shapes, config: Config) -> Config:
     *_, channels, _ = shapes["patches/kernel"]
     rows, columns, _ = shapes["positions/embedding"]
     if rows != columns:

@@ -37,6 +37,9 @@ DETR = {"num_queries": 4, "d_model": 12, "encoder_layers": 1, "decoder_layers": 
 DETR |= {f"{side}_attention_heads": 3 for side in ("encoder", "decoder")}
 DETR |= {f"{side}_ffn_dim": 5 for side in ("encoder", "decoder")}
 DETR |= {"backbone_config": RESNET | {"out_features": ["stage2"]}, "use_timm_backbone": False}
+CAPTIONER = {"encoder": {"model_type": "vit"} | VIT}
+GPT2 = {"model_type": "gpt2", "is_decoder": True, "add_cross_attention": True, "n_inner": 5} | SIZES
+CAPTIONER |= {"decoder": GPT2, "decoder_start_token_id": 22}
 BERT = {"vocab_size": 23, "max_position_embeddings": 11, "hidden_size": 6, "num_hidden_layers": 2}
 BERT |= {"num_attention_heads": 3, "intermediate_size": 5}
 DISTILBERT = {"vocab_size": 23, "max_position_embeddings": 9, "dim": 6, "n_layers": 2, "n_heads": 3, "hidden_dim": 5}
@@ -95,6 +98,11 @@ CONFIGS = {  # each key differs from its default in one of them
         DETR | {"position_embedding_type": "learned", "activation_function": "gelu"}
         | {"dropout": 0.0, "attention_dropout": 0.2, "activation_dropout": 0.3},
     ],
+    "vision-encoder-decoder": [
+        CAPTIONER,
+        CAPTIONER | {"decoder": GPT2 | {"n_embd": 9, "tie_word_embeddings": False, "activation_function": "relu"}
+        | {"resid_pdrop": 0.0, "embd_pdrop": 0.2, "attn_pdrop": 0.3, "layer_norm_epsilon": 1e-3}},
+    ],
 }  # fmt: skip
 CASES = [(kind, config) for kind, configs in CONFIGS.items() for config in configs]
 
@@ -108,12 +116,18 @@ def test_every_type_is_found_and_tested():
     assert families().keys() == CONFIGS.keys()
 
 
+def _common(written: dict, config: dict) -> dict:
+    """Returns the values of the keys of a config.json, and of the configs of its parts."""
+    parts = {key: x for key, x in config.items() if isinstance(x, dict) and "model_type" in x}
+    return {key: _common(written[key], parts[key]) if key in parts else written.get(key) for key in config}
+
+
 @pytest.mark.parametrize(("kind", "config"), CASES, ids=str)
 def test_configs_come_back(kind, config):
     family, model = families()[kind], model_of(kind, config)
     written = family.write_config(_fields(model))
     unnamed = {"id2label": {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}}  # names come from the data
-    assert {key: written.get(key) for key in config} == {key: unnamed.get(key, x) for key, x in config.items()}
+    assert _common(written, config) == {key: unnamed.get(key, x) for key, x in config.items()}
     again = model_of(kind, written)
     assert not family.differences(_fields(model), _fields(again))
     assert all(
@@ -226,6 +240,9 @@ def test_both_formats_of_rotary_positions():
             ["backbone", "resnet50"],
         ),
         ("detr", {"decoder_ffn_dim": 6}, ["decoder_ffn_dim", "6"]),
+        ("vision-encoder-decoder", {"encoder": {"model_type": "deit"}}, ["encoder", "deit", "vit"]),
+        ("vision-encoder-decoder", {"decoder": {"model_type": "bert"}}, ["decoder", "bert", "gpt2"]),
+        ("vision-encoder-decoder", {"decoder": {"add_cross_attention": False}}, ["add_cross_attention"]),
         ("detr", {"dilation": True}, ["dilation"]),
         ("detr", {"auxiliary_loss": True}, ["auxiliary_loss"]),
     ],

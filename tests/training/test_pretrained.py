@@ -42,6 +42,11 @@ DETR = {"model_type": "detr", "architectures": ["DetrForObjectDetection"], "back
 DETR |= {"encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 5, "decoder_ffn_dim": 5, "num_queries": 3}
 DETR |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
 DETR |= {"id2label": {"0": "N/A", "1": "a cat", "2": "a dog"}}
+CAPTIONER = {"model_type": "vision-encoder-decoder"}
+CAPTIONER["encoder"] = {"hidden_size": 6, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 5}
+CAPTIONER["encoder"] |= {"image_size": 16, "patch_size": 8}
+CAPTIONER["decoder"] = GPT2 | {"vocab_size": SIZE, "n_positions": 32, "add_cross_attention": True}
+CAPTIONER["decoder_start_token_id"] = TOKENIZER.token_to_id("<bos>")
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 LLAMA = {"model_type": "llama", "vocab_size": SIZE, "max_position_embeddings": 16, "hidden_size": 12}
 LLAMA |= {"intermediate_size": 7, "num_hidden_layers": 2, "num_attention_heads": 3, "num_key_value_heads": 1}
@@ -288,3 +293,28 @@ def test_a_run_starts_with_the_batch_statistics(detector):
     assert jax.tree.all(jax.tree.map(np.array_equal, after.mutable["batch_stats"], variables["batch_stats"]))
     assert said[1:] == [f"  head/{name}: the head is new, the classes differ" for name in ("bias", "kernel")]
     assert jax.tree.all(jax.tree.map(np.array_equal, after.params["box_head"], variables["params"]["box_head"]))
+
+
+@pytest.mark.slow
+def test_a_caption_without_training(tmp_path):
+    """The recipe enlarges the picture to 224 x 224 pixels, and the positions of this encoder are those of 16 x 16."""
+    images, tokens = jnp.zeros((1, 16, 16, 3)), jnp.zeros((1, 4), jnp.int32)
+    variables = write(tmp_path / "captioner", CAPTIONER, images, tokens)
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    start, changes = {"init_from": f"hf:{tmp_path / 'captioner'}"}, {"task.beams": 1, "task.max_length": 5}
+    tokenize = ("tokenize('text', start(words(size=9)))",)
+    config, _ = override(recipe("configs/captions.py:csv"), start | changes | {"data.preprocess": tokenize})
+    found = predict(config, [str(tmp_path / "picture.png")])
+    model, vocabulary = found.run.model, found.run.task.vocabulary
+    ids = [vocabulary.bos, *found.outputs["prediction"][0].tolist()]
+    apply = jax.jit(functools.partial(model.apply, train=False))
+    logits = apply(variables, jnp.asarray(pixels)[None] / 127.5 - 1, jnp.array([ids[:-1]]))
+    assert jnp.argmax(logits[0], -1).tolist() == ids[1:] and len(ids) == 6
+    assert found.rows[0]["prediction"] == vocabulary.text(ids)
+    with pytest.raises(UserError, match="parameter image_network/positions/embedding has the shape"):
+        load(override(recipe("configs/captions.py:csv"), start)[0])
+    with pytest.raises(UserError, match=r"the tokens are not those of .*tokenizer.json: tokenize with file"):
+        load(
+            override(recipe("configs/captions.py:csv"), start | {"data.preprocess": ("tokenize('text', words())",)})[0]
+        )
