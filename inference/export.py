@@ -30,13 +30,15 @@ from core import cli
 from core.calls import parse
 from core.errors import UserError, nearest
 from core.info import Info
+from data.augment.normalise import Normalise
 from inference.predict import Trained, load
 from training import build, torch_file
-from training.pretrained import CONFIG, PREFIX, TOKENIZER, WEIGHTS, is_published
+from training.pretrained import CONFIG, IMAGES, PREFIX, TOKENIZER, WEIGHTS, is_published
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _TO = flags.DEFINE_string("to", None, "Where to write, hf:FOLDER (new or empty) or torch:FILE.safetensors (new).")
 
+BILINEAR = 2  # PIL's number
 # token in tokenizer_config.json -> field of `Vocabulary`; encoders have the last three
 SPECIAL = {f"{name}_token": name for name in ("bos", "eos", "pad", "unk")}
 SPECIAL |= {"cls_token": "bos", "sep_token": "sep", "mask_token": "mask"}
@@ -72,6 +74,7 @@ def write(run: Trained, folder: Path) -> None:
     family, config, shapes = expressed(run)
     arrays = family.write_weights(_arrays(run, shapes), family.read_config(config))
     texts = {CONFIG: config | _special_ids(run.info, config) | _class_names(run, config)} | _tokenizers(run)
+    texts |= _images(run, family)
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -162,6 +165,21 @@ def _class_names(run: Trained, config: dict[str, Any]) -> dict[str, Any]:
     if not names:
         return {}
     return {"id2label": {str(i): name for i, name in enumerate(names)}, "label2id": {x: i for i, x in enumerate(names)}}
+
+
+def _images(run: Trained, family: Family) -> dict[str, Any]:
+    """Returns file -> content of the size and normalisation of images, for a network that reads them."""
+    if family.image is None:
+        return {}
+    key = run.task.conditions[0]
+    height, width, channels = run.info.keys[key].shape
+    content = {"image_processor_type": family.processor, "do_resize": True, "size": {"height": height, "width": width}}
+    content |= {"resample": BILINEAR, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": False}
+    for op in run.transform.ops:
+        if isinstance(op, Normalise) and key in op.normalised:
+            numbers = {name: np.broadcast_to(x, channels).tolist() for name, x in op.statistics(key).items()}
+            content |= {"do_normalize": True} | {f"image_{name}": x for name, x in numbers.items()}
+    return {IMAGES: content}
 
 
 def _tokenizers(run: Trained) -> dict[str, Any]:

@@ -137,6 +137,7 @@ DETR = Family(
     model="detr.DETR",
     reads=(),
     image=lambda config: (800, 800, config.get("num_channels", 3)),
+    processor="DetrImageProcessor",
     prefix="",
     weights=_family_rows,
     keys=(

@@ -198,6 +198,7 @@ class Family:
         model: the architecture's name in a config, such as "gpt.GPT".
         reads: keys of the texts that the model is for; () if the recipe's ops make the inputs.
         image: config.json -> height, width and channels of the images that the model is for; None for texts alone.
+        processor: the class of transformers that prepares images.
         prefix: of names in a checkpoint of a complete model; checkpoints without a head lack it.
         headed: beginnings of names that never have the prefix.
         weights: the table, or a function of the fields, as values of a config, that returns it.
@@ -219,6 +220,7 @@ class Family:
     fields: Fields = dataclasses.field(default_factory=dict)
     reads: tuple[str, ...] = ("text",)
     image: Callable[[Config], tuple[int, int, int]] | None = None
+    processor: str = "ViTImageProcessor"
     missing: Mapping[str, Callable[[Fields], Any]] = dataclasses.field(default_factory=dict)
     free: frozenset[str] = FREE
     of_task: frozenset[str] = frozenset()

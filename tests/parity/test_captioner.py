@@ -166,3 +166,8 @@ def test_transformers_loads_the_export_and_its_import_is_the_same(pair, tmp_path
     assert all(np.array_equal(written[name], stored[name]) for name in written)
     ours, theirs = (json.loads((folder / "config.json").read_text()) for folder in (tmp_path / "ours", pair.folder))
     assert ours["encoder"].items() <= theirs["encoder"].items()
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "ours")
+    pixels = np.random.default_rng(2).integers(0, 256, (24, 24, 3), np.uint8)
+    prepared = processor(pixels, return_tensors="pt").pixel_values.permute(0, 2, 3, 1)
+    batch = {"image": jnp.asarray(pixels)[None], "index": jnp.arange(1)}
+    np.testing.assert_allclose(pair.run.transform(None, batch)["image"], prepared, atol=1e-6)

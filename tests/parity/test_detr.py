@@ -20,6 +20,7 @@ from inference.export import _fields, write
 from inference.predict import load
 from tasks.detection import Detection
 from tests.parity.torchvision_models import torch
+from training.config import default
 from training.overrides import override, recipe
 
 transformers = pytest.importorskip("transformers")
@@ -144,6 +145,11 @@ def test_transformers_loads_the_export_and_its_import_is_the_same(theirs, tmp_pa
     again = load(theirs.config(init_from=f"hf:{tmp_path / 'ours'}"))
     assert not families()["detr"].differences(_fields(again.model), _fields(run.model)) and again.task == run.task
     assert jax.tree.all(jax.tree.map(np.array_equal, again.variables, run.variables))
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "ours")
+    pixels = np.random.default_rng(2).integers(0, 256, (96, 128, 3), np.uint8)
+    prepared = processor(pixels, return_tensors="pt").pixel_values.permute(0, 2, 3, 1)
+    batch = {"image": jnp.asarray(pixels)[None], "index": jnp.arange(1)}
+    np.testing.assert_allclose(run.transform(None, batch)["image"], prepared, atol=1e-5)
     before = theirs.model
     theirs.model, report = transformers.DetrForObjectDetection.from_pretrained(
         tmp_path / "ours", output_loading_info=True
@@ -232,3 +238,21 @@ def test_the_file_alone_is_read_and_written_back(tmp_path):
     state = {name: x.numpy() for name, x in theirs.model.state_dict().items()}
     of_modules, _ = table.read(state, NETWORK)
     assert {k: v.keys() for k, v in of_modules.items()} == {k: v.keys() for k, v in found.items()}
+
+
+@pytest.mark.parametrize("kind", ["basic", "bottleneck"])
+def test_resnets_that_classify_are_those_of_transformers(kind, tmp_path):
+    channels = [5, 10] if kind == "basic" else [20, 40]
+    sizes = {"layer_type": kind, "embedding_size": 5, "hidden_sizes": channels, "depths": [2, 1], "num_labels": 3}
+    torch.manual_seed(0)
+    theirs = transformers.ResNetForImageClassification(transformers.ResNetConfig(**sizes))
+    images = torch.randn(4, 3, 64, 48)
+    theirs.train()(images)  # moves the statistics
+    theirs.eval().save_pretrained(tmp_path)
+    ops = {"augment.ops": ("normalise(mean=(0.5,), std=(0.5,))",), "task.name": "classification.Classification"}
+    run = load(override(default(), {"init_from": f"hf:{tmp_path}"} | ops)[0])
+    with torch.no_grad():
+        expected = theirs(images).logits
+    ours = run.model.apply(run.variables, jnp.asarray(images.permute(0, 2, 3, 1).numpy()), train=False)
+    np.testing.assert_allclose(ours, expected, atol=1e-4)
+    assert run.task.classes == ("LABEL_0", "LABEL_1", "LABEL_2")

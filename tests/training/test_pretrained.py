@@ -274,7 +274,9 @@ def test_a_detector_is_exported_with_its_statistics(detector, tmp_path):
     export_run(run, tmp_path / "again")
     again = load(detection(tmp_path / "again"))
     assert jax.tree.all(jax.tree.map(np.array_equal, again.variables, variables))
-    assert published(f"hf:{tmp_path / 'again'}").classes == ("N/A", "a cat", "a dog") == again.task.classes
+    written = published(f"hf:{tmp_path / 'again'}")
+    np.testing.assert_allclose([written.statistics[name] for name in IMAGENET], list(IMAGENET.values()), rtol=1e-6)
+    assert written.classes == ("N/A", "a cat", "a dog") == again.task.classes
     other = dataclasses.replace(run, model=run.model.clone(backbone=functools.partial(ResNet, norm=batch_norm)))
     with pytest.raises(UserError, match=r"detr, the nearest, not config.model.backbone=ResNet"):
         expressed(other)
