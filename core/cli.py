@@ -1,11 +1,13 @@
 """Start and end of commands: a user's mistake is one line and exit code 2; SIGTERM gives 143, divergence 1."""
 
 import errno
+import functools
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -106,11 +108,20 @@ def use_huge_pages() -> None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
+def _report_unraisable(report: Callable[[Any], None], found: Any) -> None:
+    """Reports an error that no code can catch, except those of Orbax's array writes that end after one of them has
+    failed, as on a full disk: one line tells that already.
+    """
+    if str(found.exc_value) != "Event loop is closed":
+        report(found)
+
+
 def _quiet_libraries() -> None:
     """Caches compiled programs on disk, which halves a second start, and hides libraries' messages: Orbax logs the
     traceback of each of its threads before it raises the error.
     """
     logging.set_verbosity(logging.FATAL)
+    sys.unraisablehook = functools.partial(_report_unraisable, sys.unraisablehook)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onestep" / "xla"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")

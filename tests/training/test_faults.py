@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -66,6 +67,13 @@ def test_what_ends_with_one_line(error, code, words, capsys):
         assert end.code == code
     err = capsys.readouterr().err
     assert words in err and err.count("\n") == 1
+
+
+def test_writes_that_end_after_a_failed_one_print_nothing():
+    reported = []
+    for error in (RuntimeError("Event loop is closed"), RuntimeError("another")):
+        cli._report_unraisable(lambda found: reported.append(found.exc_value), SimpleNamespace(exc_value=error))
+    assert [str(error) for error in reported] == ["another"]
 
 
 def test_an_error_of_the_program_keeps_its_traceback():
