@@ -94,10 +94,15 @@ class Workdir:
         return lost
 
     def log(self, step: int, split: str, metrics: dict[str, float | list[float]]) -> None:
-        """Appends one line to metrics.jsonl, with the run's seconds so far, and passes the metrics to the writers."""
+        """Appends one line to metrics.jsonl, with the run's seconds so far, and passes the metrics to the writers.
+
+        Raises UserError if the folder was deleted in the meantime.
+        """
         self.rows.append({"step": step, "split": split, "seconds": round(self.seconds, 3), **metrics})
         if self._metrics is None:
             return
+        if os.fstat(self._metrics.fileno()).st_nlink == 0:
+            raise UserError(f"--workdir {self.path} was deleted during the run; the same command starts again")
         self._metrics.write(to_json(self.rows[-1]) + "\n")
         self._metrics.flush()
         for writer in self._writers:
@@ -129,7 +134,7 @@ class Workdir:
             steps: of the complete run.
             error: the reason of a failure.
         """
-        if self._metrics is None:
+        if self._metrics is None or not self.path.exists():  # deleted during the run, which `log` reports
             return
         status = {
             "state": state,

@@ -1,6 +1,7 @@
 """The files of a run's folder that other runs read."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -8,10 +9,24 @@ import pytest
 
 import data
 from configs import text
+from core.errors import UserError
 from core.info import Info
 from tests.training import recipes
 from training.config import default
 from training.main import train
+from training.workdir import Workdir
+
+
+def test_a_folder_deleted_during_the_run_is_reported(tmp_path):
+    workdir = Workdir(str(tmp_path / "run"))
+    workdir.begin(default(), Info("made up", {}, {}), 0, 0)
+    workdir.log(1, "train", {"loss": 1.0})
+    shutil.rmtree(workdir.path)
+    with pytest.raises(UserError, match="run was deleted during the run"):
+        workdir.log(2, "train", {"loss": 1.0})
+    workdir.status("failed", 2, 3)
+    workdir.close()
+    assert not workdir.path.exists()
 
 
 @pytest.mark.slow
