@@ -6,9 +6,8 @@ speaker. Transcribe with
     python predict.py --workdir=runs/digits SOUND.wav
 
 random: word error rate 1.4%, seed 0, in 23 min; one CPU core shared with other work, jax 0.10.2.
-by_speaker: 28.6% (28.4-28.7 over seeds 0 and 1) on a fifth speaker (validation, known speakers: 4.6%), in 17 min. An
-earlier run, at c714d0c, had 21.0% (4.1%), and 28.1% without augmentation and with the checkpoint of the best loss: not
-reproduced.
+by_speaker: 27.3% (24.8-28.7 over seeds 0 to 2) on a fifth speaker (validation, known speakers: 3.7-4.6%), in 17 min.
+With one new speaker, seeds differ by several points; c714d0c had 21.9 and 27.1% with seeds 0 and 1.
 """
 
 from training.config import default
