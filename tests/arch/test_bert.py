@@ -12,6 +12,8 @@ from arch import bert
 from arch.bert import BERT
 from tests.arch.influence import disturbed
 
+pytestmark = pytest.mark.slow
+
 LENGTH, WIDTH, VOCABULARY = 7, 8, 11
 SIZES = {"vocab_size": VOCABULARY, "context": LENGTH, "width": WIDTH, "heads": 2, "depth": 2, "dropout": 0.0}
 TOKENS = jax.random.randint(jax.random.key(0), (2, LENGTH), 0, VOCABULARY)

@@ -13,6 +13,8 @@ from arch.layers.norm import frozen_batch_norm, layer_norm
 from arch.resnet import BasicBlock, ResNet
 from tasks.detection import Detection, average_precision
 
+pytestmark = pytest.mark.slow
+
 SMALL = DETR(**DETR.VARIANTS["test"] | {"dropout": 0.0, "activation_dropout": 0.0})
 
 
@@ -100,7 +102,6 @@ def test_frozen_norm_never_changes_and_has_no_gradient():
     assert type(norm).__name__ == "BatchNorm"  # the paths of a trained network's parameters
 
 
-@pytest.mark.slow
 def test_four_images_are_overfitted():
     """Rectangles of two colours: every box is found, with hardly a pixel's error."""
     rng, edges = (

@@ -11,6 +11,8 @@ from arch.gmlp import GMLP, MaskedGMLP, SpatialGate
 from arch.layers.mixer import Context
 from tests.arch.influence import disturbed
 
+pytestmark = pytest.mark.slow
+
 T, C = 4, 6
 Z = jax.random.normal(jax.random.key(0), (2, T, C))
 X = jax.random.normal(jax.random.key(1), (2, T, 5))

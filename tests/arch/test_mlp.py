@@ -11,6 +11,8 @@ import pytest
 from arch.layers import norm
 from arch.mlp import MLP, TabularResNet
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 
 

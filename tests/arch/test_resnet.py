@@ -21,6 +21,8 @@ from arch.resnet import (
     WideResNet,
 )
 
+pytestmark = pytest.mark.slow
+
 IMAGES = jax.random.uniform(jax.random.key(0), (4, 8, 8, 1))
 
 

@@ -12,6 +12,8 @@ from flax.traverse_util import flatten_dict
 from arch.layers.norm import identity
 from arch.unet import UNet, UNet3D, UpConvolution
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"num_classes": 2, "width": 4, "depth": 2, "dropout": 0.0}
 
 

@@ -9,6 +9,8 @@ import pytest
 from arch.resnet import BasicBlock, BottleneckBlock, PreActivationBlock
 from arch.video_resnet import FactorisedBlock, VideoResNet
 
+pytestmark = pytest.mark.slow
+
 CLIPS = np.random.default_rng(0).normal(size=(2, 4, 8, 8, 3)).astype(np.float32)
 
 

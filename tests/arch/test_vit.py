@@ -15,6 +15,8 @@ from arch.resnet import CifarResNet
 from arch.vit import ViT
 from tests.arch.influence import disturbed
 
+pytestmark = pytest.mark.slow
+
 X = jax.random.normal(jax.random.key(0), (2, 8, 12, 3))
 
 

@@ -13,6 +13,8 @@ from arch.layers.mixer import Context
 from arch.layers.norm import rms_norm
 from arch.layers.positions import ALiBi, RelativeBias, Rotary
 
+pytestmark = pytest.mark.slow
+
 BATCH, LENGTH, MEMORY, WIDTH, HEADS = 2, 7, 5, 12, 4
 POSITIONS = np.arange(LENGTH)[None]
 SEGMENTS = np.array([[0, 0, 0, 1, 1, 1, 1], [3, 3, 3, 3, 3, 3, 4]])

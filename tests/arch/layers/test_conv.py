@@ -8,6 +8,8 @@ import pytest
 
 from arch.layers.conv import Conv
 
+pytestmark = pytest.mark.slow
+
 CASES = {
     "3x3": {"features": 6, "kernel_size": (3, 3)},
     "1x1 stride 2": {"features": 6, "kernel_size": (1, 1), "strides": 2},

@@ -8,6 +8,8 @@ import pytest
 
 from arch.layers.conv3d import Conv3D
 
+pytestmark = pytest.mark.slow
+
 CASES = {
     "C3D": {"kernel_size": (3, 3, 3)},
     "R3D's stem": {"kernel_size": (3, 7, 7), "strides": (1, 2, 2), "padding": [(1, 1), (3, 3), (3, 3)]},

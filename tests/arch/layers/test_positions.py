@@ -9,6 +9,8 @@ import pytest
 
 from arch.layers.positions import ALiBi, Learned, Positions, RelativeBias, Rotary, Sinusoids
 
+pytestmark = pytest.mark.slow
+
 WIDTH, LENGTH = 8, 12
 PLACES = jnp.arange(LENGTH)[None]
 
