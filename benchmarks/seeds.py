@@ -39,8 +39,8 @@ def _each(config: ConfigDict, count: int) -> list[ConfigDict]:
     return configs
 
 
-def turn(run: Run) -> Callable[[], float]:
-    """Returns a function that runs STEPS steps on one batch and returns milliseconds per step and seed."""
+def turn(run: Run, steps: int = STEPS) -> Callable[[], float]:
+    """Returns a function that runs `steps` steps on one batch and returns milliseconds per step and seed."""
     place, step = run.parallel, run.train_step()
     state = place.place(place.stack(*run.create_states(print)))
     settings = {"batch_size": run.config.train.batch_size, "start": 0, "stop": 1}
@@ -49,10 +49,10 @@ def turn(run: Run) -> Callable[[], float]:
     def measure() -> float:
         nonlocal state
         before = time.perf_counter()
-        for _ in range(STEPS):
+        for _ in range(steps):
             state, metrics = step(state, batch)
         jax.block_until_ready((state, metrics))
-        return 1e3 * (time.perf_counter() - before) / STEPS / len(run.configs)
+        return 1e3 * (time.perf_counter() - before) / steps / len(run.configs)
 
     measure()  # compiles
     return measure

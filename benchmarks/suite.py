@@ -9,10 +9,9 @@ is the best of `benchmarks.baselines` on the test split, whose own settings were
 import argparse
 import json
 import os
-import statistics
 
 from benchmarks.baselines import Row, baselines
-from benchmarks.seeds import turn
+from benchmarks.rows import step_times
 from configs import suite
 from core.cli import use_huge_pages
 from core.errors import UserError
@@ -20,14 +19,6 @@ from experiments.suite import MEASURED
 from training import environment
 from training.config import validate
 from training.run import build_run
-
-
-def step_times(modality: str, data_dir: str | None, rounds: int) -> dict[str, float]:
-    """Returns the milliseconds per step of each architecture."""
-    names = suite.architectures(modality)
-    turns = {name: turn(build_run(validate(suite.get_config(f"{modality},{name}")), data_dir)) for name in names}
-    times = [{name: measure() for name, measure in turns.items()} for _ in range(rounds)]
-    return {name: round(statistics.median(each[name] for each in times), 3) for name in names}
 
 
 def best(metric: str, rows: list[Row]) -> dict[str, str | float]:
@@ -54,7 +45,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     for modality in arguments.only.split(","):
-        times = step_times(modality, arguments.data_dir, arguments.rounds)
+        configs = {name: suite.get_config(f"{modality},{name}") for name in suite.architectures(modality)}
+        times = step_times(configs, arguments.data_dir, arguments.rounds)
         simple = baseline(modality, arguments.data_dir)
         measured = json.loads(MEASURED.read_text())
         measured["ms"][modality], measured["baselines"][modality] = times, simple

@@ -247,8 +247,11 @@ def _with_floats(value: Any) -> Any:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of a type; checks all items of a tuple, unlike `is_bearable`, which draws one at random. A
-    bool is not an integer."""
+    """Returns whether a value has the type `hint`.
+
+    Unlike beartype's `is_bearable`, it checks every item of a tuple instead of a random one, and does not accept a bool
+    as a number.
+    """
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return any(fits(value, option) for option in typing.get_args(hint))
     if typing.get_origin(hint) is tuple and isinstance(value, tuple) and typing.get_args(hint)[1:] == (...,):

@@ -17,6 +17,7 @@ from arch.layers.trunk import Block
 from arch.pretrained.family import families
 from inference.export import _fields, write
 from inference.predict import load
+from tests.parity import sgd
 from tests.parity.torchvision_models import torch
 from training.decoding import greedy
 from training.overrides import override, recipe
@@ -105,16 +106,9 @@ def test_every_block_and_the_logits_are_equal(pair):
 
 def test_ten_steps_of_sgd_give_the_same_losses(pair):
     rate, labels = 0.1, torch.tensor(pair.labels, dtype=torch.long)
-    before = {name: x.clone() for name, x in pair.torch.state_dict().items()}
-    optimizer = torch.optim.SGD(pair.torch.parameters(), rate)
-    expected = []
-    for _ in range(10):
-        loss = torch.nn.functional.cross_entropy(pair.theirs().flatten(0, 1), labels.flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        expected.append(loss.item())
-    pair.torch.load_state_dict(before)
+    expected = sgd.losses_of(
+        pair.torch, lambda: torch.nn.functional.cross_entropy(pair.theirs().flatten(0, 1), labels.flatten()), rate
+    )
 
     def loss_of(params, images):
         logits = pair.run.model.apply({"params": params}, images, jnp.asarray(pair.tokens), train=True)

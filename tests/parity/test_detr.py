@@ -75,8 +75,8 @@ BACKBONES = {
 
 
 class Theirs:
-    """A DETR of transformers with random weights and statistics, saved, two images that are padded to one canvas (the
-    second half of the rows and columns of one is padding), and what it computes of them."""
+    """A saved DETR of transformers with random weights and statistics, two images on one canvas, and its outputs for
+    them. The last third of the rows and the last half of the columns of the first image are padding."""
 
     def __init__(self, name, folder):
         torch.manual_seed(0)

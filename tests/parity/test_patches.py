@@ -24,6 +24,7 @@ from core.info import Key
 from inference.export import write
 from inference.predict import Trained
 from tests.data.infos import pixels
+from tests.parity import sgd
 from tests.parity.torchvision_models import torch
 from training import build, torch_file
 from training.config import default
@@ -148,16 +149,7 @@ def test_every_block_and_the_logits_are_equal(pair):
 
 def test_ten_steps_of_sgd_give_the_same_losses(pair):
     rate, labels = 1e-3, torch.tensor(pair.labels)
-    before = {name: x.clone() for name, x in pair.torch.state_dict().items()}
-    optimizer = torch.optim.SGD(pair.torch.parameters(), rate)
-    expected = []
-    for _ in range(10):
-        loss = torch.nn.functional.cross_entropy(pair.theirs(), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        expected.append(loss.item())
-    pair.torch.load_state_dict(before)
+    expected = sgd.losses_of(pair.torch, lambda: torch.nn.functional.cross_entropy(pair.theirs(), labels), rate)
 
     @jax.jit
     def step(params):

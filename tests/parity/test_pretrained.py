@@ -20,6 +20,7 @@ from core.vocabulary import Vocabulary
 from data.preprocess import marian
 from inference.export import write
 from inference.predict import load
+from tests.parity import sgd
 from training import build
 from training.config import default
 from training.decoding import greedy
@@ -146,16 +147,9 @@ def test_ten_steps_of_sgd_give_the_same_losses(pair):
     """Marian's padding token does not occur, whose embedding gets no gradient there, and the bias of the logits is no
     parameter of it."""
     rate, labels = 0.1, torch.tensor(pair.labels, dtype=torch.long)
-    before = {name: x.clone() for name, x in pair.torch.state_dict().items()}
-    optimizer = torch.optim.SGD(pair.torch.parameters(), rate)
-    expected = []
-    for _ in range(10):
-        loss = torch.nn.functional.cross_entropy(pair.theirs().flatten(0, 1), labels.flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        expected.append(loss.item())
-    pair.torch.load_state_dict(before)
+    expected = sgd.losses_of(
+        pair.torch, lambda: torch.nn.functional.cross_entropy(pair.theirs().flatten(0, 1), labels.flatten()), rate
+    )
 
     def loss_of(params):
         logits = pair.model.apply({"params": params}, *pair.inputs, train=True)

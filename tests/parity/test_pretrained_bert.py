@@ -19,6 +19,7 @@ from inference.export import _fields
 from inference.export import write as write_export
 from inference.predict import load, predict
 from tests.inference.test_predict_encoders import NAMES, untrained, write
+from tests.parity import sgd
 from training import build
 from training.pretrained import published
 
@@ -157,16 +158,12 @@ def loss_of(outputs, lib, cross_entropy):
 
 @pytest.mark.parametrize("pair", TRAINED, indirect=True)
 def test_ten_steps_of_sgd_give_the_same_losses(pair):
-    rate, expected = 0.1, []
-    before = {name: x.clone() for name, x in pair.torch.state_dict().items()}
-    optimizer = torch.optim.SGD(pair.torch.parameters(), rate)
-    for _ in range(10):
-        loss = loss_of(pair.theirs(), torch, functools.partial(torch.nn.functional.cross_entropy, reduction="none"))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        expected.append(loss.item())
-    pair.torch.load_state_dict(before)
+    rate = 0.1
+    expected = sgd.losses_of(
+        pair.torch,
+        lambda: loss_of(pair.theirs(), torch, functools.partial(torch.nn.functional.cross_entropy, reduction="none")),
+        rate,
+    )
 
     def ours(params):
         outputs = pair.ours(pair.model.apply({"params": params}, *pair.inputs, train=True))

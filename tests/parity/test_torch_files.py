@@ -21,6 +21,7 @@ from arch.pretrained.table import tables
 from arch.resnet import BasicBlock, ResNet
 from arch.vgg import VGG
 from arch.video_resnet import FactorisedBlock, VideoResNet
+from tests.parity import sgd
 from tests.parity.torchvision_models import models, torch
 from training import torch_file
 
@@ -175,19 +176,10 @@ def test_every_stage_and_the_logits_are_equal(pair):
 def test_ten_steps_of_sgd_give_the_same_losses(pair):
     """In training, that is with the statistics of the batch, but without dropout."""
     rate, labels = 1e-3, torch.tensor(pair.labels)
-    before = {name: x.clone() for name, x in pair.torch.state_dict().items()}
     for module in pair.torch.train().modules():
         if isinstance(module, torch.nn.Dropout):
             module.eval()
-    optimizer = torch.optim.SGD(pair.torch.parameters(), rate)
-    expected = []
-    for _ in range(10):
-        loss = torch.nn.functional.cross_entropy(pair.theirs(), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        expected.append(loss.item())
-    pair.torch.load_state_dict(before)
+    expected = sgd.losses_of(pair.torch, lambda: torch.nn.functional.cross_entropy(pair.theirs(), labels), rate)
 
     @jax.jit
     def step(params):
