@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 
-import torch
+import pytest
+
+torch = pytest.importorskip("torch")
 
 STEPS = 10
 
