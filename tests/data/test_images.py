@@ -10,7 +10,7 @@ from core.errors import UserError
 from core.info import Key
 from data.preprocess.pipeline import fit, parse_op
 from data.sources.files import Columns
-from data.sources.images import image_format, image_size, read_image, read_label_map
+from data.sources.images import decode_colours, image_format, image_size, read_image, read_label_map
 from tests.data.drawn import draw
 
 GREY = np.array([[0, 100, 255], [7, 8, 9]], np.uint8)
@@ -206,3 +206,24 @@ def test_paths_that_cannot_be_read(paths, message, tmp_path):
         fitted("read_image('foto')", columns, {"photo": "text"})
     with pytest.raises(UserError, match="'photo' is not text"):
         fitted("read_image('photo')", columns, {"photo": "number"})
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"subsampling": 0}], ids=["plain", "progressive", "444"]
+)
+def test_jpeg_is_decoded_as_pillow_does(mode, options):
+    file = io.BytesIO()
+    smooth = np.add.outer(np.arange(40), 2 * np.arange(30))[..., None] + np.array([0, 40, 80, 10][: len(mode)])
+    Image.fromarray(np.squeeze(smooth.astype(np.uint8)), mode).save(file, "jpeg", **options)
+    pixels = decode_colours(file.getvalue())
+    expected = np.asarray(Image.open(file).convert("RGB"))
+    # OpenCV and Pillow round the conversion of inks to colours differently.
+    assert np.abs(pixels.astype(int) - expected).max() <= (0 if mode != "CMYK" else 2)
+
+
+def test_broken_jpeg_is_refused():
+    file = io.BytesIO()
+    Image.fromarray(np.stack([GREY] * 3, axis=-1)).save(file, "jpeg")
+    with pytest.raises(ValueError, match="cannot decode"):
+        decode_colours(file.getvalue()[:40])
