@@ -1,6 +1,7 @@
 """Files of PyTorch against torchvision: networks with random weights and statistics, in both directions. They need
 PyTorch and torchvision (`make parity`)."""
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from tests.parity import sgd
 from tests.parity.torchvision_models import models, torch
 from training import torch_file
 
-CLASSES, BATCH, SIZE = 7, 4, 64
+CLASSES, BATCH, SIZE = 7, 4, 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +89,7 @@ def convnext() -> torch.nn.Module:
     return models.ConvNeXt(sizes, layer_scale=0.5, num_classes=CLASSES)
 
 
-CLIPS = (BATCH, 8, 32, 32, 3)
+CLIPS = (BATCH, 6, 20, 20, 3)
 FACTORISED = functools.partial(FactorisedBlock, midplanes="torchvision")
 SMALL = {"num_classes": CLASSES, "hidden": (12, 14), "dropout": 0.0}
 SMALL_VGG = SMALL | {"depths": (1, 2), "widths": (8, 10)}
@@ -97,7 +98,7 @@ CASES = {
         resnet("BasicBlock", 2, 1, 1, 1), ResNet(CLASSES, block=BasicBlock, blocks=(2, 1, 1, 1)), LAYERS
     ),
     "ResNet with bottlenecks": Case(resnet("Bottleneck", 1, 2, 1, 1), ResNet(CLASSES, blocks=(1, 2, 1, 1)), LAYERS),
-    "AlexNet": Case(alexnet, AlexNet(**SMALL), ("features.2", "features.5", "features.12")),
+    "AlexNet": Case(alexnet, AlexNet(**SMALL), ("features.2", "features.5", "features.12"), (BATCH, 64, 64, 3)),
     "VGG": Case(functools.partial(vgg, norm=False), VGG(**SMALL_VGG), ("features.2", "features.7")),
     "VGG with norms": Case(
         functools.partial(vgg, norm=True), VGG(**SMALL_VGG, norm=batch_norm), ("features.3", "features.10")
@@ -173,29 +174,38 @@ def test_every_stage_and_the_logits_are_equal(pair):
     assert np.abs(expected).max() > 0.1
 
 
-def test_ten_steps_of_sgd_give_the_same_losses(pair):
-    """In training, that is with the statistics of the batch, but without dropout."""
-    rate, labels = 1e-3, torch.tensor(pair.labels)
-    for module in pair.torch.train().modules():
+def test_ten_steps_of_sgd_give_the_same_losses(pair, compile_whole):
+    """In training, that is with the statistics of the batch, but without dropout.
+
+    In float64: the gradient of BatchNorm over a batch of four multiplies float32's rounding by ten in each step.
+    """
+    rate, labels, network = 1e-3, torch.tensor(pair.labels), copy.deepcopy(pair.torch).double().train()
+    for module in network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.eval()
-    expected = sgd.losses_of(pair.torch, lambda: torch.nn.functional.cross_entropy(pair.theirs(), labels), rate)
+    images = torch.tensor(np.asarray(pair.images, np.float64)).movedim(-1, 1)
+    expected = sgd.losses_of(network, lambda: torch.nn.functional.cross_entropy(network(images), labels), rate)
 
-    @jax.jit
-    def step(params):
-        def loss_of(params):
-            variables = {**pair.variables, "params": params}
-            logits, _ = pair.model.apply(variables, pair.images, train=True, mutable=["batch_stats"])
-            return optax.softmax_cross_entropy_with_integer_labels(logits, pair.labels).mean()
+    with jax.enable_x64(True):
+        variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), pair.variables)
+        inputs = jnp.asarray(pair.images, jnp.float64)
 
-        loss, gradient = jax.value_and_grad(loss_of)(params)
-        return jax.tree.map(lambda x, g: x - rate * g, params, gradient), loss
+        @jax.jit
+        def step(params):
+            def loss_of(params):
+                logits, _ = pair.model.apply(
+                    {**variables, "params": params}, inputs, train=True, mutable=["batch_stats"]
+                )
+                return optax.softmax_cross_entropy_with_integer_labels(logits, pair.labels).mean()
 
-    params, losses = pair.variables["params"], []
-    for _ in range(10):
-        params, loss = step(params)
-        losses.append(float(loss))
-    np.testing.assert_allclose(losses, expected, atol=1e-4)
+            loss, gradient = jax.value_and_grad(loss_of)(params)
+            return jax.tree.map(lambda x, g: x - rate * g, params, gradient), loss
+
+        params, losses = variables["params"], []
+        for _ in range(10):
+            params, loss = step(params)
+            losses.append(float(loss))
+    np.testing.assert_allclose(losses, expected, atol=1e-7)
     assert expected[-1] < expected[0] - 0.01
 
 
@@ -225,7 +235,7 @@ def test_torchvision_loads_the_export(pair, tmp_path):
 def test_names_and_shapes_of_published_networks(name, model):
     with torch.device("meta"):
         theirs = models.get_model(name).state_dict()
-    images = jnp.zeros((1, *(SIZE,) * getattr(model, "rank", 2), 3))
+    images = jnp.zeros((1, *(64,) * getattr(model, "rank", 2), 3))
     shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), images)
     ours = {
         collection: {path: np.broadcast_to(np.float32(0), x.shape) for path, x in flatten_dict(tree, sep="/").items()}
