@@ -43,7 +43,7 @@ _BEAMS = flags.DEFINE_integer("beams", 0, "Most probable text by a search with t
 
 
 def main(argv):
-    from inference import inputs, predict  # after the flags, so that a typo in them is reported at once
+    from inference import inputs, pictures, predict  # after the flags, so that a typo in them is reported at once
 
     source = _source()
     choice = {"temperature": _TEMPERATURE.value, "top_k": _TOP_K.value, "top_p": _TOP_P.value}
@@ -65,9 +65,9 @@ def main(argv):
             predict.check_output(picture, (".png", ".svg"), flag)
     predictions = predict.predict(source, argv[1:], lines, _SEED.value, **choice)
     if _ATTENTION.value:
-        predict.draw_attention(_ATTENTION.value, predictions)
+        pictures.draw_attention(_ATTENTION.value, predictions)
     if _DRAW.value:
-        predict.draw(_DRAW.value, predictions)
+        pictures.draw(_DRAW.value, predictions)
     if _OUTPUT.value:
         predict.write(_OUTPUT.value, predictions)
     for row in predictions.rows:  # last: the reader of the lines may end early

@@ -34,9 +34,6 @@ from data.preprocess.windows import Windows
 from data.sources.files import Columns
 from data.sources.images import image_size
 from inference.inputs import Inputs, encode, text_key
-from reporting import attention as attention_figures
-from reporting import drawings
-from reporting.drawing import PLAIN, canvas, shorten
 from tasks.task import Task
 from training import build, pretrained
 from training.checkpoint import read_best
@@ -45,7 +42,6 @@ from training.workdir import Workdir, check_writable, write_whole
 
 BATCH = 256  # inputs per call of the model
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")
-ACROSS = 4  # pictures in a row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,25 +243,6 @@ def _most_probable(run: Trained, ids: np.ndarray, length: int, beams: int, **end
     return np.asarray(tokens[:written]).tolist()
 
 
-def draw_attention(path: str, predictions: Predictions) -> None:
-    """Draws the attention weights for the first input, over its image or its words, at each generated token.
-
-    Raises UserError for a model without attention to its input.
-    """
-    run, outputs, batch = predictions.run, predictions.outputs, predictions.inputs.batch
-    attention = [x for path, x in outputs.items() if path.split("/")[-1] == "attention"]
-    if not attention:
-        raise UserError(f"--attention: {run.config.model.name} does not attend to its input")
-    words = [run.task.vocabulary.token(index) for index in outputs["prediction"][0, : outputs["lengths"][0]]]
-    weights, key = attention[-1][0, : len(words)], run.task.conditions[0]
-    weights = weights.mean(1) if weights.ndim == 3 else weights  # over heads
-    if vocabulary := run.info.keys[key].vocabulary:
-        source = [vocabulary.token(index) for index in batch[key][0, : batch[f"{key}_lengths"][0]]]
-        attention_figures.over_words(path, source, words, weights[:, : len(source)])
-    else:
-        attention_figures.over_image(path, batch[key][0], words, weights)
-
-
 def line(row: dict, most: int = 5) -> str:
     """Returns a row as text without control characters: input, prediction, and the `most` probable classes."""
     return printable(_line(row, most))
@@ -294,29 +271,6 @@ def write(path: str, predictions: Predictions) -> None:
     Raises UserError for a format that the predictions of the run do not have.
     """
     WRITERS[Path(path).suffix](Path(path), predictions)
-
-
-def draw(path: str, predictions: Predictions) -> None:
-    """Draws the predictions over the images of their inputs, as the task's drawing does.
-
-    Raises UserError for a task without a drawing.
-    """
-    run, count = predictions.run, len(predictions.rows)
-    paint = drawings.painter(run.task)
-    height, width = predictions.inputs.batch[run.task.inputs[0]].shape[-3:-1]
-    columns = min(count, ACROSS)
-    rows = -(-count // columns)
-    with canvas(3 * columns, (3 * height / width + 0.3) * rows, {}) as figure:
-        places = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes in places:
-            axes.axis("off")
-        for i, axes in enumerate(places[:count]):
-            example, prediction = (
-                {key: x[i] for key, x in arrays.items()} for arrays in (predictions.inputs.batch, predictions.outputs)
-            )
-            paint(axes, example, prediction, run.task)
-            axes.set_title(shorten(Path(predictions.inputs.names[i]).name, 40), fontsize=8, **PLAIN)
-        figure.savefig(path, dpi=150)
 
 
 def _write_csv(path: Path, predictions: Predictions) -> None:

@@ -5,7 +5,7 @@ from jaxtyping import Float, Num
 
 from reporting.drawing import PLAIN, canvas
 
-# l: generated tokens, s: positions attended to, h height, w width, c channels
+# l: generated tokens, s: source words, h height, w width, c channels, i rows and j columns of a feature map
 
 COLUMNS = (7, 6, 5)  # candidates for images per line; the one with the fewest empty places is used
 PALE = 0.85  # share of white where the weight is 0
@@ -30,13 +30,12 @@ def over_words(path: str, source: list[str], written: list[str], weights: Float[
 
 
 def over_image(
-    path: str, image: Num[np.ndarray, "h w c"], written: list[str], weights: Float[np.ndarray, "l s"]
+    path: str, image: Num[np.ndarray, "h w c"], written: list[str], weights: Float[np.ndarray, "l i j"]
 ) -> None:
     """Draws the image once per generated token, pale where the weights are low (as Xu et al. 2015, figure 3)."""
     columns = min(COLUMNS, key=lambda columns: -(len(written) + 1) % columns)
     rows = -(-(len(written) + 1) // columns)
     height, width = image.shape[:2]
-    grid = _grid(weights.shape[1], height / width)
     smooth = {"extent": (-0.5, width - 0.5, height - 0.5, -0.5), "interpolation": "bicubic"}
     with canvas(2.0 * columns, (2 * height / width + 0.3) * rows, {}) as figure:
         for axes in (places := figure.subplots(rows, columns, squeeze=False).ravel()):
@@ -44,13 +43,7 @@ def over_image(
         places[0].imshow(image.squeeze(), cmap="gray", **smooth)
         for axes, word, each in zip(places[1:], written, weights, strict=False):
             axes.imshow(image.squeeze(), cmap="gray", **smooth)
-            shade = each.reshape(grid) / max(each.max(), 1e-9)
-            axes.imshow(np.ones((*grid, 3)), alpha=PALE * (1 - shade), **smooth)
+            shade = each / max(each.max(), 1e-9)
+            axes.imshow(np.ones((*each.shape, 3)), alpha=PALE * (1 - shade), **smooth)
             axes.set_title(word, fontsize=11, **PLAIN)
         figure.savefig(path, dpi=150)
-
-
-def _grid(places: int, ratio: float) -> tuple[int, int]:
-    """Returns the rows and columns of a feature map of `places` cells whose sides are nearest to the `ratio`."""
-    pairs = [(rows, places // rows) for rows in range(1, places + 1) if places % rows == 0]
-    return min(pairs, key=lambda pair: abs(np.log(pair[0] / pair[1] / ratio)))

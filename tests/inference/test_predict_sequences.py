@@ -16,7 +16,8 @@ from data.builders.speech import WORDS as DIGITS
 from data.sources.sounds import read_wav
 from data.sources.tfds import Official
 from inference import recognition
-from inference.predict import complete, draw_attention, line, load, predict, write
+from inference.pictures import draw_attention
+from inference.predict import complete, line, load, predict, write
 from reporting import attention as attention_figures
 from tests.data.infos import class_names
 from tests.training import commands
@@ -214,8 +215,8 @@ def test_pictures_are_captioned(trained, recipes_dir, tmp_path):
 
 
 def test_a_picture_is_pale_where_the_model_did_not_look(tmp_path):
-    weights = np.zeros((4, 16))
-    weights[:, 0] = 1  # the upper left corner
+    weights = np.zeros((4, 4, 4))
+    weights[:, 0, 0] = 1  # the upper left corner
     image = np.full((8, 8, 1), 20, np.uint8)
     image[7, 7] = 255  # or all would be drawn the same
     attention_figures.over_image(str(tmp_path / "a.png"), image, ["$a", "b$", "$\\c$", "<eos>"], weights)
