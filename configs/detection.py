@@ -3,6 +3,8 @@
 `shapes`: drawn pictures of one to four shapes. `bccd`: cells in 364 microscopic images of blood (--data_dir=DIR with
 the prepared set). Boxes of your own, in COCO's format, by config alone:
     python train.py --config=configs/detection.py:coco --workdir=runs/mine --config.data.name=coco:FILE.json
+A tenth of the file's images is for validation and a tenth for the test. Grey images need
+"--config.augment.ops=('flip()', 'normalise()')".
 Start the backbone from a run that classifies images with the same network: --config.init_from=RUN
 `coco` is the published network; its 300 epochs need accelerators. Boxes of an image:
     python predict.py --workdir=runs/shapes_boxes IMAGE.png
@@ -45,8 +47,9 @@ VARIANTS = {
     "coco": {  # appendix A.4; the queries and the published network's sizes are the defaults
         "data.name": "coco:train.json",
         "data.preprocess": ("resize(800, 800)",),
-        "data.splits.train": "train[:90%]",
-        "data.splits.validation": "train[90%:]",
+        "data.splits.train": "train[:80%]",
+        "data.splits.validation": "train[80%:90%]",
+        "data.splits.test": "train[90%:]",
         "task.crowd": "objects/is_crowd",
         "augment.ops": ("flip()", "normalise(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))"),
         "optimizer.learning_rate": 1e-4,

@@ -9,6 +9,9 @@ import data
 from core.errors import UserError
 from data.sources.coco import Coco
 from tests.data.drawn import draw
+from training import build
+from training.config import validate
+from training.overrides import override, recipe
 
 
 def content(**changes):
@@ -102,3 +105,27 @@ def test_broken_files_and_wrong_sizes_are_named(write, config, tmp_path):
         Coco(path, config(""))
     with pytest.raises(UserError, match=r"has no train.json"):
         Coco(str(tmp_path), config(""))
+
+
+def test_the_recipe_reads_one_file_and_a_folder(tmp_path):
+    for number in range(20):
+        draw(tmp_path / f"{number}.png", (9, number, 200), size=(20, 10), mode="RGB")
+    images = [{"id": i, "file_name": f"{i}.png", "width": 20, "height": 10} for i in range(20)]
+    boxes = [{"id": i, "image_id": i, "category_id": 90, "bbox": [5, 2, 10, 4]} for i in range(20)]
+    found = {"images": images, "annotations": boxes, "categories": [{"id": 90, "name": "dog"}]}
+    for name in ("mine", "train", "validation", "test"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(found))
+
+    def sizes_of(name, **splits):
+        changes = {"data.name": name, "data.preprocess": ("resize(32, 32)",)}
+        changes |= {f"data.splits.{split}": value for split, value in splits.items()}
+        changed, _ = override(recipe("configs/detection.py:coco"), changes)
+        splits, info = data.load(validate(changed).data)
+        _, task, _ = build.parts(changed, info)
+        assert task.classes == ("dog",) and splits["test"].arrays["image"].shape[1:] == (32, 32, 3)
+        return info.sizes
+
+    assert sizes_of(f"coco:{tmp_path}/mine.json") == {"train": 16, "validation": 2, "test": 2}
+    (tmp_path / "mine.json").unlink()
+    own = {split: split for split in ("train", "validation", "test")}
+    assert sizes_of(f"coco:{tmp_path}", **own) == dict.fromkeys(own, 20)
