@@ -23,6 +23,7 @@ from arch.layers.decoder import Decoder
 from arch.layers.stacking import stacked
 from arch.pretrained.table import collections
 from core.errors import UserError, printable
+from core.extents import extent_of, without_padding
 from core.info import Info, Key
 from data.augment.normalise import Normalise
 from data.augment.op import parse_op as augment_op
@@ -316,12 +317,13 @@ def _write_sounds(path: Path, predictions: Predictions) -> None:
 
 def _write_label_maps(path: Path, predictions: Predictions) -> None:
     """Writes the class id of each pixel as a grey image, in the size of the input's image file."""
-    maps = predictions.outputs["prediction"]
+    maps, batch, image = predictions.outputs["prediction"], predictions.inputs.batch, predictions.run.task.inputs[0]
     if maps.ndim != 3 or maps.dtype != np.uint8:
         raise UserError(f"--output {path}: this run does not predict a class per pixel of an image: write a .jsonl")
     for name, i in _numbered(path, predictions):
         size = image_size(predictions.inputs.names[i])
-        Image.fromarray(as_label_map(maps[i], size)[..., 0]).save(name)
+        found = without_padding(maps[i], extent_of({key: x[i] for key, x in batch.items()}, image))
+        Image.fromarray(as_label_map(found, size)[..., 0]).save(name)
 
 
 def _write_array(path: Path, predictions: Predictions) -> None:

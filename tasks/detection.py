@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from core.errors import UserError
+from core.extents import extent_of
 from core.info import Info
 from tasks.task import Score, Task, check_rank
 
@@ -145,13 +146,16 @@ class Detection(Task):
         return average_precision(arrays)
 
     def row(self, example: Mapping[str, Any], prediction: Mapping[str, Any], info: Info) -> dict:
-        """Returns the boxes of at least the probability `threshold`, the most probable first."""
+        """Returns the boxes of at least the probability `threshold`, the most probable first: [ymin, xmin, ymax, xmax]
+        in fractions of the input's image, without the padding of a canvas.
+        """
         chosen = self.chosen(prediction)
+        boxes = prediction["box"] / np.tile(extent_of(example, self.inputs[0]), 2)
         found = [
             {
                 "label": self.classes[prediction["prediction"][i]],
                 "probability": float(prediction["probability"][i]),
-                "box": [float(edge) for edge in prediction["box"][i]],
+                "box": [float(edge) for edge in boxes[i]],
             }
             for i in chosen
         ]

@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 
 from core.errors import UserError
-from core.info import Key
+from core.extents import ENDING
+from core.info import PIXELS, Key
 from data.preprocess.op import FOLDER, Chunk, Examples, Keys, Op
 from data.preprocess.paths import check_paths, paths
 from data.preprocess.values import as_image, as_label_map
@@ -17,6 +18,7 @@ from data.sources.images import image_format, read_image
 
 LARGEST = 1 << 14  # pixels of a side
 RESIZERS = {"image": as_image, "video": as_image, "volume": as_image, "label_map": as_label_map}  # by role
+PLACES = {"boxes": 2, "points": 1}  # role -> (y, x) per place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Resize(Op):
         """Returns key -> role of what is resized."""
         found = {key: record.role for key, record in keys.items() if record.role in RESIZERS}
         if not found:
-            raise UserError(f"data.preprocess: resize: the set has no images but {', '.join(keys)}")
+            name = type(self).__name__.lower()
+            raise UserError(f"data.preprocess: {name}: the set has no images but {', '.join(keys)}")
         return found
 
     def __call__(self, chunk: Chunk, state: dict[str, str]) -> Chunk:
@@ -50,6 +53,71 @@ class Resize(Op):
 def _resized(value: np.ndarray, resize: Callable[..., np.ndarray], size: tuple[int, int]) -> np.ndarray:
     """Returns [h, w], [h, w, c] or [t, h, w, c] in another size."""
     return np.stack([resize(one, size) for one in value]) if value.ndim == 4 else resize(value, size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Letterbox(Resize):
+    """Fits every image into a canvas of `height` x `width`: resizes it with its own proportions, and pads it below and
+    to the right. Label maps, boxes and points move with it.
+
+    `<key>_extent` [2] has the part of the canvas that the image `key` fills, its height and width in fractions.
+    `predict.py` returns boxes and label maps of the image without the padding.
+
+    Attributes:
+        fill: value of the padding, from 0, black, to 1.
+        ignore: class of label maps there; 255 is the usual class that no loss counts.
+    """
+
+    fill: float = 0.0
+    ignore: int = 255
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.fill <= 1 or not 0 <= self.ignore <= 255:
+            raise UserError(f"fill must be from 0 to 1 and ignore from 0 to 255, not {self.fill} and {self.ignore}")
+
+    def fit(self, splits: Mapping[str, Examples], keys: Keys) -> dict[str, str]:
+        """Returns key -> role of what is resized or moved."""
+        return super().fit(splits, keys) | {key: record.role for key, record in keys.items() if record.role in PLACES}
+
+    def __call__(self, chunk: Chunk, state: dict[str, str]) -> Chunk:
+        present = {key: role for key, role in state.items() if key in chunk}
+        pixels = [key for key, role in present.items() if role in RESIZERS]
+        extents = {key: np.array([self._extent(_size(value)) for value in chunk[key]], np.float32) for key in pixels}
+        changed = {key: [self._padded(value, present[key]) for value in chunk[key]] for key in pixels}
+        for key in present.keys() - pixels:
+            factors = np.tile(extents[pixels[0]], PLACES[present[key]])
+            pairs = zip(chunk[key], factors, strict=True)
+            changed[key] = [np.asarray(value, np.float32).reshape(-1, len(by)) * by for value, by in pairs]
+        for key in pixels:
+            if present[key] in PIXELS:
+                name = f"{key}{ENDING}"
+                changed[name] = extents[key] * np.asarray(chunk.get(name, 1), np.float32)  # that of an earlier canvas
+        return chunk | changed
+
+    def _resized_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Returns the height and width of an image of this size on the canvas."""
+        scale = min(self.height / size[0], self.width / size[1])
+        height, width = (max(1, round(scale * side)) for side in size)
+        return height, width
+
+    def _extent(self, size: tuple[int, int]) -> tuple[float, float]:
+        height, width = self._resized_size(size)
+        return height / self.height, width / self.width
+
+    def _padded(self, value: np.ndarray, role: str) -> np.ndarray:
+        """Returns [h, w], [h, w, c] or [t, h, w, c] on the canvas."""
+        value = _resized(value, RESIZERS[role], self._resized_size(_size(value)))
+        value = value.astype(np.uint8) if value.dtype == bool else value  # which has no third value for `ignore`
+        rows, columns = self.height - value.shape[-3], self.width - value.shape[-2]
+        fill = self.ignore if role == "label_map" else self.fill * (255 if value.dtype == np.uint8 else 1)
+        around = [(0, 0)] * (value.ndim - 3) + [(0, rows), (0, columns), (0, 0)]
+        return np.pad(value, around, constant_values=np.asarray(fill).astype(value.dtype))
+
+
+def _size(value: np.ndarray) -> tuple[int, int]:
+    """Returns the height and width of [h, w], [h, w, c] or [t, h, w, c]."""
+    return value.shape[-3:-1] if value.ndim > 2 else value.shape
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from core.errors import UserError
 from core.info import Key
-from data.preprocess.pipeline import fit, parse_op
+from data.preprocess.pipeline import Pipeline, fit, parse_op
 from data.sources.files import Columns
 from data.sources.images import decode_colours, image_format, image_size, read_image, read_label_map
 from tests.data.drawn import draw
@@ -165,6 +165,57 @@ def test_resize_moves_every_key_by_its_role():
     assert chunk["label_map"][0][..., 0].tolist() == [[7, 9, 11], [19, 21, 23], [31, 33, 35], [43, 45, 47]]
     assert chunk["boxes"] is not None and chunk["boxes"][0].tolist() == [[0, 0, 0.5, 1]]
     assert list(chunk["label"]) == [3]
+
+
+def marked(height, width, top, left, bottom, right):
+    """Returns a black image with a white rectangle, a label map with class 1 there, and the rectangle in fractions."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[top:bottom, left:right] = 255
+    box = np.array([[top / height, left / width, bottom / height, right / width]], np.float32)
+    return image, (image[..., :1] > 0).astype(np.uint8), box
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 60), (60, 30), (16, 80), (33, 47), (7, 5)])
+def test_a_letterbox_moves_every_key_with_its_image(height, width):
+    """The rectangle is found again in the padded image and in the label map, within a pixel of the moved box."""
+    top, left, bottom, right = height // 4, width // 5, 3 * height // 4, 4 * width // 5
+    image, labels, box = marked(height, width, top, left, bottom, right)
+    columns = {"image": [image], "label_map": [labels], "boxes": [box], "points": [box[:, :2]]}
+    columns |= {"video": [np.stack([image, image])], "label": np.array([3])}
+    _, chunk, keys = fitted("letterbox(36, 48, fill=0.5)", columns, {key: key for key in columns})
+    scale = min(36 / height, 48 / width)
+    rows, cols = round(scale * height), round(scale * width)
+    assert (rows, cols) != (36, 48) and max(rows / 36, cols / 48) == 1
+    np.testing.assert_allclose(chunk["image_extent"][0], [rows / 36, cols / 48])
+    expected = np.full((36, 48, 3), 127, np.uint8)
+    expected[:rows, :cols] = np.asarray(Image.fromarray(image).resize((cols, rows), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(chunk["image"][0], expected)
+    np.testing.assert_array_equal(chunk["video"][0], np.stack([expected, expected]))
+    found = chunk["label_map"][0][..., 0]
+    assert (found[:rows, :cols] <= 1).all() and (found[rows:] == 255).all() and (found[:, cols:] == 255).all()
+    edges = chunk["boxes"][0][0] * [36, 48, 36, 48]
+    for lit in (found == 1, chunk["image"][0][..., 0] > 127):
+        ys, xs = np.nonzero(lit)
+        seen = [ys.min(), xs.min(), ys.max() + 1, xs.max() + 1]
+        np.testing.assert_allclose(edges, seen, atol=1)
+    np.testing.assert_array_equal(chunk["points"][0], chunk["boxes"][0][:, :2])
+    assert list(chunk["label"]) == [3] and keys["boxes"].role == "boxes"
+
+
+def test_letterboxes_of_several_sizes_and_without_boxes():
+    images = [np.zeros((10, 20, 3), np.uint8), np.zeros((20, 10, 3), np.uint8)]
+    columns = {"image": images, "boxes": [np.zeros((0,), np.float32), np.ones((2, 4), np.float32)]}
+    pipeline, chunk, _ = fitted("letterbox(8, 8)", columns, {key: key for key in columns})
+    assert chunk["boxes"][0].shape == (0, 4)
+    np.testing.assert_array_equal(chunk["boxes"][1], [[1, 0.5, 1, 0.5]] * 2)
+    np.testing.assert_array_equal(chunk["image_extent"], [[0.5, 1], [1, 0.5]])
+    twice = Pipeline((*pipeline.texts, "letterbox(16, 8)"), (*pipeline.states, *pipeline.states))
+    again = twice({"image": images[:1]})  # new inputs have no boxes
+    assert again["image"][0].shape == (16, 8, 3) and again["image_extent"].tolist() == [[0.25, 1]]
+    with pytest.raises(UserError, match="fill must be from 0 to 1"):
+        parse_op("letterbox(4, 4, fill=2.0)")
+    with pytest.raises(UserError, match="letterbox: the set has no images but text"):
+        fitted("letterbox(4, 4)", {"text": ["a"]}, {"text": "text"})
 
 
 def test_resize_refusals():

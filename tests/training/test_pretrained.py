@@ -248,6 +248,26 @@ def detection(folder, **changes):
 
 
 @pytest.mark.slow
+def test_boxes_on_a_canvas_are_those_of_the_image(detector, tmp_path):
+    """An image has the same boxes alone and beside another one, in fractions of itself and not of the canvas."""
+    folder, _, picture = detector
+    tall, canvas = Image.open(picture).crop((0, 0, 40, 64)), Image.new("RGB", (48, 32))
+    tall.save(tmp_path / "tall.png")
+    canvas.paste(tall.resize((20, 32), Image.Resampling.BILINEAR))
+    canvas.save(tmp_path / "canvas.png")
+
+    def boxes(found):
+        return np.array([[one["box"] for one in row["prediction"]] for row in found.rows])
+
+    config = detection(folder, **{"data.preprocess": ("letterbox(32, 48)",)})
+    alone, together = (predict(config, [*others, str(tmp_path / "tall.png")]) for others in ([], [str(picture)]))
+    np.testing.assert_allclose(boxes(together)[1:], boxes(alone), atol=1e-4)
+    padded = boxes(predict(detection(folder), [str(tmp_path / "canvas.png")]))
+    np.testing.assert_allclose(boxes(alone), padded * [1, 48 / 20, 1, 48 / 20], atol=1e-5)
+    np.testing.assert_allclose(boxes(together)[:1], boxes(predict(detection(folder), [str(picture)])), atol=1e-5)
+
+
+@pytest.mark.slow
 def test_boxes_of_a_picture_without_training(detector, tmp_path):
     """The recipe has the statistics of ImageNet; `normalise()` takes those of the folder."""
     folder, variables, picture = detector
