@@ -1,19 +1,15 @@
 """Pictures of shapes with sentences written by people."""
 
-import hashlib
 import io
 import json
-import tarfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from core.errors import UserError
-from data.builders.raw import FromFiles, RawFile
+from data.builders.raw import Archive, FromFiles, RawFile
 
 COMMIT = "18924841aa96d519cfb8584f0945350f07a6d860"
 ADDRESS = f"https://raw.githubusercontent.com/lil-lab/nlvr/{COMMIT}/nlvr"
@@ -29,10 +25,7 @@ FILES = {
         "9a337ac016455eebe8aef70a6e94977dbcd9e75aec56f0fb09477a9c1038528d",
     ),
 }
-PICTURES = "nlvr_images.tar"
-PICTURES_SHA256 = (
-    "0001a5641b02f7ba83e088b317d38fcf9c04d898d27261096130a4dc36756776"  # over the sha256 of the used pictures, by name
-)
+PICTURES = Archive("nlvr_images.tar", COMMIT, 1_103, "0001a5641b02f7ba83e088b317d38fcf9c04d898d27261096130a4dc36756776")
 SIZE = (200, 50)  # width, height
 
 
@@ -63,9 +56,8 @@ class NLVR(FromFiles, skip_registration=True):
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         contents = self._read(dl_manager, FILES.values())
         sentences = {split: _true_sentences(file.name, contents[file.name]) for split, file in FILES.items()}
-        pictures = _pictures(
-            self._folder(dl_manager) / PICTURES, {name for texts in sentences.values() for name in texts}
-        )
+        names = {name for texts in sentences.values() for name in texts}
+        pictures = self._unpack(dl_manager, PICTURES, lambda path: path.rpartition("/")[2] in names)
         return {split: _examples(texts, pictures) for split, texts in sentences.items()}
 
 
@@ -74,23 +66,6 @@ def _true_sentences(file: str, content: bytes) -> dict[str, str]:
     rows = [json.loads(line) for line in content.decode().split("\n") if line]
     split = file.removesuffix(".json")
     return {f"{split}-{row['identifier']}-0.png": row["sentence"] for row in rows if row["label"] == "true"}
-
-
-def _pictures(path: Path, names: set[str]) -> dict[str, bytes]:
-    """Returns the pictures by name.
-
-    Raises:
-        UserError: the tar does not exist, or its pictures are not the published ones.
-    """
-    if not path.is_file():
-        raise UserError(f"nlvr needs {path}: make it as described in the docstring of data.builders.nlvr.NLVR")
-    with tarfile.open(path) as tar:
-        members = {name: member for member in tar if (name := member.name.rpartition("/")[2]) in names}
-        pictures = {name: tar.extractfile(members[name]).read() for name in sorted(members)}
-    digest = hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in pictures.values())).hexdigest()
-    if digest != PICTURES_SHA256:
-        raise UserError(f"{path} lacks the pictures of nlvr at {COMMIT[:12]}: {len(pictures)} of {len(names)} found")
-    return pictures
 
 
 def _examples(sentences: Mapping[str, str], pictures: Mapping[str, bytes]) -> Iterator[tuple[str, dict[str, Any]]]:

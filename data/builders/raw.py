@@ -3,7 +3,8 @@
 import dataclasses
 import gzip
 import hashlib
-from collections.abc import Iterable
+import tarfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,23 @@ class RawFile:
 
     name: str
     url: str
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Archive:
+    """Files of a published repository in a tar that users make, since single downloads would be too many.
+
+    Attributes:
+        name: the tar's name.
+        commit: the commit of the files.
+        count: the number of the files.
+        sha256: over the sha256 of the files, ordered by name.
+    """
+
+    name: str
+    commit: str
+    count: int
     sha256: str
 
 
@@ -56,6 +74,25 @@ class FromFiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 failed = f"could not be downloaded ({type(error).__name__})"
                 raise UserError(f"{names} {failed}: put the contents of {urls} into {folder}") from error
         return {file.name: _verified(file, Path(paths[file.name])) for file in files}
+
+    def _unpack(self, dl_manager: Any, archive: Archive, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+        """Returns the contents of the files of an archive whose paths are `wanted`, by their names without folders.
+
+        Raises:
+            UserError: the tar does not exist, or its files are not the published ones.
+        """
+        path = self._folder(dl_manager) / archive.name
+        if not path.is_file():
+            place = f"{type(self).__module__}.{type(self).__name__}"
+            raise UserError(f"{self.name} needs {path}: make it as described in the docstring of {place}")
+        with tarfile.open(path) as tar:
+            members = {file.name.rpartition("/")[2]: file for file in tar if file.isfile() and wanted(file.name)}
+            contents = {name: tar.extractfile(members[name]).read() for name in sorted(members)}
+        hashes = (hashlib.sha256(content).digest() for content in contents.values())
+        if hashlib.sha256(b"".join(hashes)).hexdigest() != archive.sha256:
+            found = f"{len(contents)} of {archive.count} found"
+            raise UserError(f"{path} lacks the files of {self.name} at {archive.commit[:12]}: {found}")
+        return contents
 
     def _generate_examples(self) -> None:
         raise NotImplementedError("the generators are made in _split_generators")

@@ -157,8 +157,16 @@ def _block(random: np.random.Generator) -> dict[str, Any]:
     return {"volume": labels + random.normal(size=labels.shape).astype(np.float32), "label_map": labels}
 
 
+def _clip(random: np.random.Generator) -> dict[str, Any]:
+    """Returns a clip that becomes brighter, or darker if it is played backwards."""
+    label = int(random.integers(2))
+    levels = (np.arange(4) * 50)[:: -1 if label else 1, None, None, None]
+    return {"video": (levels + random.integers(0, 100, (4, 60, 80, 3))).astype(np.uint8), "label": label}
+
+
 RAW = {
     "brain_mri": _block,
+    "camvid_clips": _clip,
     "palmer_penguins": _penguin,
     "wikitext_small": _running_text,
     "xquad_articles": _question,

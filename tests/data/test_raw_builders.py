@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.io import wavfile
 
 from core.errors import UserError
-from data.builders import casing, music, news, nlvr, penguins, series, speech, translation
+from data.builders import casing, music, news, nlvr, penguins, series, speech, streets, translation
 from data.preprocess.series import ForecastSplit
 from data.sources.tfds import Official
 from tests.data.rows import listed
@@ -129,7 +129,9 @@ def test_addresses_do_not_change():
     files = [news.TEST, penguins.FILE, speech.ARCHIVE, *nlvr.FILES.values()]
     for address in [translation.ADDRESS, series.ADDRESS, music.ADDRESS, *(file.url for file in files)]:
         assert any(len(part) == 40 or part.startswith("v1.0.9") for part in address.split("/"))  # a commit or a tag
-    for value in [*translation.SHA256.values(), *series.SHA256.values(), nlvr.PICTURES_SHA256]:
+    archives = (nlvr.PICTURES, streets.PICTURES)
+    assert all(len(archive.commit) == 40 and int(archive.commit, 16) for archive in archives)
+    for value in [*translation.SHA256.values(), *series.SHA256.values(), *(of.sha256 for of in archives)]:
         assert len(value) == 64 and int(value, 16)
 
 
@@ -328,7 +330,8 @@ def pictures(place, monkeypatch):
     place("nlvr", {f"{name}.gz": gzip.compress(content) for name, content in files.items()})
     known = {split: dataclasses.replace(file, sha256=digest(files[file.name])) for split, file in nlvr.FILES.items()}
     monkeypatch.setattr(nlvr, "FILES", known)
-    monkeypatch.setattr(nlvr, "PICTURES_SHA256", digest(b"".join(hashes[name] for name in sorted(hashes))))
+    of_all = digest(b"".join(hashes[name] for name in sorted(hashes)))
+    monkeypatch.setattr(nlvr, "PICTURES", dataclasses.replace(nlvr.PICTURES, count=8, sha256=of_all))
     return images.getvalue(), greys
 
 
@@ -336,12 +339,12 @@ def test_nlvr(pictures, load, tmp_path):
     images, greys = pictures
     with pytest.raises(UserError, match=r"nlvr needs .*manual/nlvr/nlvr_images.tar"):
         load("nlvr")
-    path = tmp_path / "downloads" / "manual" / "nlvr" / nlvr.PICTURES
+    path = tmp_path / "downloads" / "manual" / "nlvr" / nlvr.PICTURES.name
     with tarfile.open(fileobj=io.BytesIO(images)) as whole, tarfile.open(path, mode="w") as part:
         for member in whole:
             if not member.name.endswith("dev-1-0-0.png"):
                 part.addfile(member, whole.extractfile(member))
-    with pytest.raises(UserError, match=r"lacks the pictures of nlvr at .*: 7 of 8 found"):
+    with pytest.raises(UserError, match=r"lacks the files of nlvr at .*: 7 of 8 found"):
         load("nlvr")
     path.write_bytes(images)
     splits, _ = load("nlvr")
@@ -351,6 +354,41 @@ def test_nlvr(pictures, load, tmp_path):
             text = example["text"]
             assert text.startswith(prefix)
             assert example["image"].shape == (50, 200, 3) and set(example["image"].ravel()) == {greys[text]}
+
+
+def test_camvid_clips(place, load, monkeypatch):
+    """Each frame is of one grey. A gap of one frame ends a run; drives are apart; label maps are not read."""
+    numbers = {"0016E5": range(0, 180, 30), "0001TP": [*range(0, 120, 30), *range(150, 240, 30)]}
+    numbers |= {"0006R0": range(900, 1_020, 30), "Seq05VD": range(0, 150, 30)}
+    frames = [(drive, number) for drive, several in numbers.items() for number in several]
+    tar_file, hashes, greys = io.BytesIO(), {}, {}
+    with tarfile.open(fileobj=tar_file, mode="w") as tar:
+        for grey, (drive, number) in enumerate(frames):
+            for folder, level in (("train" if grey % 3 else "test", grey), ("trainannot", 255)):
+                png = io.BytesIO()
+                Image.new("RGB", (480, 360), (level,) * 3).save(png, format="png")
+                name = f"{drive}_{'f' if drive == '0006R0' else ''}{number:05}.png"
+                member = tarfile.TarInfo(f"{folder}/{name}")
+                member.size = len(png.getvalue())
+                tar.addfile(member, io.BytesIO(png.getvalue()))
+                if level == grey:
+                    hashes[name], greys[drive, number] = hashlib.sha256(png.getvalue()).digest(), grey
+    of_all = digest(b"".join(hashes[name] for name in sorted(hashes)))
+    monkeypatch.setattr(streets, "PICTURES", dataclasses.replace(streets.PICTURES, count=len(frames), sha256=of_all))
+    place("camvid_clips", {"camvid.tar": tar_file.getvalue()})
+    splits, info = load("camvid_clips")
+    assert info.features["label"].names == ["forwards", "backwards"]
+    starts = {"train": [("0016E5", 0), ("0016E5", 30), ("0016E5", 60), ("0001TP", 0)], "validation": [("0006R0", 900)]}
+    starts["test"] = [("Seq05VD", 0), ("Seq05VD", 30)]
+    for split, expected in starts.items():
+        found = set()
+        for example in splits[split]:
+            video = example["video"]
+            assert video.shape == (4, 60, 80, 3) and (video == video[:, :1, :1, :1]).all()
+            found.add((*video[:, 0, 0, 0].tolist(), int(example["label"])))
+        runs = [[greys[drive, number + 30 * i] for i in range(4)] for drive, number in expected]
+        assert found == {(*run, 0) for run in runs} | {(*run[::-1], 1) for run in runs}
+        assert len(splits[split]) == len(found)
 
 
 def test_truecasing(place, load, monkeypatch):
