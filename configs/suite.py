@@ -1,8 +1,7 @@
 """Any architecture on any kind of data: python train.py --config=configs/suite.py:images_builtin,transformer \\
         --workdir=runs/suite [--data_dir=DIR]
 
-The argument is MODALITY,ARCHITECTURE. MODALITIES: real data, and with `_builtin` data that need no download (volumes
-have such alone). The data,
+The argument is MODALITY,ARCHITECTURE. MODALITIES: real data, and with `_builtin` data that need no download. The data,
 their preprocessing and the task are those of the modality's own recipe; the optimizer is the same for all.
 ARCHITECTURES: networks of about 100 thousand parameters (155 thousand for `text`, most of them in the table of words),
 with the dropout of their papers. A pair that makes no sense is refused with the reason.
@@ -76,7 +75,10 @@ MODALITIES = {
     "video_builtin": Modality(
         partial(video.get_config, "moving_digits"), "test/accuracy", 300, patch="patch=(2, 6, 6)"
     ),
-    "volumes": Modality(partial(video.get_config, "digit_volumes"), "test/accuracy", 300, patch="patch=(4, 4, 4)"),
+    "volumes": Modality(partial(video.get_config, "tissues"), "test/accuracy", 300, patch="patch=(1, 4, 4)"),
+    "volumes_builtin": Modality(
+        partial(video.get_config, "digit_volumes"), "test/accuracy", 300, patch="patch=(4, 4, 4)"
+    ),
 }
 PROTOCOL = {  # the same for all
     "optimizer.name": "adamw",
@@ -145,12 +147,15 @@ ARCHITECTURES = {
         "mlp.MLP(widths=({w}, {w}))",
         both("tables", 305)
         | {"images": 32, "images_builtin": 280, "series": 105, "series_builtin": 156, "sound": 25, "sound_builtin": 94}
-        | {"video": 7, "video_builtin": 22, "volumes": 24},
+        | {"video": 7, "video_builtin": 22, "volumes": 73, "volumes_builtin": 24},
     ),
     "convnet": Architecture(
         "plain convolutions are here for images, texts, video and volumes; resnet and tcn read series and sound",
         "convnet.ConvNet(widths=({w}, {w2}, {w4}))",
-        both("images", 33) | {"text": 68, "text_builtin": 239} | both("video", 15) | {"volumes": 16},
+        both("images", 33)
+        | {"text": 68, "text_builtin": 239}
+        | both("video", 15)
+        | {"volumes": 17, "volumes_builtin": 16},
         {"text": "textcnn.TextCNN(embedding_width=32, filters={w})", "video": C3D, "volumes": C3D},
     ),
     "resnet": Architecture(
@@ -161,7 +166,7 @@ ARCHITECTURES = {
         | both("series", 56)
         | both("sound", 18)
         | {"video": 10, "video_builtin": 11}
-        | {"volumes": 11},
+        | both("volumes", 11),
         {
             "tables": "mlp.TabularResNet(width={w})",
             "series": "resnet.WaveResNet(blocks=(1, 1), stem_size=8, width={w})",
@@ -173,7 +178,7 @@ ARCHITECTURES = {
     "resnet_2d": Architecture(
         "it reads frame by frame, or layer by layer",
         VIDEO_RESNET + ", temporal=(False,))",
-        both("video", 18) | {"volumes": 18},
+        both("video", 18) | both("volumes", 18),
     ),
     "convnext": Architecture(
         "ConvNeXt reads images",
@@ -219,7 +224,7 @@ ARCHITECTURES = {
         | {"series": 48, "series_builtin": 52}
         | both("sound", 48)
         | {"video": 48, "video_builtin": 52}
-        | {"volumes": 52},
+        | both("volumes", 52),
         {
             "tables": COLUMNS + ")",
             "text": "bert.BERT(head=bert.TextClassifier, {patch}, depth=2, width={w}, heads=4)",
@@ -234,7 +239,7 @@ ARCHITECTURES = {
         | {"images": 59, "images_builtin": 63, "text": 31, "text_builtin": 58, "series": 59}
         | {"series_builtin": 61, "sound": 59, "sound_builtin": 60}
         | {"video": 55, "video_builtin": 59}
-        | {"volumes": 59},
+        | both("volumes", 59),
         {"tables": COLUMNS + ", mixer=mixer.TokenMLP(width=16))"},
     ),
     "gmlp": Architecture(
@@ -244,7 +249,7 @@ ARCHITECTURES = {
         | {"images": 94, "images_builtin": 103, "text": 33, "text_builtin": 86, "series": 92}
         | {"series_builtin": 97, "sound": 94, "sound_builtin": 95}
         | {"video": 85, "video_builtin": 93}
-        | {"volumes": 93},
+        | both("volumes", 93),
         {"tables": COLUMNS + ", mixer=gmlp.GatedMLP(width={w}))"},
     ),
 }

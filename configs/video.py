@@ -4,6 +4,7 @@
 moving_digits: four motions of a digit, which only the order of the frames tells. Guessing is right in 25%.
 digit_volumes: digits as bodies in space, turned by up to 60 degrees around any axis.
 camvid: clips of drives through streets, forwards or backwards, on a drive that training does not see; half are guessed.
+tissues: patches of an image of a brain: what is in the middle? On a slab that training does not see; a third is guessed.
 clips: your own videos, DIR/CLASS/CLIP/1.png, ...: --config.data.name=frames:DIR
 Another network: --config.model.temporal="(False,)" (2-D, frame by frame, averaged over time),
     --config.model.block=video_resnet.FactorisedBlock (2-D in space, then 1-D in time), --config.model.name=c3d.C3D
@@ -29,6 +30,12 @@ VARIANTS = {
         "data.preprocess": ("resize(30, 40)",),
         "augment.ops": ("flip()", "normalise()"),
         "train.epochs": 30.0,
+    },
+    "tissues": {
+        "data.name": "brain_tissues",
+        "task.inputs": ("volume",),
+        "model.width": 16,
+        "train.epochs": 10.0,
     },
     "clips": {
         "data.name": "",

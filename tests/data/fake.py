@@ -164,8 +164,14 @@ def _clip(random: np.random.Generator) -> dict[str, Any]:
     return {"video": (levels + random.integers(0, 100, (4, 60, 80, 3))).astype(np.uint8), "label": label}
 
 
+def _patch(random: np.random.Generator) -> dict[str, Any]:
+    label = int(random.integers(3))
+    return {"volume": 100 * label + random.normal(size=(5, 16, 16, 1)).astype(np.float32), "label": label}
+
+
 RAW = {
     "brain_mri": _block,
+    "brain_tissues": _patch,
     "camvid_clips": _clip,
     "palmer_penguins": _penguin,
     "wikitext_small": _running_text,

@@ -1,8 +1,8 @@
-"""Blocks of the brain: labels on another grid, and the order of the axes."""
+"""Blocks and patches of the brain: labels on another grid, the order of the axes, and slabs of one split."""
 
 import numpy as np
 
-from data.builders.brain import LAYERS, SIDE, SLABS, blocks, nearest
+from data.builders.brain import LAYERS, SIDE, SLABS, blocks, nearest, patches
 
 
 def test_labels_of_another_grid_are_those_at_the_same_place():
@@ -29,3 +29,24 @@ def test_blocks_have_layers_first_and_slabs_of_one_split():
     assert block["label_map"][5, 7, 9, 0] == (3 * SIDE + 7) % 2
     slabs = [slab for some in SLABS.values() for slab in some]
     assert sorted(slabs) == list(range(8))
+
+
+def test_patches_show_the_tissue_in_their_middle_and_nothing_of_another_slab():
+    shape = (2 * SIDE, 8 * SIDE, LAYERS + 2)
+    x, y, z = np.indices(shape)
+    volume = (x + 100 * y + 40_000 * z).astype(np.int32)
+    ids = np.random.default_rng(0).choice([0, 1, 4, 5, 39, 81, 94, 95, 101, 208], shape)  # of all kinds
+    labels = {1: 0, 4: 0, 101: 1, 208: 1, 81: 2, 94: 2}
+    found = dict(patches(volume, ids, (3, 4), 50, np.random.default_rng(0)))
+    assert sorted(example["label"] for example in found.values()) == [0] * 50 + [1] * 50 + [2] * 50
+    slabs = set()
+    for name, example in found.items():
+        patch = example["volume"].astype(int)[..., 0]
+        assert patch.shape == (5, 16, 16)
+        place = tuple(map(int, name.split("-")))
+        assert patch[2, 8, 8] == volume[place] and labels[ids[place]] == example["label"]
+        assert patch[3, 8, 7] == volume[place] - 1 + 40_000 and patch[2, 9, 8] == volume[place] + 100
+        across = {slab // SIDE for slab in (patch % 40_000 // 100).ravel()}
+        assert len(across) == 1 and (patch // 40_000).max() < LAYERS
+        slabs |= across
+    assert slabs == {3, 4}
