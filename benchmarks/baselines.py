@@ -15,13 +15,15 @@ import numpy as np
 from absl import flags
 from jaxtyping import Bool, Float, Int
 from sklearn.dummy import DummyClassifier
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import root_mean_squared_error
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
 
 import data
+from benchmarks import pooling
 from core import cli
 from core.errors import UserError
 from core.info import Info
@@ -37,6 +39,7 @@ from training.overrides import assignments, override, recipe
 CS = (0.01, 0.1, 1.0, 10.0, 100.0)  # inverse strength of the L2 penalty of logistic regression
 ALPHAS = (0.01, 1.0, 100.0, 1e4, 1e6)  # strength of the L2 penalty of ridge regression
 LEAVES = (7, 15, 31, 63)  # of each tree in gradient boosting
+TREES = 300  # of a forest; boosting would take minutes where there are many numbers and classes
 ORDERS = (2, 3, 4, 5, 6, 7, 8)  # of n-gram models
 SEASON = 24  # steps per day, of hourly series
 NUMBERS = 10**8  # most numbers, in windows of a series, to which a regression is fitted
@@ -132,9 +135,32 @@ def _classes(splits: Splits, info: Info) -> Iterator[Row]:
         pixels = {name: part["image"].reshape(len(part["image"]), -1) / scale for name, part in arrays.items()}
         yield row("nearest neighbour of pixels", KNeighborsClassifier(n_neighbors=1), pixels)
         yield logistic("logistic regression on pixels", pixels)
+    for name, inputs in _pooled(arrays, info):
+        yield logistic(f"logistic regression on {name}", inputs)
+        yield row(f"random forest on {name}", RandomForestClassifier(TREES, random_state=0), inputs)
     for key, record in info.keys.items():
         if f"{key}_lengths" in info.keys and len(record.shape) == 1 and np.issubdtype(record.dtype, np.integer):
             yield logistic(f"TF-IDF of {key}, logistic regression", _tf_idf(key, splits, info))
+
+
+def _pooled(arrays: Mapping[str, Batch], info: Info) -> Iterator[tuple[str, Arrays]]:
+    """Yields the names and the standardised values of summaries of sounds, videos and volumes of one size."""
+    for key, record in info.keys.items():
+        if record.role == "frames":
+            every = {name: np.full(len(part[key]), part[key].shape[1]) for name, part in arrays.items()}
+            lengths = {name: part.get(f"{key}_lengths", every[name]) for name, part in arrays.items()}
+            summaries = {name: pooling.sounds(part[key], lengths[name]) for name, part in arrays.items()}
+            yield "bands in parts of the sound", _standardised(summaries)
+        elif record.role in ("video", "volume") and not record.ragged:
+            summary = {"video": pooling.videos, "volume": pooling.volumes}[record.role]
+            names = {"video": "pooled frames and their changes", "volume": "pooled voxels"}
+            summaries = {name: summary(part[key]) for name, part in arrays.items()}
+            yield names[record.role], _standardised(summaries)
+
+
+def _standardised(inputs: Arrays) -> Arrays:
+    scaler = StandardScaler().fit(inputs["train"])
+    return {name: scaler.transform(part) for name, part in inputs.items()}
 
 
 def _tf_idf(key: str, splits: Splits, info: Info) -> Arrays:

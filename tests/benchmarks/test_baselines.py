@@ -10,6 +10,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from benchmarks import pooling
 from benchmarks.baselines import CS, NGrams, baselines, running_text
 from core.errors import UserError
 from core.info import Info, Key
@@ -31,11 +32,12 @@ def one_thread():  # boosting on tiny tables: its threads would wait for each ot
         yield
 
 
-def results(**splits):
-    """Returns {name without what was chosen: value} of splits of arrays, and the names."""
+def results(roles=None, **splits):
+    """Returns {name without what was chosen: value} of splits of arrays, and the names; `roles` are those of keys."""
     splits = {name: part if hasattr(part, "batch") else ArraySplit(part) for name, part in splits.items()}
     first = next(iter(splits.values())).batch(np.arange(1))
-    keys = {key: Key(values.shape[1:], values.dtype.name) for key, values in first.items()}
+    roles = roles or {}
+    keys = {key: Key(values.shape[1:], values.dtype.name, roles.get(key, "")) for key, values in first.items()}
     rows = baselines(splits, Info("made", {name: len(part) for name, part in splits.items()}, keys))
     return {(row.baseline.partition(" (")[0], row.metric): row.value for row in rows}, [row.baseline for row in rows]
 
@@ -96,6 +98,52 @@ def test_images():
     values, _ = results(train=drawn(60, 0), test=drawn(40, 1))
     assert values["nearest neighbour of pixels", "accuracy"] == 1
     assert values["logistic regression on pixels", "accuracy"] == 1
+
+
+def test_pooling_against_loops():
+    random = np.random.default_rng(0)
+    values = random.normal(size=(2, 5, 6, 9, 3)).astype(np.float32)
+    found = pooling.pooled(values, (8, 3, 4))
+    rows, columns = [slice(0, 2), slice(2, 4), slice(4, 6)], [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 9)]
+    assert found.shape == (2, 5, 3, 4, 3)
+    for i, j in itertools.product(range(3), range(4)):
+        np.testing.assert_allclose(
+            found[:, :, i, j], values[:, :, rows[i], columns[j]].mean((2, 3)), rtol=1e-4, atol=1e-6
+        )
+    frames = random.normal(size=(2, 40, 3)).astype(np.float32)
+    sounds = pooling.sounds(frames, np.array([16, 3])).reshape(2, 8, 2, 3)
+    np.testing.assert_allclose(sounds[0, 5], [frames[0, 10:12].mean(0), frames[0, 10:12].std(0)], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(sounds[1, 7, 0], frames[1, 2])  # shorter than the parts
+    clips = random.integers(0, 256, (2, 3, 8, 8, 1), dtype=np.uint8)
+    video = pooling.videos(clips)
+    assert video.shape == (2, 3 * 16 + 2 * 16)
+    change = np.abs(clips[1, 2, 6:, 6:].astype(float) - clips[1, 1, 6:, 6:]).mean()
+    assert video[1, -1] == pytest.approx(change, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("key", "role", "name"),
+    [
+        ("frames", "frames", "bands in parts of the sound"),
+        ("video", "video", "pooled frames and their changes"),
+        ("volume", "volume", "pooled voxels"),
+    ],
+)
+def test_sounds_videos_and_volumes(key, role, name):
+    """The class is where the first half of the first axis is louder or brighter than the second one."""
+
+    def drawn(size, seed):
+        random = np.random.default_rng(seed)
+        label = random.integers(0, 2, size).astype(np.int32)
+        values = random.normal(size=(size, 8, 6) if key == "frames" else (size, 8, 6, 6, 1)).astype(np.float32)
+        values[label == 1, :4] += 2
+        values[label == 0, 4:] += 2
+        return {key: values, "label": label}
+
+    values, names = results({key: role}, train=drawn(120, 0), validation=drawn(60, 1), test=drawn(60, 2))
+    assert values[f"logistic regression on {name}", "accuracy"] == 1
+    assert values[f"random forest on {name}", "accuracy"] > 0.9
+    assert len(names) == 3
 
 
 def test_tokens_count_up_to_their_length_and_in_pairs():
