@@ -31,7 +31,7 @@ def get_config():
     config.model.order = "pre"  # the paper's "post" hardly attends to the source after ten times as many examples
     config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = "rsqrt(timescale=400)"  # section 5.3
-    config.optimizer.warmup_steps = 200.0
+    config.optimizer.warmup_steps = 0.0333  # 200 steps
     config.optimizer.b2 = 0.98
     config.optimizer.eps = 1e-9
     config.train.steps = 6000
