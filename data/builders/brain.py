@@ -75,7 +75,9 @@ class BrainTissues(FromFiles, skip_registration=True):
     patches each, at random places. A patch lies within one slab of `brain_mri`, in the same split, so that no voxel is
     in two splits; within a split, patches overlap. 4,500 for training, 600 and 1,200.
 
-    Raw files, source and licence: those of `brain_mri`, in the same folder.
+    Raw files: those of `brain_mri`, in its folder.
+
+    Source: that of `brain_mri`, under the same licence.
     """
 
     name = "brain_tissues"
