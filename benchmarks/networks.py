@@ -22,13 +22,15 @@ from torch.nn import functional as F
 from arch.bert import BERT
 from arch.convnext import ConvNeXt
 from arch.densenet import DenseNet
+from arch.detr import DETR
 from arch.ft_transformer import FTTransformer
 from arch.gpt import GPT
 from arch.layers.feedforward import gelu_tanh
+from arch.layers.norm import frozen_batch_norm
 from arch.layers.patches import PatchNetwork
 from arch.layers.recurrent import GRU, LSTM, Elman
 from arch.lenet import LeNet5
-from arch.resnet import WaveResNet
+from arch.resnet import BasicBlock, ResNet, WaveResNet
 from arch.rnn import RecurrentClassifier
 from arch.tcn import TCNClassifier
 from arch.textcnn import TextCNN
@@ -37,11 +39,21 @@ from arch.unet import UNet
 from arch.vgg import DEPTHS, VGG
 from arch.video_resnet import VideoResNet
 from arch.wavenet import WaveNet
-from benchmarks import peers, peers_attention, peers_convolution, peers_images, peers_patches, peers_video
+from benchmarks import (
+    peers,
+    peers_attention,
+    peers_convolution,
+    peers_detection,
+    peers_images,
+    peers_patches,
+    peers_video,
+)
 from tasks.classification import Classification
+from tasks.detection import MATCHINGS, Detection
 from tasks.masked import MaskedTokens
 from tasks.segmentation import Segmentation
 from tasks.sequence import TokenClassification
+from tasks.task import Task
 from training.state import create
 from training.step import train_step
 
@@ -68,7 +80,7 @@ class Network:
     model: flax.linen.Module
     peer: Callable[[], nn.Module]
     batch: Mapping[str, np.ndarray]
-    task: Classification
+    task: Task
     adamw: bool = False
     flops: float = 0.0
 
@@ -76,6 +88,11 @@ class Network:
     def size(self) -> int:
         """The number of examples in the batch."""
         return len(self.batch["mask"])
+
+    @property
+    def parts(self) -> dict[str, Callable[[], Run]]:
+        """Parts of our step that are timed alone, on one device, by their names."""
+        return {}
 
     def ours(self, parallel=None) -> tuple[Run, int]:
         """Returns our step and the number of parameters.
@@ -112,7 +129,6 @@ class Network:
         model = self.peer().to(device)
         inputs = [torch.tensor(self.batch[name], device=device) for name in self.task.inputs]
         inputs = [x.long() if x.dtype == torch.int32 else x for x in inputs]
-        labels = torch.tensor(np.asarray(self.task.labels(self.batch)), device=device).long()
         is_gpu, is_half = device != "cpu", getattr(self.model, "dtype", None) == jnp.bfloat16
         if inputs[0].ndim >= 4:
             last = torch.channels_last if inputs[0].ndim == 4 else torch.channels_last_3d
@@ -124,14 +140,13 @@ class Network:
         else:
             optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
         precision = functools.partial(torch.autocast, device, torch.bfloat16) if is_half else contextlib.nullcontext
+        loss_of = self.their_loss(device)
 
         def run(count: int) -> None:
             for _ in range(count):
                 optimizer.zero_grad()
                 with precision():
-                    logits = model(*inputs)
-                    scored = logits[:, : labels.shape[1]] if labels.ndim == 2 else logits
-                    loss = F.cross_entropy(scored.flatten(0, -2), labels.flatten())
+                    loss = loss_of(model, inputs)
                 loss.backward()
                 optimizer.step()
             if is_gpu:
@@ -140,6 +155,47 @@ class Network:
         layers = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
         spare = sum(2 * m.hidden_size if m.mode == "GRU" else m.bias_hh_l0.numel() for m in layers)
         return run, sum(p.numel() for p in model.parameters()) - spare
+
+    def their_loss(self, device: str) -> Callable[[nn.Module, list[torch.Tensor]], torch.Tensor]:
+        """Returns the loss of PyTorch's network for its inputs."""
+        labels = torch.tensor(np.asarray(self.task.labels(self.batch)), device=device).long()
+
+        def loss(model: nn.Module, inputs: list[torch.Tensor]) -> torch.Tensor:
+            logits = model(*inputs)
+            scored = logits[:, : labels.shape[1]] if labels.ndim == 2 else logits
+            return F.cross_entropy(scored.flatten(0, -2), labels.flatten())
+
+        return loss
+
+
+@dataclasses.dataclass(frozen=True)
+class Detector(Network):
+    """A network that predicts boxes. The peer's loss is its own: class, L1 and GIoU of every block."""
+
+    def their_loss(self, device: str) -> Callable[[nn.Module, list[torch.Tensor]], torch.Tensor]:
+        top, left, bottom, right = np.moveaxis(self.batch["objects/bbox"], -1, 0)
+        centred = np.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], -1)
+        boxes, labels = (torch.tensor(x, device=device) for x in (centred, self.batch["objects/label"]))
+        truth = [{"class_labels": labels[i].long(), "boxes": boxes[i]} for i in range(self.size)]
+        return lambda model, inputs: model(*inputs, labels=truth).loss
+
+    @property
+    def parts(self) -> dict[str, Callable[[], Run]]:
+        return {"matching": self.matching}
+
+    def matching(self) -> Run:
+        """Returns the matching of all scored blocks alone, of random costs."""
+        blocks, boxes = self.model.decoder_depth, self.batch["objects/bbox"].shape[1]
+        shape = (self.size, blocks, self.task.queries, boxes)
+        costs = jax.device_put(np.random.default_rng(0).random(shape, np.float32))
+        match = jax.jit(jax.vmap(jax.vmap(MATCHINGS[self.task.matching])))
+
+        def run(count: int) -> None:
+            for _ in range(count):
+                pairs = match(costs)
+            jax.block_until_ready(pairs)
+
+        return run
 
 
 def compare(runs: list[Run], rounds: int) -> np.ndarray:
@@ -204,6 +260,21 @@ def unet(batch: int, size: int) -> Network:
     pictures["label_map"] = random.integers(0, classes, (batch, size, size, 1)).astype(np.uint8)
     peer = functools.partial(peers_images.unet, width, depth, classes)
     return Network(f"U-Net {width}, {size}x{size}", model, peer, _with_mask(**pictures), Segmentation())
+
+
+def detr(batch: int, size: int, boxes: int) -> Detector:
+    """Returns a DETR with two stages of a ResNet and two blocks on either side, against that of transformers."""
+    sizes = {"depth": 2, "decoder_depth": 2, "width": 64, "heads": 4, "mlp_width": 128, "queries": 20}
+    backbone = functools.partial(ResNet, block=BasicBlock, blocks=(1, 1), width=16, norm=frozen_batch_norm)
+    model = DETR(3, backbone=backbone, dropout=0.0, activation_dropout=0.0, **sizes)
+    random = np.random.default_rng(0)
+    corners, sides = random.uniform(0, 0.6, (batch, boxes, 2)), random.uniform(0.1, 0.4, (batch, boxes, 2))
+    pictures = {"image": random.standard_normal((batch, size, size, 3), np.float32)}
+    pictures["objects/bbox"] = np.concatenate([corners, corners + sides], -1).astype(np.float32)
+    pictures["objects/label"] = random.integers(0, 3, (batch, boxes)).astype(np.int32)
+    task = Detection(queries=model.queries, classes=("circle", "square", "triangle"))
+    peer = functools.partial(peers_detection.detr, 16, 3, **sizes)
+    return Detector(f"DETR {model.width}, {size}x{size}", model, peer, _with_mask(**pictures), task, adamw=True)
 
 
 def recurrent(kind: str, batch: int, steps: int, units: int) -> Network:

@@ -65,6 +65,7 @@ def rows() -> "list[networks.Network]":
         networks.ft_transformer(BATCH),
         *networks.convolutional(BATCH),
         networks.unet(16, 64),
+        networks.detr(8, 128, 4),
         *networks.video(4, 8, 32),
         networks.gpt("nanoGPT's for CPUs", nanogpt(), 12),
         networks.gpt("the same, dropout 0.1", nanogpt(dropout=0.1), 12),
@@ -104,7 +105,9 @@ def main() -> int:
         ours = [network.ours(parallel) for parallel in layouts.values()]
         theirs, their_count = network.theirs()
         assert ours[0][1] == their_count, f"{network.name}: {ours[0][1]} and {their_count} parameters"
-        *our_times, their_times = networks.compare([*(run for run, _ in ours), theirs], arguments.rounds)
+        parts = [make() for make in network.parts.values()]
+        times = networks.compare([*(run for run, _ in ours), theirs, *parts], arguments.rounds)
+        (*our_times, their_times), part_times = times[: len(ours) + 1], times[len(ours) + 1 :]
         for devices, times in zip(layouts, our_times, strict=True):
             lowest, low, middle, high, highest = np.percentile(times / their_times, (0, 25, 50, 75, 100))
             print(
@@ -112,6 +115,9 @@ def main() -> int:
                 f"  {low:.2f}-{high:.2f}, {lowest:.2f}-{highest:.2f}",
                 flush=True,
             )
+        for part, alone in zip(network.parts, part_times, strict=True):
+            share = np.median(alone / our_times[0])
+            print(f"  {part} alone: {np.median(alone):.2f} ms, {share:.1%} of a step on 1 device", flush=True)
     return 0
 
 
