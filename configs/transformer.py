@@ -30,7 +30,7 @@ def get_config():
     config.model.heads = 4
     config.model.mlp_width = 256
     config.model.dropout = 0.2
-    config.model.order = "pre"  # the paper's "post" hardly attends to the source after ten times as many examples
+    config.model.order = "pre"  # learned faster than the paper's "post" in short trials
     config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = "rsqrt(timescale=400)"  # section 5.3
     config.optimizer.warmup_steps = 0.0333  # 200 steps
