@@ -32,11 +32,11 @@ def get_config():
     config.model.dropout = 0.2
     config.model.order = "pre"  # learned faster than the paper's "post" in short trials
     config.optimizer.learning_rate = 2e-3
-    config.optimizer.schedule = "rsqrt(timescale=400)"  # section 5.3
-    config.optimizer.warmup_steps = 0.0333  # 200 steps
+    config.optimizer.schedule = "rsqrt(timescale=400, cooldown=0.33)"  # section 5.3, and a fall to 0 at the end
+    config.optimizer.warmup_steps = 200.0
     config.optimizer.b2 = 0.98
     config.optimizer.eps = 1e-9
-    config.train.steps = 6000
+    config.train.steps = 12000
     config.train.batch_size = 0
     config.train.batch_tokens = 2048
     config.train.ema_decay = 0.998  # for the paper's average of the last checkpoints

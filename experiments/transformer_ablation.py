@@ -72,6 +72,7 @@ def small(steps: int):
     config.model.depth = 2
     config.model.width = 64
     config.model.dropout = 0.1
+    config.model.order = "post"  # the paper's
     config.optimizer.learning_rate = 5e-3
     config.optimizer.schedule = "rsqrt(timescale=200)"
     config.optimizer.warmup_steps = 200.0

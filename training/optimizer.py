@@ -37,14 +37,20 @@ def _linear(peak: Number, steps: int, final: float = 0.0) -> optax.Schedule:
     return optax.linear_schedule(peak, peak * final, steps)
 
 
-def _rsqrt(peak: Number, steps: int, timescale: int = 10_000) -> optax.Schedule:
+def _rsqrt(peak: Number, steps: int, timescale: int = 10_000, cooldown: float = 0.0) -> optax.Schedule:
     """Inverse square root that leaves the peak at step 0 (Zhai 2022, arXiv 2106.04560, section 3.5).
 
     After `timescale` steps of warm-up it is the schedule of Vaswani 2017 (arXiv 1706.03762, section 5.3), "Noam", with
-    the peak (width timescale)^-0.5.
+    the peak (width timescale)^-0.5. Over the last `cooldown`, a fraction of the steps, a factor falls linearly to 0.
     """
-    del steps
-    return lambda step: peak * jax.numpy.sqrt(timescale / (timescale + step))
+    if not 0 <= cooldown <= 1:
+        raise ValueError(f"cooldown {cooldown} is not between 0 and 1")
+    def rsqrt(step):
+        return peak * jax.numpy.sqrt(timescale / (timescale + step))
+
+    if not cooldown:
+        return rsqrt
+    return lambda step: rsqrt(step) * jax.numpy.clip((steps - step) / (cooldown * steps), 0.0, 1.0)
 
 
 def _step(peak: Number, steps: int, boundaries: tuple[float, ...] = (0.5, 0.75), factor: float = 0.1) -> optax.Schedule:

@@ -100,6 +100,7 @@ def test_clipping_by_the_global_norm():
         ("linear", [0.1, 0.05, 0.0]),
         ("step(boundaries=(0.5, 0.75), factor=0.1)", [0.1, 0.01, 0.001]),
         ("rsqrt(timescale=50)", [0.1, 0.1 * 0.5**0.5, 0.1 * (1 / 3) ** 0.5]),
+        ("rsqrt(timescale=50, cooldown=0.8)", [0.1, 0.1 * 0.5**0.5 * 50 / 80, 0.0]),
     ],
 )
 def test_schedules(text, expected):
