@@ -20,7 +20,7 @@ from arch.gpt import GPT
 from arch.layers.recurrent import GRU, LSTM
 from arch.rnn import RecurrentNetwork
 from arch.wavenet import WaveNet
-from core.cli import use_huge_pages
+from core.cli import set_environment
 from training.decoding import sample
 from training.parallel import cores
 
@@ -145,5 +145,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    use_huge_pages()  # as train.py does
+    set_environment()  # as train.py does
     sys.exit(main())

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from benchmarks.seeds import STEPS, turn
-from core.cli import use_huge_pages
+from core.cli import set_environment
 from core.errors import UserError, nearest
 from experiments.engine.experiment import Cell, cell_config, load
 from training import environment
@@ -53,5 +53,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    use_huge_pages()
+    set_environment()
     main()

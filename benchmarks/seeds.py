@@ -15,7 +15,7 @@ from collections.abc import Callable
 import jax
 from ml_collections import ConfigDict
 
-from core.cli import use_huge_pages
+from core.cli import set_environment
 from data.batches import train_batches
 from experiments.engine.bases import digits_mlp
 from training.run import Run, build_run
@@ -80,5 +80,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    use_huge_pages()
+    set_environment()
     main()

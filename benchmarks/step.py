@@ -23,7 +23,7 @@ from arch.resnet import CifarResNet
 from arch.textcnn import TextCNN
 from arch.transformer import Transformer
 from arch.vit import ViT
-from core.cli import use_huge_pages
+from core.cli import set_environment
 from training.parallel import Parallel, cores
 
 try:
@@ -122,5 +122,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    use_huge_pages()  # as train.py does; PyTorch has them too
+    set_environment()  # as train.py does; PyTorch has them too
     sys.exit(main())

@@ -13,7 +13,7 @@ import os
 from benchmarks.baselines import Row, baselines
 from benchmarks.rows import step_times
 from configs import suite
-from core.cli import use_huge_pages
+from core.cli import set_environment
 from core.errors import UserError
 from experiments.suite import MEASURED
 from training import environment
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    use_huge_pages()
+    set_environment()
     # Waiting threads of boosting that spin are slow when cores are shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     main()

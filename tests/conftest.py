@@ -19,6 +19,7 @@ if version("jaxlib").startswith("0.10."):  # later ones have the newer emitters 
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
 os.environ.setdefault("NPROC", "16")  # fewer threads than fake devices can deadlock in jax 0.10
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as commands set it
 # Many tests compile the same program: one process or test finds what another one compiled.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "onestep-tests-xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")

@@ -45,6 +45,7 @@ def _rsqrt(peak: Number, steps: int, timescale: int = 10_000, cooldown: float = 
     """
     if not 0 <= cooldown <= 1:
         raise ValueError(f"cooldown {cooldown} is not between 0 and 1")
+
     def rsqrt(step):
         return peak * jax.numpy.sqrt(timescale / (timescale + step))
 

@@ -85,7 +85,9 @@ class Run:
             states = [self.create_state()]
         else:
             seeds = jnp.array([config.seed for config in self.configs], jnp.uint32)
-            stacked = jax.jit(jax.vmap(self.create_state))(seeds)
+            # one after another: several batched decompositions in one program, as orthogonal initialisers become under
+            # vmap, wait for each other for ever in jax 0.10 and later on a CPU
+            stacked = jax.jit(functools.partial(jax.lax.map, self.create_state))(seeds)
             states = [jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(len(self.configs))]
         for i, config in enumerate(self.configs):
             if config.init_from:

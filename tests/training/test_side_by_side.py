@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 
 import jax
 import numpy as np
@@ -96,6 +97,16 @@ def test_together_as_one_by_one(accumulate, data_dir, tmp_path):
 
 
 @pytest.mark.slow
+def test_decompositions_are_not_batched(data_dir):
+    """Several batched ones in one program wait for each other for ever on a CPU with few cores (jax 0.10)."""
+    config = plain()
+    config.model.kernel_init = "nn.initializers.orthogonal()"
+    run = built(each(config), data_dir)
+    program = str(jax.make_jaxpr(lambda: run.create_states(print))())
+    shapes = re.findall(r"f32\[([\d,]+)\] \w+:f32\[[\d,]+\] = qr\[", program)
+    assert shapes == ["64,4", "10,4"]
+
+
 def test_each_seed_leaves_what_it_leaves_alone(data_dir, tmp_path):
     """Its best checkpoint, and that it stops when its patience has ended, included."""
     config = plain(steps=21)
