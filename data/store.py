@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,7 +20,6 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from absl import logging
 from jaxtyping import Int
 
 from core.errors import UserError
@@ -69,9 +69,13 @@ def exists(folder: Path) -> bool:
     except OSError:
         is_whole = False
     if not is_whole:
-        logging.warning("the entry %s of the data cache is damaged: it is made again", folder)
+        _warn(f"the entry {folder} of the data cache is damaged: it is made again")
         remove(folder)
     return is_whole
+
+
+def _warn(line: str) -> None:
+    print(f"warning: {line}", file=sys.stderr, flush=True)  # commands hide what libraries log
 
 
 def remove(folder: Path) -> None:
@@ -115,7 +119,7 @@ def _new_part(folder: Path) -> Path | None:
                 shutil.rmtree(old, ignore_errors=True)
         return Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent))
     except OSError as error:
-        logging.warning("the data cache %s cannot be written (%s): nothing is stored", folder.parent, error.strerror)
+        _warn(f"the data cache {folder.parent} cannot be written ({error.strerror}): nothing is stored")
         return None
 
 

@@ -78,13 +78,7 @@ def main(argv: list[str]) -> None:
     from experiments.engine import results  # these import jax: late, so that a mistake in flags is reported at once
     from reporting import compare
 
-    own = ("--outdir=", "--workers=")  # differ per user, as the data's folder does
-    typed = [
-        "--data_dir=DIR" if text.startswith("--data_dir=") else text
-        for text in sys.argv[1:]
-        if not text.startswith(own)
-    ]
-    command = shlex.join(["python", "-m", "experiments.run", *typed])
+    command = shlex.join(["python", "-m", "experiments.run", *_typed()])
     results.write(outdir, experiment, recipe, command, runner.data_dir)
     table.write(outdir)
     for row in experiment.rows:
@@ -96,6 +90,13 @@ def main(argv: list[str]) -> None:
     for cell, outcome in failed.items():
         print(f"failed: {cell.folder}: {outcome.reason}", file=sys.stderr, flush=True)
     sys.exit(int(bool(failed)))
+
+
+def _typed() -> list[str]:
+    """Returns the command's flags without those that differ per user."""
+    typed = [flag for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]) if flag.present]
+    shown = {"outdir": "", "workers": "", "data_dir": "--data_dir=DIR"}
+    return [text for flag in typed for text in shown.get(flag.name, flag.serialize()).splitlines()]
 
 
 def _launcher(outdir: Path) -> launch.Local | launch.Submitted:
