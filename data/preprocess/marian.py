@@ -38,7 +38,9 @@ def tokenizer(folder: Path, side: Literal["source", "target"]) -> Tokenizer:
     result.normalizer = normalizers.Sequence(steps)
     prepend = "always" if spec.add_dummy_prefix else "never"
     result.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend)
-    result.decoder = decoders.Sequence([decoders.Replace(HIDDEN, ""), decoders.Metaspace(prepend_scheme=prepend)])
+    last_space = decoders.Strip(" ", 0, 1)  # of a space whose word the vocabulary lacks
+    words = (decoders.Replace(HIDDEN, ""), decoders.Metaspace(prepend_scheme=prepend))
+    result.decoder = decoders.Sequence([*words, decoders.Fuse(), last_space])
     result.post_processor = processors.TemplateProcessing(
         single=f"{PAD} $A {EOS}" if side == "target" else f"$A {EOS}",
         special_tokens=[(token, ids[token]) for token in (PAD, EOS)],
