@@ -18,7 +18,7 @@ from arch.rnn import RecurrentClassifier
 class Forecaster(nn.Module):
     """The next steps of a series, all at once.
 
-    Each window is normalised by itself, and the forecast is scaled back, so that the model is invariant to the level of
+    Where each window is normalised by itself, the forecast is scaled back: the model is then invariant to the level of
     the series.
 
     Attributes:
@@ -27,16 +27,16 @@ class Forecaster(nn.Module):
         linear: a linear map of each channel's past is added to the network's forecast (LSTNet: Lai et al. 2018, arXiv
             1703.07015, sec. 3.6; DLinear: Zeng et al. 2023, arXiv 2205.13504): one that all channels share, or one per
             channel.
-        normalisation: "last" subtracts the last value of each channel (NLinear: Zeng et al. 2023, sec. 4.2); "window"
-            subtracts the mean of the window and divides by its deviation (RevIN, Kim et al. 2022, without its
-            parameters).
+        normalisation: "none" leaves the window as it is; "last" subtracts the last value of each channel (NLinear: Zeng
+            et al. 2023, sec. 4.2); "window" subtracts the mean of the window and divides by its deviation (RevIN, Kim
+            et al. 2022, without its parameters).
         dropout: rate for the values that the linear map reads.
     """
 
     num_classes: int = 7 * 24
     network: Callable[..., nn.Module] | None = RecurrentClassifier
     linear: Literal["none", "shared", "channel"] = "channel"
-    normalisation: Literal["last", "window"] = "last"
+    normalisation: Literal["none", "last", "window"] = "last"
     dropout: float = 0.0
     dtype: DTypeLike | None = None
 
@@ -48,8 +48,10 @@ class Forecaster(nn.Module):
     def __call__(
         self, past: Float[Array, "batch length features"], *, train: bool
     ) -> Float[Array, "batch steps features"]:
-        level, scale = past[:, -1:], 1.0
-        if self.normalisation == "window":
+        level, scale = 0.0, 1.0
+        if self.normalisation == "last":
+            level = past[:, -1:]
+        elif self.normalisation == "window":
             level = past.mean(1, keepdims=True)
             scale = jnp.sqrt(past.var(1, keepdims=True) + 1e-5)
         past, channels = (past - level) / scale, past.shape[-1]
@@ -62,7 +64,8 @@ class Forecaster(nn.Module):
         return level + scale * forecast
 
     def _linear(self, past: Float[Array, "batch length features"], steps: int) -> Float[Array, "batch steps features"]:
-        """Returns the linear map of each channel. It starts at zero, the forecast of no change."""
+        """Returns the linear map of each channel. It starts at zero: at first, the forecast is
+        the level."""
         maps = past.shape[2] if self.linear == "channel" else 1
         kernel = self.param("linear_kernel", nn.initializers.zeros, (maps, past.shape[1], steps))
         bias = self.param("linear_bias", nn.initializers.zeros, (maps, steps))
