@@ -6,9 +6,7 @@ both languages share, with pre-norm and the paper's schedule. Another pair:
 --config.data.name=multi30k/en-fr; your own texts: --config.data.name=parallel:DIR. Translate with
     python predict.py --workdir=runs/transformer --attention=attention.png < LINES
 
-BLEU 38.7 and chrF 58.3 with averaged parameters on the 2016 test set, seed 0, in 41 min on one CPU core, jax 0.10.2.
-The recurrent network with attention reaches 40.4 (configs/translation.py). More steps should help: the validation loss
-still falls at the end.
+NUMBERS
 """
 
 from training.config import default
@@ -22,14 +20,15 @@ def get_config():
     config.data.preprocess = ("tokenize(('source', 'target'), bpe(size=6000), shared=True)",)
     config.data.buckets = 6
     config.task.name = "generation.Generation"
-    config.task.beams = 4
+    config.task.beams = 8
+    config.task.length_penalty = 1.2
     config.task.label_smoothing = 0.1
     config.model.name = "transformer.Transformer"
     config.model.depth = 4
     config.model.width = 128
     config.model.heads = 4
     config.model.mlp_width = 256
-    config.model.dropout = 0.3
+    config.model.dropout = 0.2
     config.model.order = "pre"  # learned faster than the paper's "post" in short trials
     config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = "rsqrt(timescale=400, cooldown=0.33)"  # section 5.3, and a fall to 0 at the end
