@@ -68,6 +68,7 @@ def small(steps: int):
     config.data.preprocess = ("tokenize(('source', 'target'), bpe(size=1000), shared=True, max_length=40)",)
     config.data.buckets = 2
     config.task.beams = 1
+    config.task.length_penalty = 0.6
     config.task.max_length = 40
     config.model.depth = 2
     config.model.width = 64

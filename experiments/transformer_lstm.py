@@ -2,8 +2,8 @@
     python -m experiments.run --config=experiments/transformer_lstm.py:cpu --data_dir=DIR
 
 Language models of characters of tiny_shakespeare, 0.4 million parameters, windows of 32, 128 or 512 characters, 1,024
-characters per step, 200 steps: a short training, in which the LSTM learns faster. In the rows `time`, the LSTM trains as
-long as the Transformer does.
+characters per step, 200 steps: a short training, in which the LSTM learns faster. In the rows `time`, the LSTM trains
+as long as the Transformer does.
 """
 
 from configs import gpt
