@@ -1,6 +1,5 @@
 """The position-wise feed-forward layers of a block, and their activations."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -12,20 +11,12 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from arch.layers.dense import Dense
-from arch.layers.gates import normal_cdf, tanh
 from arch.layers.mixer import Cached, Context
 
 # b: batch, t: tokens, d: width of the model
 
-
-def gelu_exact(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """x times the normal distribution function of x (Hendrycks & Gimpel 2016, arXiv 1606.08415), PyTorch's default."""
-    return x * normal_cdf(x)
-
-
-def gelu_tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The approximation of the same paper, section 2: of GPT, and of the original code of BERT and ViT."""
-    return 0.5 * x * (1 + tanh((2 / math.pi) ** 0.5 * (x + 0.044715 * x**3)))
+gelu_tanh = partial(nn.gelu, approximate=True)  # GPT, and the original code of BERT and ViT
+gelu_exact = partial(nn.gelu, approximate=False)  # PyTorch's default
 
 
 def relu_squared(x: Float[Array, "..."]) -> Float[Array, "..."]:

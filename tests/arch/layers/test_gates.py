@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from scipy.stats import norm
 
-from arch.layers.gates import normal_cdf, sigmoid, tanh
+from arch.layers.gates import sigmoid, tanh
 from training.parallel import cores
 
 X = np.linspace(-30, 30, 1_000_001).astype(np.float32)
@@ -17,7 +16,7 @@ def true_sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-@pytest.mark.parametrize(("function", "reference"), [(tanh, np.tanh), (sigmoid, true_sigmoid), (normal_cdf, norm.cdf)])
+@pytest.mark.parametrize(("function", "reference"), [(tanh, np.tanh), (sigmoid, true_sigmoid)])
 def test_they_are_exact_to_float32(function, reference):
     y = np.asarray(jax.jit(function)(X))
     np.testing.assert_allclose(y, reference(X.astype(np.float64)), rtol=0, atol=4e-7)
@@ -26,11 +25,7 @@ def test_they_are_exact_to_float32(function, reference):
 
 @pytest.mark.parametrize(
     ("function", "reference"),
-    [
-        (tanh, lambda x: 1 - np.tanh(x) ** 2),
-        (sigmoid, lambda x: true_sigmoid(x) * true_sigmoid(-x)),
-        (normal_cdf, norm.pdf),
-    ],
+    [(tanh, lambda x: 1 - np.tanh(x) ** 2), (sigmoid, lambda x: true_sigmoid(x) * true_sigmoid(-x))],
 )
 def test_their_derivatives(function, reference):
     x = X[::1000]
@@ -53,18 +48,7 @@ def test_a_cpu_divides_the_loop_among_its_cores():
         loop = jax.jit(lambda x: lax.fori_loop(0, 9, lambda _, x: function(x), x))
         return "outer_dimension_partitions" in loop.lower(x).compile().as_text()
 
-    assert divided(tanh) and divided(sigmoid) and divided(normal_cdf) and not divided(jnp.tanh)
-
-
-@pytest.mark.parametrize(("function", "reference"), [(tanh, np.tanh), (normal_cdf, norm.cdf)])
-def test_64_bits_are_exact(function, reference):
-    with jax.enable_x64(True):
-        y = np.asarray(function(jnp.asarray(X[::1000].astype(np.float64))))
-    np.testing.assert_allclose(y, reference(X[::1000].astype(np.float64)), rtol=1e-14, atol=1e-300)
-
-
-def test_far_below_nothing_is_left_of_the_normal_distribution():
-    assert normal_cdf(jnp.array([-1e30, -6.0])).tolist() == [0, 0] and normal_cdf(jnp.array([1e30])) == 1
+    assert divided(tanh) and divided(sigmoid) and not divided(jnp.tanh)
 
 
 def test_other_platforms_have_their_own():
