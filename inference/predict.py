@@ -36,7 +36,7 @@ from data.sources.files import Columns
 from data.sources.images import image_size
 from inference.inputs import Inputs, encode, text_key
 from tasks.task import Task
-from training import build, pretrained
+from training import build, compilation_cache, memory, pretrained
 from training.checkpoint import read_best
 from training.decoding import beam_search, generate, sampler, stream
 from training.workdir import Workdir, check_writable, write_whole
@@ -63,6 +63,7 @@ def load(workdir: str | ConfigDict) -> Trained:
 
     Raises UserError for a workdir without a readable checkpoint.
     """
+    compilation_cache.use()
     if isinstance(workdir, ConfigDict):
         return load_published(workdir)
     folder = Workdir(workdir)
@@ -177,14 +178,15 @@ def predict(
         return run.task.predict(outputs)
 
     inputs = encode(run.config, run.info, run.task, files, lines or [])
-    pieces = []
+    step, pieces = None, []
     for start in range(0, len(inputs.names), BATCH):
         part = {key: x[start : start + BATCH] for key, x in inputs.batch.items()}
         count = len(inputs.names[start : start + BATCH])
         if len(inputs.names) > BATCH:  # the last part is padded: one compilation
             part = {key: np.resize(x, (BATCH, *x.shape[1:])) for key, x in part.items()}
         rng = jax.random.fold_in(jax.random.key(seed), start)
-        pieces.append({key: np.asarray(x)[:count] for key, x in apply(run.variables, part, rng).items()})
+        step = step or memory.compiled(apply, run.variables, part, rng, advice="give fewer files, lines or rows")
+        pieces.append({key: np.asarray(x)[:count] for key, x in step(run.variables, part, rng).items()})
     outputs = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
     rows = []
     for i, name in enumerate(inputs.names):
@@ -240,7 +242,7 @@ def _most_probable(run: Trained, ids: np.ndarray, length: int, beams: int, **end
         decoded = beam_search(run.model, variables, conditions, length=length, beams=beams, **ends)
         return decoded.tokens[0], decoded.lengths[0]
 
-    tokens, written = search(run.variables)
+    tokens, written = memory.compiled(search, run.variables, advice="lower --beams or --length")(run.variables)
     return np.asarray(tokens[:written]).tolist()
 
 

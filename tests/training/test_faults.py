@@ -8,6 +8,7 @@ import sys
 import zipfile
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
@@ -192,3 +193,21 @@ def test_sizes_that_do_not_fit(tmp_path, monkeypatch):
     limit[0] = 2 * known  # parameters fit, the activations of 1024 examples do not
     with pytest.raises(UserError, match=r"activations .* lower config.train.batch_size"):
         memory.check(small)
+
+
+def test_a_prediction_that_does_not_fit(monkeypatch):
+    weights, inputs = np.ones((64, 64), np.float32), np.ones((32, 64), np.float32)
+    limit = [1e9]
+    monkeypatch.setattr(memory, "limit_of_device", lambda: (limit[0], "cpu"))
+
+    def compiled():
+        return memory.compiled(jax.jit(lambda w, x: x[:, None] + w), weights, inputs, advice="give fewer files")
+
+    np.testing.assert_allclose(compiled()(weights, inputs), np.full((32, 64, 64), 2.0))
+    for size, words in [
+        (weights.nbytes + inputs.nbytes + 100, "activations .* give fewer files"),
+        (weights.nbytes, "parameters .* inputs .* use a larger device"),
+    ]:
+        limit[0] = float(size)
+        with pytest.raises(UserError, match=f"a prediction needs .*{words}"):
+            compiled()
