@@ -55,7 +55,7 @@ class Checkpoints:
         return restored and restored[:2]
 
     def read(self, step: int, template: PyTree) -> tuple[PyTree, dict]:
-        """Returns a state and its meta, without waiting for other hosts. Raises any exception for a damaged checkpoint."""
+        """Returns a state and its meta; waits for no other host. Raises any exception for a damaged checkpoint."""
         meta = read_meta(self.folder / str(step))
         host = jax.process_index()
         # the manager's own restore waits for the other hosts, for ever if one of them cannot read its part

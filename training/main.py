@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 
 from core.errors import Diverged, Stopped, UserError
 from core.info import Info
-from training import config as config_lib
 from training import compilation_cache, heartbeat, memory, parallel
+from training import config as config_lib
 from training.checkpoint import FOLDERS, Checkpoints, restore_first, steps_in, stored_meta
 from training.display import Display, model_table
 from training.environment import describe_devices
