@@ -54,6 +54,7 @@ def _guarded(main: Callable, argv: list[str]) -> int:
     try:
         main(argv)
     except UserError as error:
+        print("".join(printable(line) + "\n" for line in error.trace.splitlines()), end="", file=sys.stderr)
         _fail(str(error))
     except Stopped as error:
         print(error, flush=True)

@@ -56,7 +56,7 @@ def test_a_checkpoint_that_one_host_cannot_read_and_other_numbers_of_hosts(tmp_p
 
     def train(hosts):
         processes = commands.start_hosts(*common, TWO) if hosts == 2 else [commands.start(*common, NPROC="1")]
-        outputs = [process.communicate(timeout=300) for process in processes]
+        outputs = [process.communicate(timeout=500) for process in processes]
         assert [process.returncode for process in processes] == [0] * hosts, outputs
         return outputs[0][0], read_arrays(folder / "16")[0]["params"]
 
