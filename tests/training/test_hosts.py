@@ -48,7 +48,13 @@ def test_two_hosts_train_save_and_resume_as_one(recipe, starts, tmp_path):
 
 def test_a_checkpoint_that_one_host_cannot_read_and_other_numbers_of_hosts(tmp_path):
     """Sharded states, of which each host reads its part."""
-    short = ("--config.train.steps=16", "--config.eval.every=0", "--config.checkpoint.best=", "--config.log.writers=()")
+    short = (
+        "--config.train.steps=16",
+        "--config.train.ema_decay=0.0",
+        "--config.eval.every=0",
+        "--config.checkpoint.best=",
+        "--config.log.writers=()",
+    )
     common = ("--config=tests/training/small.py", "--config.checkpoint.every=4", "--config.parallel.strategy=fsdp")
     alike = ("--config.augment.ops=('normalise()',)", "--config.optimizer.name=sgd")  # on any number of devices
     common = (*common, *short, *alike, f"--workdir={tmp_path / 'run'}", f"--data_dir={tmp_path / 'tfds'}")
