@@ -54,6 +54,7 @@ def _guarded(main: Callable, argv: list[str]) -> int:
     try:
         main(argv)
     except UserError as error:
+        print("".join(printable(line) + "\n" for line in error.trace.splitlines()), end="", file=sys.stderr)
         _fail(str(error))
     except Stopped as error:
         print(error, flush=True)
@@ -88,7 +89,8 @@ def _shortage(error: Exception) -> str:
     if FULL_DISK in text:
         return f"{FULL_DISK}: free space; the same command continues"
     if "RESOURCE_EXHAUSTED" in text:
-        return f"the device is out of memory: lower config.train.batch_size ({' '.join(text.split())[:200]})"
+        advice = "lower config.train.batch_size, or give predict.py fewer inputs"
+        return f"the device is out of memory: {advice} ({' '.join(text.split())[:200]})"
     return ""
 
 

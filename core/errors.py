@@ -7,7 +7,15 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A mistake in the user's input (key, name, file, shape): shown as one line, exit code 2, never a traceback."""
+    """A mistake in the user's input (key, name, file, shape): shown as one line, exit code 2.
+
+    Attributes:
+        trace: shown before the line: the traceback of an error in the user's own code; "" for any other mistake.
+    """
+
+    def __init__(self, message: str = "", trace: str = ""):
+        super().__init__(message)
+        self.trace = trace
 
 
 class Diverged(RuntimeError):

@@ -313,7 +313,8 @@ def _is_public(name: str, value: Any, libraries: tuple[str, ...]) -> bool:
 
 
 def _public(module: types.ModuleType, libraries: tuple[str, ...] = LIBRARIES) -> list[str]:
-    return [name for name, value in vars(module).items() if _is_public(name, value, libraries)]
+    found = vars(module).items()
+    return [name for name, value in found if name not in WITH_FILES and _is_public(name, value, libraries)]
 
 
 def available(package: str) -> list[tuple[str, str]]:

@@ -2,11 +2,11 @@
 
 import importlib.util
 import inspect
-import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from core import traces
 from core.errors import UserError, nearest
 
 FOLDERS = ("configs", "experiments")  # searched for the nearest name of a missing file
@@ -30,9 +30,14 @@ def load(text: str) -> Any:
             raise UserError(f"this recipe takes no argument: write --config={path}")
         return get_config(argument) if argument else get_config()
     except UserError as error:
-        raise UserError(f"--config {text}: {error}") from error
+        raise UserError(f"--config {text}: {error}", error.trace) from error
     except Exception as error:  # the recipe's own code may raise anything
-        raise UserError(f"--config {text}: {_place(error, path)}: {type(error).__name__}: {error}") from error
+
+        def in_recipe(file: str) -> bool:
+            return Path(file).resolve() == Path(path).resolve()
+
+        where, trace = traces.place(error, in_recipe) or path, traces.trace(error, in_recipe)
+        raise UserError(f"--config {text}: {where}: {type(error).__name__}: {error}", trace) from error
 
 
 def _module(path: str) -> ModuleType:
@@ -42,10 +47,3 @@ def _module(path: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def _place(error: Exception, path: str) -> str:
-    """Returns "FILE.py, line 12": the last line of the recipe in the traceback of the exception."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
-    line = error.lineno if isinstance(error, SyntaxError) and error.filename == path else lines[-1] if lines else "?"
-    return f"{path}, line {line}"

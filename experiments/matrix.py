@@ -20,6 +20,7 @@ from experiments.engine.statistics import Interval
 from experiments.suite import MEASURED, TIME
 from experiments.table import RESULTS, Measured, markdown, spread
 from reporting.drawing import PLAIN, canvas
+from training.workdir import write_whole, writing
 
 BASELINE = "simple baseline"
 TITLES = {"": "equal parameters", TIME: "equal training time"}
@@ -90,7 +91,8 @@ def draw(columns: Sequence[Column], path: Path) -> None:
             axes.set_yticks(range(len(names)), names, fontsize=8, **PLAIN)
             axes.set_title(TITLES[ending])
             axes.tick_params(length=0)
-        figure.savefig(path, format="png", metadata={"Software": None})
+        with writing(path) as file:
+            figure.savefig(file, format="png", metadata={"Software": None})
 
 
 def text(columns: Sequence[Column]) -> str:
@@ -129,7 +131,7 @@ def main(argv: list[str]) -> None:
     columns.sort(key=lambda of: list(suite.MODALITIES).index(of.name))
     target = folders[0].parent
     draw(columns, target / "suite.png")
-    (target / "suite.md").write_text(text(columns))
+    write_whole(target / "suite.md", text(columns))
     print(f"{target}/suite.png, {target}/suite.md: {len(columns)} modalities")
 
 

@@ -74,22 +74,33 @@ def main(argv: list[str]) -> None:
         runner.stop()
         print("stopped; the same command continues", flush=True)
         sys.exit(Stopped.EXIT_CODE)
+    command = shlex.join(["python", "-m", "experiments.run", *_typed()])
+    write_results(experiment, runner, command)
+    failed = {cell: outcome for cell, outcome in runner.outcomes.items() if outcome.failed}
+    for cell, outcome in failed.items():
+        print(f"failed: {cell.folder}: {outcome.reason}", file=sys.stderr, flush=True)
+    sys.exit(int(bool(failed)))
+
+
+def write_results(experiment: Experiment, runner: "Runner", command: str) -> None:
+    """Writes the files of a finished experiment, which compare its cells.
+
+    Args:
+        experiment: with all rows and seeds, those of earlier sessions too.
+        command: the command line that repeats them.
+    """
     from experiments import table
     from experiments.engine import results  # these import jax: late, so that a mistake in flags is reported at once
     from reporting import compare
 
-    command = shlex.join(["python", "-m", "experiments.run", *_typed()])
-    results.write(outdir, experiment, recipe, command, runner.data_dir)
+    outdir = runner.outdir
+    results.write(outdir, experiment, runner.recipe, command, runner.data_dir)
     table.write(outdir)
     for row in experiment.rows:
         runs = [path for cell in runner.outcomes if cell.row == row and (path := outdir / cell.folder).exists()]
         if len(runs) > 1:
             compare.write(runs, outdir / row / "compare.html", title=f"{row}, {experiment.paper.title}")
     print(f"results: {outdir}/table.md, table.png, results.jsonl, ROW/compare.html", flush=True)
-    failed = {cell: outcome for cell, outcome in runner.outcomes.items() if outcome.failed}
-    for cell, outcome in failed.items():
-        print(f"failed: {cell.folder}: {outcome.reason}", file=sys.stderr, flush=True)
-    sys.exit(int(bool(failed)))
 
 
 def _typed() -> list[str]:

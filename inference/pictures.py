@@ -15,6 +15,7 @@ from reporting import attention as attention_figures
 from reporting import drawings
 from reporting.drawing import PLAIN, canvas, shorten
 from training import build
+from training.workdir import writing
 
 ACROSS = 4  # pictures in a row
 
@@ -39,7 +40,8 @@ def draw(path: str, predictions: Predictions) -> None:
             )
             paint(axes, example, prediction, run.task)
             axes.set_title(shorten(Path(predictions.inputs.names[i]).name, 40), fontsize=8, **PLAIN)
-        figure.savefig(path, dpi=150)
+        with writing(Path(path)) as file:
+            figure.savefig(file, dpi=150)
 
 
 def draw_attention(path: str, predictions: Predictions) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import re
 import sys
 from collections.abc import Iterator
@@ -36,10 +35,10 @@ from data.sources.files import Columns
 from data.sources.images import image_size
 from inference.inputs import Inputs, encode, text_key
 from tasks.task import Task
-from training import build, pretrained
+from training import build, compilation_cache, memory, pretrained
 from training.checkpoint import read_best
 from training.decoding import beam_search, generate, sampler, stream
-from training.workdir import Workdir, check_writable, write_whole
+from training.workdir import Workdir, check_writable, to_json, write_whole, writing
 
 BATCH = 256  # inputs per call of the model
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")
@@ -63,6 +62,7 @@ def load(workdir: str | ConfigDict) -> Trained:
 
     Raises UserError for a workdir without a readable checkpoint.
     """
+    compilation_cache.use()
     if isinstance(workdir, ConfigDict):
         return load_published(workdir)
     folder = Workdir(workdir)
@@ -177,14 +177,15 @@ def predict(
         return run.task.predict(outputs)
 
     inputs = encode(run.config, run.info, run.task, files, lines or [])
-    pieces = []
+    step, pieces = None, []
     for start in range(0, len(inputs.names), BATCH):
         part = {key: x[start : start + BATCH] for key, x in inputs.batch.items()}
         count = len(inputs.names[start : start + BATCH])
         if len(inputs.names) > BATCH:  # the last part is padded: one compilation
             part = {key: np.resize(x, (BATCH, *x.shape[1:])) for key, x in part.items()}
         rng = jax.random.fold_in(jax.random.key(seed), start)
-        pieces.append({key: np.asarray(x)[:count] for key, x in apply(run.variables, part, rng).items()})
+        step = step or memory.compiled(apply, run.variables, part, rng, advice="give fewer files, lines or rows")
+        pieces.append({key: np.asarray(x)[:count] for key, x in step(run.variables, part, rng).items()})
     outputs = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
     rows = []
     for i, name in enumerate(inputs.names):
@@ -240,7 +241,7 @@ def _most_probable(run: Trained, ids: np.ndarray, length: int, beams: int, **end
         decoded = beam_search(run.model, variables, conditions, length=length, beams=beams, **ends)
         return decoded.tokens[0], decoded.lengths[0]
 
-    tokens, written = search(run.variables)
+    tokens, written = memory.compiled(search, run.variables, advice="lower --beams or --length")(run.variables)
     return np.asarray(tokens[:written]).tolist()
 
 
@@ -255,7 +256,7 @@ def _line(row: dict, most: int) -> str:
         likely = sorted(row["probability"].items(), key=lambda pair: -pair[1])[:most]
         return f"{row['input']}\t{prediction}\t" + "  ".join(f"{name} {value:.4f}" for name, value in likely)
     shown = f"{prediction:.6g}" if isinstance(prediction, float) else prediction
-    return f"{row['input']}\t{shown if isinstance(shown, str) else json.dumps(shown)}"
+    return f"{row['input']}\t{shown if isinstance(shown, str) else to_json(shown)}"
 
 
 def check_output(path: str, suffixes: tuple[str, ...], flag: str = "--output") -> None:
@@ -279,7 +280,7 @@ def _write_csv(path: Path, predictions: Predictions) -> None:
     flat = [
         {
             "input": row["input"],
-            "prediction": json.dumps(row["prediction"])
+            "prediction": to_json(row["prediction"])
             if isinstance(row["prediction"], list | dict)
             else row["prediction"],
             **{f"p({k})": p for k, p in row.get("probability", {}).items()},
@@ -297,11 +298,11 @@ def _cell(value: Any) -> Any:
 
 
 def _write_jsonl(path: Path, predictions: Predictions) -> None:
-    write_whole(path, "".join(json.dumps(row) + "\n" for row in predictions.rows))
+    write_whole(path, "".join(to_json(row) + "\n" for row in predictions.rows))
 
 
 def _write_json(path: Path, predictions: Predictions) -> None:
-    write_whole(path, json.dumps(predictions.rows, indent=1) + "\n")
+    write_whole(path, to_json(predictions.rows, indent=1) + "\n")
 
 
 def _write_sounds(path: Path, predictions: Predictions) -> None:
@@ -312,7 +313,8 @@ def _write_sounds(path: Path, predictions: Predictions) -> None:
         raise UserError(f"--output {path}: this run does not generate sounds: write a .csv or .jsonl")
     for name, i in _numbered(path, predictions):
         samples = task.sound({key: x[i] for key, x in predictions.outputs.items()})
-        wavfile.write(name, task.rate, np.round(samples * np.iinfo(np.int16).max).astype(np.int16))
+        with writing(name) as file:
+            wavfile.write(file, task.rate, np.round(samples * np.iinfo(np.int16).max).astype(np.int16))
 
 
 def _write_label_maps(path: Path, predictions: Predictions) -> None:
@@ -323,12 +325,14 @@ def _write_label_maps(path: Path, predictions: Predictions) -> None:
     for name, i in _numbered(path, predictions):
         size = image_size(predictions.inputs.names[i])
         found = without_padding(maps[i], extent_of({key: x[i] for key, x in batch.items()}, image))
-        Image.fromarray(as_label_map(found, size)[..., 0]).save(name)
+        with writing(name) as file:
+            Image.fromarray(as_label_map(found, size)[..., 0]).save(file)
 
 
 def _write_array(path: Path, predictions: Predictions) -> None:
     for name, i in _numbered(path, predictions):
-        np.save(name, predictions.outputs["prediction"][i])
+        with writing(name) as file:
+            np.save(file, predictions.outputs["prediction"][i])
 
 
 def _numbered(path: Path, predictions: Predictions) -> Iterator[tuple[Path, int]]:

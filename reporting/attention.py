@@ -1,9 +1,12 @@
 """Pictures of attention: the weights of source words, or places of an image, at each generated token."""
 
+from pathlib import Path
+
 import numpy as np
 from jaxtyping import Float, Num
 
 from reporting.drawing import PLAIN, canvas
+from training.workdir import writing
 
 # l: generated tokens, s: source words, h height, w width, c channels, i rows and j columns of a feature map
 
@@ -26,7 +29,8 @@ def over_words(path: str, source: list[str], written: list[str], weights: Float[
         axes.spines[:].set_visible(False)
         bar = figure.colorbar(shown, ticks=(0, 0.5, 1), shrink=min(1, 4 / len(written)), aspect=15, pad=0.02)
         bar.outline.set_visible(False)
-        figure.savefig(path, dpi=150)
+        with writing(Path(path)) as file:
+            figure.savefig(file, dpi=150)
 
 
 def over_image(
@@ -46,4 +50,5 @@ def over_image(
             shade = each / max(each.max(), 1e-9)
             axes.imshow(np.ones((*each.shape, 3)), alpha=PALE * (1 - shade), **smooth)
             axes.set_title(word, fontsize=11, **PLAIN)
-        figure.savefig(path, dpi=150)
+        with writing(Path(path)) as file:
+            figure.savefig(file, dpi=150)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 from ml_collections import ConfigDict
 
-from core import names
+from core import names, traces
 from core.calls import parse
 from core.errors import UserError, nearest
 from core.info import Info, Key
@@ -20,6 +20,7 @@ from data.augment.transform import Transform
 from tasks.task import Task
 
 ADDED = {"mask": jnp.float32, "index": jnp.int32}  # keys that batching adds, with their types
+PARTS = ("arch", "tasks", "data")  # folders of the code that a user adds to
 ADAPTER = "adapter"  # key of the group `model`: a module that wraps the network
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -86,7 +87,8 @@ def transformed_batch(transform: Transform, info: Info, rng: Array | None = None
         return jax.eval_shape(functools.partial(transform, rng), example_batch(info))
     except Exception as error:  # an op may raise any exception for unsuitable shapes
         ops = ", ".join(op.name for op in transform.ops)
-        raise UserError(f"config.augment.ops {ops} fail on examples of {info.name}: {first_line(error)}") from error
+        message = f"config.augment.ops {ops} fail on examples of {info.name}: {first_line(error)}"
+        raise UserError(message, trace(error)) from error
 
 
 def model_inputs(task: Task, transform: Transform, info: Info) -> tuple[jax.ShapeDtypeStruct, ...]:
@@ -128,6 +130,11 @@ def build_model(config: ConfigDict, task: Task, info: Info) -> nn.Module:
     model = construct(config.model, "arch", num_classes=task.output_size(info), dtype=dtype, **derived)
     if not isinstance(model, nn.Module):
         raise UserError(f"config.model.name {config.model.name!r} is not a Flax module")
+    if getattr(model, "num_classes", None) == 0:
+        raise UserError(
+            f"config.model.num_classes is 0, as {info.name} has no classes to predict: labels must be whole numbers or "
+            "texts; the task regression.Regression predicts other numbers"
+        )
     if (used := jnp.dtype(getattr(model, "dtype", None) or jnp.float32)) != dtype:
         raise UserError(
             f"config.train.dtype is {dtype}, but config.model ({config.model.name}) computes in {used}: set only "
@@ -178,9 +185,20 @@ def check_keys(info: Info) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """Returns the first line of an error's message, shortened."""
+    """Returns the first line of an error's message, shortened, with its place in a file of a model, task or op."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]
+    place = traces.place(error, _is_part).removeprefix(f"{CHECKOUT}/")
+    return lines[0][:300] + f" ({place})" * bool(place)
+
+
+def trace(error: Exception) -> str:
+    """Returns the traceback of an error that is a mistake in a model, task or op; "" for one that its inputs cause."""
+    return traces.trace(error, _is_part) if isinstance(error, traces.BUGS) else ""
+
+
+def _is_part(file: str) -> bool:
+    path = Path(file)
+    return path.is_relative_to(CHECKOUT) and path.relative_to(CHECKOUT).parts[0] in PARTS
 
 
 def check_checkout() -> None:

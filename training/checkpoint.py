@@ -16,6 +16,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from core.errors import UserError
+from core.machine import free_memory
 
 FOLDERS = ("best", "checkpoints")  # of a workdir, in order of preference after training
 SEAL = "checksum"  # key of a meta
@@ -54,10 +55,14 @@ class Checkpoints:
         return restored and restored[:2]
 
     def read(self, step: int, template: PyTree) -> tuple[PyTree, dict]:
-        """Returns a state and its meta. Raises any exception for a damaged checkpoint."""
-        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(template))
+        """Returns a state and its meta; waits for no other host. Raises any exception for a damaged checkpoint."""
         meta = read_meta(self.folder / str(step))
-        state = self.manager.restore(step, args=arguments).state
+        host = jax.process_index()
+        # the manager's own restore waits for the other hosts, for ever if one of them cannot read its part
+        alone = ocp.options.MultiprocessingOptions(primary_host=host, active_processes={host})
+        handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+        with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
+            state = reader.restore(self.folder / str(step) / "state", args=ocp.args.StandardRestore(template))
         _verify(state, meta)
         return state, meta
 
@@ -133,6 +138,7 @@ def read_arrays(path: Path) -> tuple[PyTree, dict]:
         meta = read_meta(path)
         with ocp.PyTreeCheckpointer() as checkpointer:
             structure = checkpointer.metadata(path / "state").item_metadata.tree
+            _check_size(structure)
             on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), structure)
             state = checkpointer.restore(path / "state", restore_args=on_host)
         _verify(state, meta)
@@ -140,6 +146,13 @@ def read_arrays(path: Path) -> tuple[PyTree, dict]:
     except Exception as error:  # Orbax and its dependencies raise any exception for a broken file
         reason = str(error).partition("\n")[0][:200]
         raise UserError(f"no checkpoint can be read in {path}: {reason}") from error
+
+
+def _check_size(structure: PyTree) -> None:
+    """Raises ValueError for arrays that do not fit the memory: compressed zeros are small on a disk."""
+    sizes = (np.prod(x.shape, dtype=float) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(structure) if x.shape)
+    if (size := sum(sizes)) > (free := free_memory()):
+        raise ValueError(f"it holds {size / 1e9:.3g} GB, but {free / 1e9:.3g} GB of memory are free")
 
 
 def read_meta(path: Path) -> dict:

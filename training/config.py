@@ -195,6 +195,7 @@ def _check_values(config: ConfigDict) -> None:
     at_most = {  # steps are counted in 32 bits
         "train.steps": 2**31 - 2, "train.epochs": 1e6, "train.batch_size": 2**30, "eval.batch_size": 2**30,
         "train.batch_tokens": 2**30, "data.workers": 256, "parallel.cpu_devices": 256, "parallel.hosts": 2**16,
+        "checkpoint.keep": 10**6,
     }  # fmt: skip
     for key, most in at_most.items():
         if values[key] > most:
@@ -204,6 +205,11 @@ def _check_values(config: ConfigDict) -> None:
             raise UserError(f"config.{key} must be above 0, not {values[key]}: steps, or a fraction of the run")
     if not 0 <= config.seed < 2**32:  # jax.random.key keeps 32 bits
         raise UserError(f"config.seed must be from 0 to {2**32 - 1}, not {config.seed}")
+    for pattern, factor in config.optimizer.lr_multipliers:
+        if not 0 <= factor < math.inf:
+            raise UserError(
+                f"config.optimizer.lr_multipliers: {pattern!r} must have a factor of at least 0, not {factor}"
+            )
     if train.ema_decay >= 1:
         raise UserError(f"config.train.ema_decay must be below 1, not {train.ema_decay}")
     if train.batch_size % train.accumulate:

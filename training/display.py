@@ -9,6 +9,9 @@ from flax.linen.summary import _get_module_table
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
+
+from core.errors import printable
 
 
 def model_table(model: nn.Module, inputs: tuple) -> Table:
@@ -40,6 +43,9 @@ class Display:
         self._progress = None
 
     def say(self, text: str | Table) -> None:
+        """Prints lines, without control characters: texts of a data set are a part of some."""
+        if isinstance(text, str):
+            text = "\n".join(map(printable, text.split("\n")))
         self.console.print(text, markup=False)
 
     def start(self, step: int, steps: int) -> None:
@@ -84,7 +90,10 @@ class Display:
         for split in results:
             table.add_column(split, justify="right")
         for name in dict.fromkeys(name for metrics in results.values() for name in metrics):
-            table.add_row(name, *(f"{metrics[name]:.4f}" if name in metrics else "" for metrics in results.values()))
+            table.add_row(
+                Text(printable(name)),
+                *(f"{metrics[name]:.4f}" if name in metrics else "" for metrics in results.values()),
+            )
         self.console.print(table)
 
 

@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 
 from core.errors import Diverged, Stopped, UserError
 from core.info import Info
+from training import compilation_cache, heartbeat, memory, parallel
 from training import config as config_lib
-from training import heartbeat, memory, parallel
 from training.checkpoint import FOLDERS, Checkpoints, restore_first, steps_in, stored_meta
 from training.display import Display, model_table
 from training.environment import describe_devices
@@ -85,6 +85,7 @@ def _train(
     for workdir, config in zip(workdirs, configs, strict=True):
         if workdir:
             workdir.check(config)
+    compilation_cache.use()
     parallel.use_cpu(configs[0])  # before jax lists its devices
     parallel.connect(configs[0].parallel.hosts)
     with heartbeat.watched(), contextlib.ExitStack() as locks:
@@ -138,6 +139,7 @@ def evaluate_only(workdir: str, data_dir: str | None) -> Results:
     """
     folder = Workdir(workdir)
     config = folder.config()
+    compilation_cache.use()
     parallel.use_cpu(config)
     meta = stored_meta(folder.path)
     run = build_run(config, data_dir, trained=Info.from_json(meta["info"]))

@@ -1,6 +1,8 @@
-"""The memory that a run needs, estimated from shapes before any array is made, against that of its devices."""
+"""The memory that a run, or a prediction, needs, estimated from shapes and by XLA, against that of its devices."""
 
 import functools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,8 +17,8 @@ from training.step import train_step
 
 CLOSE = 0.1  # share of the memory from which on the compiled step is asked for that of its activations
 GB = 1e9
-KEYS = dict.fromkeys(("parameters", "optimizer", "gradients"), "the sizes in config.model")  # part -> what to lower
-KEYS["evaluated batch"] = "config.eval.batch_size"
+KEYS = dict.fromkeys(("parameters", "optimizer", "gradients"), "lower the sizes in config.model")  # part -> advice
+KEYS["evaluated batch"] = "lower config.eval.batch_size"
 
 
 def check(run: Run) -> None:
@@ -29,11 +31,34 @@ def check(run: Run) -> None:
     parts = sizes(run)
     if CLOSE * limit < sum(parts.values()) <= limit:
         parts["activations"] = max(0.0, _compiled(run) - sum(parts.values()))
+    _refuse_more(limit, name, "a step", parts, KEYS, "lower config.train.batch_size")
+
+
+def compiled(function: Callable, variables: PyTree, *inputs: Any, advice: str) -> Callable:
+    """Returns a jitted function, compiled for arguments like these.
+
+    Args:
+        advice: ends the error message, such as "lower --beams".
+
+    Raises UserError if parameters, inputs and activations cannot fit the memory of the device.
+    """
+    limit, name = limit_of_device()
+    parts, keys = {"parameters": _bytes(variables), "inputs": _bytes(inputs)}, {"parameters": "use a larger device"}
+    _refuse_more(limit, name, "a prediction", parts, keys, advice)
+    program = function.lower(variables, *inputs).compile()
+    parts["activations"] = max(0.0, _needed(program) - sum(parts.values()))
+    _refuse_more(limit, name, "a prediction", parts, keys, advice)
+    return program
+
+
+def _refuse_more(
+    limit: float, name: str, what: str, parts: Mapping[str, float], keys: Mapping[str, str], otherwise: str
+) -> None:
+    """Raises UserError, with the advice for the largest part, if the parts do not fit a device."""
     if (total := sum(parts.values())) > limit:
-        largest = max(parts, key=parts.__getitem__)
-        key = KEYS.get(largest, "config.train.batch_size")
+        advice = keys.get(max(parts, key=parts.__getitem__), otherwise)
         shown = ", ".join(f"{part} {size / GB:.3g} GB" for part, size in parts.items() if size)
-        raise UserError(f"a step needs {total / GB:.3g} GB ({shown}), but {name} has {limit / GB:.3g} GB: lower {key}")
+        raise UserError(f"{what} needs {total / GB:.3g} GB ({shown}), but {name} has {limit / GB:.3g} GB: {advice}")
 
 
 def sizes(run: Run) -> dict[str, float]:
@@ -75,7 +100,12 @@ def _compiled(run: Run) -> float:
     batch, state = build.example_batch(run.info, _largest(run, "train")), jax.eval_shape(run.create_state)
     parts = {"model": run.model, "task": run.task, "transform": run.transform, "optimizer": run.optimizer}
     step = functools.partial(train_step, **parts, **run.step_options)
-    found = jax.jit(step, donate_argnums=0).lower(state, batch).compile().memory_analysis()
+    return _needed(jax.jit(step, donate_argnums=0).lower(state, batch).compile())
+
+
+def _needed(program: jax.stages.Compiled) -> float:
+    """Returns the bytes of the arguments, the results and the work space of a program."""
+    found = program.memory_analysis()
     if found is None:  # a backend without this analysis
         return 0.0
     kept = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes

@@ -3,6 +3,7 @@ parameters and factors of the learning rate.
 """
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,6 +21,7 @@ from training.config import default, steps_of
 
 Number = float | Float[Array, ""]  # an array if several runs with different numbers are one program
 OURS = frozenset(default().optimizer)  # keys of the group that are not arguments of the optimizer itself
+AVERAGES = r"b\d|beta\d?|rho|momentum|decay|decay_rate"  # names of arguments that are factors of moving averages
 HIDDEN = r"(?!(.*/)?head[/_]).*kernel"  # paths of the kernels of hidden layers
 
 
@@ -30,10 +32,12 @@ def _constant(peak: Number, steps: int) -> optax.Schedule:
 
 def _cosine(peak: Number, steps: int, final: float = 0.0) -> optax.Schedule:
     """Loshchilov & Hutter 2017 (arXiv 1608.03983), one period; `final` is a fraction of the peak."""
+    _check_fraction("final", final)
     return optax.cosine_decay_schedule(peak, steps, alpha=final)
 
 
 def _linear(peak: Number, steps: int, final: float = 0.0) -> optax.Schedule:
+    _check_fraction("final", final)
     return optax.linear_schedule(peak, peak * final, steps)
 
 
@@ -43,8 +47,9 @@ def _rsqrt(peak: Number, steps: int, timescale: int = 10_000, cooldown: float = 
     After `timescale` steps of warm-up it is the schedule of Vaswani 2017 (arXiv 1706.03762, section 5.3), "Noam", with
     the peak (width timescale)^-0.5. Over the last `cooldown`, a fraction of the steps, a factor falls linearly to 0.
     """
-    if not 0 <= cooldown <= 1:
-        raise ValueError(f"cooldown {cooldown} is not between 0 and 1")
+    _check_fraction("cooldown", cooldown)
+    if timescale < 1:
+        raise ValueError(f"timescale must be at least 1, not {timescale}")
 
     def rsqrt(step):
         return peak * jax.numpy.sqrt(timescale / (timescale + step))
@@ -56,7 +61,14 @@ def _rsqrt(peak: Number, steps: int, timescale: int = 10_000, cooldown: float = 
 
 def _step(peak: Number, steps: int, boundaries: tuple[float, ...] = (0.5, 0.75), factor: float = 0.1) -> optax.Schedule:
     """Multiplies by `factor` at each of `boundaries`, fractions of the steps (He 2016: 32k and 48k of 64k)."""
+    for name, value in (("factor", factor), *(("boundaries", boundary) for boundary in boundaries)):
+        _check_fraction(name, value)
     return optax.piecewise_constant_schedule(peak, {round(b * steps): factor for b in boundaries})
+
+
+def _check_fraction(name: str, value: float) -> None:
+    if not 0 <= value <= 1:  # NaN is refused too
+        raise ValueError(f"{name} must be from 0 to 1, not {value}")
 
 
 SCHEDULES: dict[str, Callable] = {
@@ -120,6 +132,7 @@ def create(
             raise UserError(
                 f"config.optimizer.{key} is not an argument of optax.{config.name}: {nearest(key, {*accepted, *OURS})}"
             )
+        _check_range(key, arguments[key])
     paths = parameter_paths(params)
     select(config.decay_mask, paths, "decay_mask")
 
@@ -156,6 +169,18 @@ def create(
         optimizer = optax.chain(optimizer, scale)
     _check(config.name, optimizer, params)
     return optimizer
+
+
+def _check_range(key: str, value: Any) -> None:
+    """Raises UserError for a number that no optimizer can use."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    if not math.isfinite(value):
+        raise UserError(f"config.optimizer.{key} must be finite, not {value}")
+    if re.fullmatch(AVERAGES, key) and not 0 <= value < 1:
+        raise UserError(f"config.optimizer.{key} must be at least 0 and below 1, not {value}")
+    if key.startswith("eps") and value < 0:
+        raise UserError(f"config.optimizer.{key} must be at least 0, not {value}")
 
 
 def _mask(config: ConfigDict, accepted: Mapping, paths: PyTree, decayed: Callable[[PyTree], PyTree]) -> dict[str, Any]:
@@ -223,7 +248,8 @@ def _optax_function(name: str) -> Callable:
         for key, value in vars(module).items()
         if inspect.isfunction(value) and "learning_rate" in inspect.signature(value).parameters
     ]
-    raise UserError(f"config.optimizer.name {name!r} is not an optimizer of optax: {nearest(name, names)}")
+    known = (key for key in names if not key.startswith("_"))
+    raise UserError(f"config.optimizer.name {name!r} is not an optimizer of optax: {nearest(name, known)}")
 
 
 def frozen_size(patterns: tuple[str, ...], params: PyTree) -> tuple[int, int]:

@@ -144,6 +144,8 @@ class Parallel:
             if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):  # the words of one key stay together
                 data = placed(path, jax.random.key_data(x), like=x)
                 return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+            if not _is_readable(x):  # a checkpoint was restored to its place
+                return x
             value, sharding = np.asarray(x), self._split
             if self.strategy == "fsdp":
                 sharding = self._sharding(x if like is None else like)
@@ -243,6 +245,11 @@ class Parallel:
         if self.strategy == "pmap":
             outputs = jax.tree.map(lambda x: x.addressable_shards[0].data[0], outputs)
         return jax.device_get(outputs)
+
+
+def _is_readable(x) -> bool:
+    """Whether this host can read all values of an array."""
+    return not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated
 
 
 def _of_rows(path: tuple) -> bool:

@@ -221,7 +221,8 @@ def _check_shapes(config: ConfigDict, model: nn.Module, task: Task, transform: T
         variables = jax.eval_shape(lambda: model.init(jax.random.key(0), *map(_zeros, inputs), train=False))
     except Exception as error:  # a model may raise any exception for unsuitable shapes
         raise UserError(
-            f"config.model.name {config.model.name!r} refuses {shown}: {build.first_line(error)}"
+            f"config.model.name {config.model.name!r} refuses {shown}: {build.first_line(error)}",
+            build.trace(error),
         ) from error
     if (state_lib.CARRY in variables) != (config.data.order == "continuous"):
         carries = "carries its state from batch to batch" if state_lib.CARRY in variables else "carries no state"
@@ -237,7 +238,8 @@ def _check_shapes(config: ConfigDict, model: nn.Module, task: Task, transform: T
         shown = ", ".join(f"{name} {x.shape[1:]}" for name, x in zip(task.inputs, larger, strict=True))
         raise UserError(
             f"config.augment.ops {config.augment.ops} give {shown}, which {config.model.name} refuses: "
-            f"{build.first_line(error)}"
+            f"{build.first_line(error)}",
+            build.trace(error),
         ) from error
     batch = build.example_batch(info, 2)
     try:
@@ -246,7 +248,8 @@ def _check_shapes(config: ConfigDict, model: nn.Module, task: Task, transform: T
         )
     except Exception as error:
         raise UserError(
-            f"config.task.name {config.task.name!r} does not fit {config.model.name}: {build.first_line(error)}"
+            f"config.task.name {config.task.name!r} does not fit {config.model.name}: {build.first_line(error)}",
+            build.trace(error),
         ) from error
     for key, array in arrays.items():
         if array.shape[:1] != (2,) or (key == "loss" and array.ndim > 1):

@@ -85,7 +85,7 @@ class Workdir:
             return lost
         self.path.mkdir(parents=True, exist_ok=True)
         write_whole(self.path / "config.json", config_lib.to_json(config))
-        write_whole(self.path / "info.json", json.dumps(info.to_json()))
+        write_whole(self.path / "info.json", to_json(info.to_json()))
         write_whole(metrics, "".join(to_json(row) + "\n" for row in self.rows))
         self._metrics = metrics.open("a")
         self._writers = writers.create(config.log.writers)
@@ -219,9 +219,23 @@ def _row(line: bytes) -> dict | None:
 
 def write_whole(path: Path, text: str) -> None:
     """Writes a file so that it exists completely or not at all."""
-    beside = path.with_name(path.name + PART)
-    with beside.open("w") as file:
+    with writing(path, path.with_name(path.name + PART)) as beside, beside.open("w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())  # after a power failure, too
+
+
+@contextlib.contextmanager
+def writing(path: Path, beside: Path | None = None) -> Iterator[Path]:
+    """Yields the name under which to write a file, which then exists completely or not at all.
+
+    Args:
+        beside: this name; by default one with the suffix of `path`, from which libraries take the format.
+    """
+    beside = beside or path.with_name(f"{path.stem}{PART}{path.suffix}")
+    try:
+        yield beside
+    except BaseException:  # such as a full disk
+        beside.unlink(missing_ok=True)
+        raise
     beside.replace(path)

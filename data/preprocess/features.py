@@ -18,6 +18,8 @@ from data.splits import text_key
 MAX_CATEGORIES = 1000  # texts with more values are names, ids or free text: one-hot vectors only memorise them
 ROLES = ("number", "text", "label", "target")  # of columns before preprocessing
 
+MOST_BINS = 2**16
+
 
 @dataclasses.dataclass(frozen=True)
 class Features(Op):
@@ -44,8 +46,8 @@ class Features(Op):
     bins: int = 0
 
     def __post_init__(self):
-        if self.bins < 0:
-            raise ValueError(f"bins is {self.bins}: give a number of bins, or 0")
+        if not 0 <= self.bins <= MOST_BINS:
+            raise ValueError(f"bins is {self.bins}: give a number of bins, at most {MOST_BINS}, or 0")
 
     def fit(self, splits: Mapping[str, Examples], keys: Keys) -> Any:
         originals = {text_key(key) for key, record in keys.items() if record.role == "tokens"}

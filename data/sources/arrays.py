@@ -42,8 +42,8 @@ class Npz(FileSource):
                 raise ValueError("an entry is not an array")
         except UserError:
             raise
-        except (ValueError, OSError, zipfile.BadZipFile, AttributeError, EOFError) as error:
-            raise _unreadable(file, "an .npz file", error) from error
+        except (ValueError, OSError, zipfile.BadZipFile, AttributeError, EOFError, MemoryError) as error:
+            raise _unreadable(file, "an .npz file", error) from error  # MemoryError: its header claims another shape
         self.files, self.folder = [file], file.parent
         self._open(arrays, file)
 

@@ -13,6 +13,7 @@ from experiments.engine.experiment import Experiment
 from experiments.engine.results import Record
 from experiments.engine.statistics import Row
 from reporting.drawing import ACCENT, CYCLE, PLAIN, STYLE, canvas
+from training.workdir import writing
 
 INKS = dict.fromkeys([name for name, value in STYLE.items() if value == STYLE["text.color"]], "#1b2330")
 SETTINGS = STYLE | INKS | {"savefig.transparent": False, "savefig.facecolor": "white"}
@@ -114,4 +115,5 @@ def _canvas(path: Path, width: float, height: float, panels: int) -> Iterator[li
             legend = axes.get_legend()
             for text in [axes.title, axes.xaxis.label, axes.yaxis.label, *(legend.get_texts() if legend else ())]:
                 text.set_parse_math(False)
-        figure.savefig(path, format="png", metadata={"Software": None})
+        with writing(path) as file:
+            figure.savefig(file, format="png", metadata={"Software": None})

@@ -2,6 +2,7 @@
 
 import pytest
 
+from core import cli
 from core.errors import UserError
 from core.recipes import load
 
@@ -51,3 +52,21 @@ def test_a_broken_file_is_named_with_its_line(tmp_path):
     (tmp_path / "broken.py").write_text("x = 1\ndef get_config(:\n")
     with pytest.raises(UserError, match=r"broken\.py, line 2: SyntaxError"):
         load(str(tmp_path / "broken.py"))
+
+
+def test_an_error_in_a_recipe_has_the_traceback_from_the_recipe_on(recipe, monkeypatch, capsys):
+    monkeypatch.chdir(recipe.parent)
+    with pytest.raises(UserError) as refusal:
+        load("mine.py:0")
+    lines = refusal.value.trace.splitlines()
+    assert lines[0].startswith("Traceback") and "mine.py" in lines[1] and lines[-1].startswith("ZeroDivisionError")
+    assert "recipes.py" not in refusal.value.trace
+
+    def main(argv):
+        load("mine.py:0")
+
+    with pytest.raises(SystemExit) as end:
+        cli._guarded(main, [])
+    assert end.value.code == cli.USER_ERROR
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: --config mine.py:0: ") and "mine.py, line 7: ZeroDivisionError" in last

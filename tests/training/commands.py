@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,14 @@ def start(*arguments, script="train.py", stdin=False, **environment) -> subproce
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def start_hosts(*arguments, script="train.py", **environment) -> list[subprocess.Popen]:
+    """Starts a command as two hosts and returns their processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        environment["JAX_COORDINATOR_ADDRESS"] = f"127.0.0.1:{free.getsockname()[1]}"
+    return [start(*arguments, script=script, **environment, JAX_PROCESS_ID=str(i)) for i in (0, 1)]
 
 
 def run(*arguments, script="train.py", **environment) -> tuple[int, str, str]:

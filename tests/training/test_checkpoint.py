@@ -16,6 +16,7 @@ from core.errors import Stopped, UserError
 from core.info import Info, Key
 from core.vocabulary import Vocabulary
 from tests.training.commands import ROOT
+from training import checkpoint
 from training.checkpoint import Checkpoints, read_arrays, restore_first, sealed, steps_in
 from training.run import Run
 
@@ -48,6 +49,13 @@ def test_a_changed_number_is_found_without_the_model(tmp_path):
     path.write_text(json.dumps(sealed(meta)))
     with pytest.raises(UserError, match="kernel does not match its checksum"):
         read_arrays(tmp_path / "run" / "1")
+
+
+def test_arrays_that_do_not_fit_the_memory(tmp_path, monkeypatch):
+    Checkpoints(tmp_path).save(1, STATE, {}, wait=True)
+    monkeypatch.setattr(checkpoint, "free_memory", lambda: 20.0)
+    with pytest.raises(UserError, match=r"holds .* GB, but 2e-08 GB of memory are free"):
+        read_arrays(tmp_path / "1")
 
 
 def test_what_changes_after_the_call_is_not_saved(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Slips, signals and shortages end with one line; a process has its workdir for itself."""
 
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import zipfile
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
@@ -17,8 +19,9 @@ from core.errors import Stopped, UserError, printable
 from data.sources import arrays
 from inference.predict import _cell
 from tests.training.commands import ROOT
+from training import build, memory, parallel
 from training import config as config_lib
-from training import memory, parallel
+from training.display import Display
 from training.run import build_run
 from training.stop import Stop
 from training.workdir import locked
@@ -101,6 +104,8 @@ def test_a_reader_that_ends_early():
         ("train.epochs", 1e300, "train.epochs must be at most"),
         ("train.epochs", float("inf"), "train.epochs must be finite"),
         ("optimizer.learning_rate", float("inf"), "optimizer.learning_rate must be finite"),
+        ("optimizer.lr_multipliers", ((".*", -1.0),), "optimizer.lr_multipliers: '.*' must have"),
+        ("checkpoint.keep", 10**21, "checkpoint.keep must be at most"),
         ("data.workers", 10**6, "data.workers must be at most 256"),
         ("seed", 2**70, "seed must be from 0"),
     ],
@@ -130,7 +135,7 @@ def test_shares_are_from_0_to_1(value):
 
 @pytest.mark.parametrize("name", ["jnp.load", "jnp.load(allow_pickle=True)", "jnp.save('x')", "jnp.fromfile"])
 def test_no_function_that_works_on_files(name):
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match=r"does not exist(?!.*did you mean 'jnp.(load|save|fromfile)')"):
         names.resolve(name, "arch", "config.model.activation")
 
 
@@ -146,11 +151,24 @@ def test_an_archive_larger_than_the_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "free_memory", lambda: 10_000.0)
     with pytest.raises(UserError, match=r"a\.npz holds .* GB, but .* of memory are free"):
         arrays.Npz(str(tmp_path / "a.npz"), config_lib.default().data)
-    with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
-        archive.writestr("label.npy", b"no array")
     monkeypatch.undo()
-    with pytest.raises(UserError, match=r"is not an \.npz file"):
-        arrays.Npz(str(tmp_path / "b.npz"), config_lib.default().data)
+    header = io.BytesIO()
+    claimed = {"descr": "|u1", "fortran_order": False, "shape": (10**6, 10**6, 10**6)}
+    np.lib.format.write_array_header_1_0(header, claimed)
+    for content in (b"no array", header.getvalue() + bytes(99)):
+        with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
+            archive.writestr("label.npy", content)
+        with pytest.raises(UserError, match=r"is not an \.npz file"):
+            arrays.Npz(str(tmp_path / "b.npz"), config_lib.default().data)
+
+
+def test_labels_that_are_no_classes(tmp_path):
+    np.savez(tmp_path / "a.npz", image=np.zeros((20, 8, 8), np.uint8), label=np.linspace(0, 1, 20))
+    config = config_lib.default()
+    config.data.name, config.data.splits.test, config.train.steps = f"npz:{tmp_path / 'a.npz'}", "", 1
+    config.train.batch_size, config.model.widths = 8, (4,)
+    with pytest.raises(UserError, match=r"npz:.* has no classes to predict"):
+        build_run(config, None)
 
 
 def test_a_number_of_steps_is_no_share():
@@ -167,6 +185,31 @@ def test_text_for_terminals_and_spreadsheets():
     assert printable("a\tb\x1b[2Jü\n") == "a\tb\N{REPLACEMENT CHARACTER}[2Jü\N{REPLACEMENT CHARACTER}"
     cells = {"=1+1": "'=1+1", "@x": "'@x", "-cat": "'-cat", "-1.5": "-1.5", "cat": "cat", 2.0: 2.0}
     assert [_cell(value) for value in cells] == list(cells.values())
+
+
+def test_a_mistake_in_a_module_is_shown_with_its_place(tmp_path, monkeypatch):
+    def raises(error):
+        try:
+            exec(
+                compile("def f():\n    raise error\nf()", str(build.CHECKOUT / "arch" / "mine.py"), "exec"),
+                {"error": error},
+            )
+        except Exception as caught:
+            return caught
+
+    shape, bug = raises(ValueError("another shape\nthan this")), raises(NameError("name 'jmp' is not defined"))
+    assert build.first_line(shape) == "another shape (arch/mine.py, line 2)" and not build.trace(shape)
+    assert build.first_line(bug) == "name 'jmp' is not defined (arch/mine.py, line 2)"
+    lines = build.trace(bug).splitlines()
+    assert "mine.py" in lines[1] and lines[-1] == "NameError: name 'jmp' is not defined" and len(lines) <= 6
+
+
+def test_texts_of_a_data_set_do_not_control_the_terminal(capsys):
+    display = Display()
+    display.say("columns: \x1b[2Ja\nb")
+    display.results({"test": {"[/]x": 1.0}})
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and "columns: \N{REPLACEMENT CHARACTER}[2Ja\nb\n" in out and "[/]x" in out
 
 
 def test_sizes_that_do_not_fit(tmp_path, monkeypatch):
@@ -192,3 +235,21 @@ def test_sizes_that_do_not_fit(tmp_path, monkeypatch):
     limit[0] = 2 * known  # parameters fit, the activations of 1024 examples do not
     with pytest.raises(UserError, match=r"activations .* lower config.train.batch_size"):
         memory.check(small)
+
+
+def test_a_prediction_that_does_not_fit(monkeypatch):
+    weights, inputs = np.ones((64, 64), np.float32), np.ones((32, 64), np.float32)
+    limit = [1e9]
+    monkeypatch.setattr(memory, "limit_of_device", lambda: (limit[0], "cpu"))
+
+    def compiled():
+        return memory.compiled(jax.jit(lambda w, x: x[:, None] + w), weights, inputs, advice="give fewer files")
+
+    np.testing.assert_allclose(compiled()(weights, inputs), np.full((32, 64, 64), 2.0))
+    for size, words in [
+        (weights.nbytes + inputs.nbytes + 100, "activations .* give fewer files"),
+        (weights.nbytes, "parameters .* inputs .* use a larger device"),
+    ]:
+        limit[0] = float(size)
+        with pytest.raises(UserError, match=f"a prediction needs .*{words}"):
+            compiled()

@@ -1,8 +1,8 @@
 """Two real processes make the same run as two devices of one."""
 
 import json
+import shutil
 import signal
-import socket
 import time
 
 import jax
@@ -16,16 +16,8 @@ from training.checkpoint import read_arrays, steps_in
 
 pytestmark = pytest.mark.slow
 
+TWO = "--config.parallel.hosts=2"
 BUCKETS = ("--config=experiments/bahdanau_attention.py:cpu,fixed_vector-10", "--config.data.buckets=2")
-
-
-def start_two(*arguments):
-    """Starts a run as two hosts and returns their processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    arguments = (*arguments, "--config.parallel.hosts=2")
-    return [commands.start(*arguments, JAX_COORDINATOR_ADDRESS=address, JAX_PROCESS_ID=str(i)) for i in (0, 1)]
 
 
 # the second writes strings, too
@@ -39,7 +31,7 @@ def test_two_hosts_train_save_and_resume_as_one(recipe, starts, tmp_path):
     assert "2 x cpu" in out
 
     for _ in range(starts):  # the second time it only restores and evaluates
-        hosts = start_two(*common, f"--workdir={tmp_path / 'two'}")
+        hosts = commands.start_hosts(*common, TWO, f"--workdir={tmp_path / 'two'}")
         outputs = [host.communicate(timeout=200) for host in hosts]
         assert [host.returncode for host in hosts] == [0, 0], outputs
     assert "2 hosts" in outputs[0][0] and ("continuing from step 24" in outputs[0][0]) == (starts > 1)
@@ -54,10 +46,48 @@ def test_two_hosts_train_save_and_resume_as_one(recipe, starts, tmp_path):
     assert results[0] == pytest.approx(results[1], abs=1e-3)
 
 
+def test_a_checkpoint_that_one_host_cannot_read_and_other_numbers_of_hosts(tmp_path):
+    """Sharded states, of which each host reads its part."""
+    short = (
+        "--config.train.steps=16",
+        "--config.train.ema_decay=0.0",
+        "--config.eval.every=0",
+        "--config.checkpoint.best=",
+        "--config.log.writers=()",
+    )
+    common = ("--config=tests/training/small.py", "--config.checkpoint.every=4", "--config.parallel.strategy=fsdp")
+    alike = ("--config.augment.ops=('normalise()',)", "--config.optimizer.name=sgd")  # on any number of devices
+    common = (*common, *short, *alike, f"--workdir={tmp_path / 'run'}", f"--data_dir={tmp_path / 'tfds'}")
+    folder = tmp_path / "run" / "checkpoints"
+
+    def train(hosts):
+        processes = commands.start_hosts(*common, TWO) if hosts == 2 else [commands.start(*common, NPROC="1")]
+        outputs = [process.communicate(timeout=500) for process in processes]
+        assert [process.returncode for process in processes] == [0] * hosts, outputs
+        return outputs[0][0], read_arrays(folder / "16")[0]["params"]
+
+    _, expected = train(1)
+    for step in (12, 16):
+        shutil.rmtree(folder / str(step))
+    out, params = train(2)
+    assert "continuing from step 8" in out
+    found = [params]
+    for file in (folder / "16" / "state" / "ocdbt.process_1" / "d").iterdir():
+        file.unlink()  # the part of the second host
+    out, params = train(2)
+    assert "checkpoints/16 is damaged" in out and "continuing from checkpoints/12" in out
+    found.append(params)
+    shutil.rmtree(folder / "16")
+    out, params = train(1)
+    assert "continuing from step 12" in out
+    for others in (*found, params):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), others, expected)
+
+
 def test_sigterm_of_one_host_stops_both_after_the_same_step(tmp_path):
     long = ("--config=tests/training/small.py", "--config.train.steps=1000000", "--config.eval.every=0")
     rare = ("--config.checkpoint.every=1000000", "--config.checkpoint.best=", "--config.log.every=5")
-    hosts = start_two(*long, *rare, f"--workdir={tmp_path / 'run'}", f"--data_dir={tmp_path / 'tfds'}")
+    hosts = commands.start_hosts(*long, *rare, TWO, f"--workdir={tmp_path / 'run'}", f"--data_dir={tmp_path / 'tfds'}")
     metrics = tmp_path / "run" / "metrics.jsonl"
     while not (metrics.exists() and metrics.read_text()) and hosts[0].poll() is None:
         time.sleep(0.1)

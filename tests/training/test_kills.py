@@ -4,28 +4,28 @@ undisturbed one.
 
 import functools
 import json
+import re
 import shutil
 
-import numpy as np
-import pandas as pd
 import pytest
 
-from configs import tabular
 from core.errors import Diverged, UserError
 from experiments import run as runner_lib
+from experiments import table as table_lib
 from experiments.engine import together
+from experiments.engine.cells import CellFiles
 from experiments.engine.experiment import Paper, Scale, cell_config, experiment, parse_cell
 from reporting import report
 from tests.experiments.runs import Job
+from tests.training import commands
+from tests.training.killed_runs import compile_once, outcome, small_config, write_table
 from tests.training.kills import Recorder
 from training import main
-from training.checkpoint import read_meta, steps_in
+from training.checkpoint import steps_in
 from training.loop import Trainer
 from training.run import build_run
 
 pytestmark = pytest.mark.slow
-
-TIMINGS = ("seconds", "examples_per_second", "data_wait")
 
 
 class Begun(Exception):
@@ -39,72 +39,43 @@ def runs():
 
 @pytest.fixture(autouse=True)
 def compiled_once(runs, monkeypatch):
-    """Makes all runs of a config share their parts and compiled functions."""
-
-    def shared_run(config, data_dir, others=()):
-        key = json.dumps([each.to_dict() for each in (config, *others)])
-        if key not in runs:
-            runs[key] = build_run(config, data_dir, others)
-            for name in ("train_step", "eval_step", "gradient_norms", "create_states"):
-                object.__setattr__(runs[key], name, functools.cache(getattr(runs[key], name)))
-        return runs[key]
-
-    monkeypatch.setattr(main, "build_run", shared_run)
-    monkeypatch.setattr(main, "model_table", lambda *_: "")
+    compile_once(runs, monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    draw = np.random.default_rng(0)
-    rows = pd.DataFrame(draw.normal(size=(80, 3)), columns=list("abc")).assign(y=draw.choice(["p", "q"], 80))
     file = tmp_path_factory.mktemp("data") / "table.csv"
-    rows.to_csv(file, index=False)
+    write_table(file)
     return file
 
 
 @pytest.fixture
 def config(table):
-    """Returns a run of 4 steps that saves a best checkpoint after 2 and 4, and others after 3 and 4."""
-    config = tabular.get_config("class")
-    config.data.name, config.data.target = f"csv:{table}", "y"
-    config.model = {"name": "mlp.MLP", "widths": (4,), "dropout": 0.3, "norm": "layers.norm.batch_norm"}
-    config.optimizer.update(name="sgd", learning_rate=0.1, weight_decay=0.0, warmup_steps=0.0)
-    config.train.update(steps=4, epochs=0.0, batch_size=8, patience=0)
-    config.eval.every, config.checkpoint.every, config.checkpoint.keep, config.log.every = 2, 3, 2, 2
-    config.log.writers, config.checkpoint.best = (), "-validation/loss"
-    return config
+    return small_config(table)
 
 
-def outcome(workdir, folders=("checkpoints", "best")):
-    """Returns all that must not depend on kills."""
-    record = json.loads((workdir / "results.json").read_text())
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    saved = {}
-    for folder in folders:
-        step = steps_in(workdir / folder)[-1]
-        meta = read_meta(workdir / folder / str(step))
-        saved[folder] = step, meta["checksums"], meta["members"]
-    return (
-        {key: record[key] for key in ("step", "results", "seed")},
-        [{key: value for key, value in row.items() if key not in TIMINGS} for row in rows],
-        saved,
-    )
+def figures(workdir):
+    return re.findall("<svg.*?</svg>", (workdir / "report.html").read_text(), re.DOTALL)
 
 
-def test_a_run_alone(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "draw", lambda shown: [])
-    monkeypatch.setattr(report.curves, "of_run", lambda history: [])
-
+def test_a_run_alone(config, tmp_path):
     def train(workdir):
         report.write(main.train(config, str(workdir), None), "")
 
     with Recorder(tmp_path / "run", tmp_path / "states") as recorder:
         train(tmp_path / "run")
-    expected = outcome(tmp_path / "run")
+    expected, drawn = outcome(tmp_path / "run"), figures(tmp_path / "run")
     assert expected[2]["best"][0] == expected[2]["checkpoints"][0] == 4 and len(recorder.states) >= 20
+    assert len(drawn) >= 3
     for state in recorder.states:
-        if steps_in(state / "checkpoints") or steps_in(state / "best"):
+        if (state / "results.json").exists():
             train(state)
+            assert outcome(state) == expected and figures(state) == drawn, state
+        elif steps_in(state / "checkpoints") or steps_in(state / "best"):
+            with pytest.MonkeyPatch.context() as patch:  # all states lead to the same figures, which take long
+                patch.setattr(report, "draw", lambda shown: [])
+                patch.setattr(report.curves, "of_run", lambda history: [])
+                train(state)
             assert outcome(state) == expected and (state / "report.html").exists(), state
         else:
             begins(lambda state=state: train(state))
@@ -144,26 +115,56 @@ class InThisProcess:
         pass
 
 
+def table_of(outdir):
+    """Returns what an experiment writes about its cells."""
+    lines = [json.loads(line) for line in (outdir / "results.jsonl").read_text().splitlines()]
+    assert len(lines) == 2 and lines[0]["metrics"].keys() >= {"test/accuracy"}
+    return lines, (outdir / "table.md").read_text(), (outdir / "table.png").read_bytes()
+
+
 def test_seeds_side_by_side_and_their_runner(config, tmp_path, monkeypatch):
     config.log.every = 4
     monkeypatch.setattr(runner_lib, "TICK_SECONDS", 0)
     scales = {"cpu": Scale(base=config, seeds=2)}
     whole = experiment("", metric="test/accuracy", rows={"a": {}}, paper=Paper(title="A", arxiv=""), scales=scales)
+    monkeypatch.setattr(table_lib, "load", lambda text: (whole, text))
+    monkeypatch.setattr(CellFiles, "add_seconds", lambda files, seconds: None)
 
     def run(outdir):
-        runner_lib.Runner(whole, "x.py:cpu", outdir, None, InThisProcess(whole, outdir)).run()
-        return [outcome(outdir / "a" / str(seed)) for seed in (0, 1)]
+        runner = runner_lib.Runner(whole, "x.py:cpu", outdir, None, InThisProcess(whole, outdir))
+        runner.run()
+        return [outcome(outdir / "a" / str(seed)) for seed in (0, 1)], runner
+
+    def write(runner):
+        runner_lib.write_results(whole, runner, "command")
+        assert (runner.outdir / "a" / "compare.html").read_text().endswith("</html>")
+        return table_of(runner.outdir)
 
     with Recorder(tmp_path / "run", tmp_path / "states") as recorder:
-        expected = run(tmp_path / "run")
+        expected, runner = run(tmp_path / "run")
+        table = write(runner)
     assert len(recorder.states) >= 30
     for state in recorder.states:
         if any(state.glob("*/*/checkpoints/[0-9]")):
-            assert run(state) == expected, state
+            is_over = len(list(state.glob("a/*/results.json"))) == 2  # other states lead to this one; tables take long
+            found, runner = run(state)
+            assert found == expected, state
+            assert not is_over or write(runner) == table, state
         else:
             begins(lambda state=state: run(state))
             assert not any(path.read_text() for path in state.glob("a/*/metrics.jsonl"))
     print(len(recorder.states), "kills")
+
+
+def test_two_hosts(table, tmp_path):
+    hosts = commands.start_hosts(
+        table, tmp_path, script="tests/training/kills_on_hosts.py", PYTHONPATH=str(commands.ROOT)
+    )
+    outputs = [host.communicate(timeout=300) for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], outputs
+    count = int(outputs[0][0].split()[-2])
+    assert count >= 20
+    print(count, "kills")
 
 
 def flip(file):
