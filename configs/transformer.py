@@ -34,7 +34,7 @@ def get_config():
     config.model.order = "pre"  # learned faster than the paper's "post" in short trials
     config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = "rsqrt(timescale=400, cooldown=0.33)"  # section 5.3, and a fall to 0 at the end
-    config.optimizer.warmup_steps = 200.0
+    config.optimizer.warmup_steps = 0.01667  # 200 steps
     config.optimizer.b2 = 0.98
     config.optimizer.eps = 1e-9
     config.train.steps = 12000

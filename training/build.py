@@ -130,11 +130,6 @@ def build_model(config: ConfigDict, task: Task, info: Info) -> nn.Module:
     model = construct(config.model, "arch", num_classes=task.output_size(info), dtype=dtype, **derived)
     if not isinstance(model, nn.Module):
         raise UserError(f"config.model.name {config.model.name!r} is not a Flax module")
-    if getattr(model, "num_classes", None) == 0:
-        raise UserError(
-            f"config.model.num_classes is 0, as {info.name} has no classes to predict: labels must be whole numbers or "
-            "texts; the task regression.Regression predicts other numbers"
-        )
     if (used := jnp.dtype(getattr(model, "dtype", None) or jnp.float32)) != dtype:
         raise UserError(
             f"config.train.dtype is {dtype}, but config.model ({config.model.name}) computes in {used}: set only "

@@ -194,6 +194,11 @@ def build_run(
         for split in splits.values():
             split.text(key, np.arange(1))  # refuses a key without text
     model = build.build_model(config, task, info)
+    if getattr(model, "num_classes", None) == 0:
+        raise UserError(
+            f"config.model.num_classes is 0, as {info.name} has no classes to predict: labels must be whole numbers or "
+            "texts; the task regression.Regression predicts other numbers"
+        )
     if build.frozen(model) and not all(each.init_from for each in configs):
         raise UserError(f"config.init_from is empty: {type(model).__name__} needs the workdir of a trained network")
     per_epoch = steps_per_epoch(train_split, _batch_size(config, "train", train_split, info, parallel))
