@@ -64,8 +64,7 @@ class Forecaster(nn.Module):
         return level + scale * forecast
 
     def _linear(self, past: Float[Array, "batch length features"], steps: int) -> Float[Array, "batch steps features"]:
-        """Returns the linear map of each channel. It starts at zero: at first, the forecast is
-        the level."""
+        """Returns the linear map of each channel. It starts at zero, so that the first forecast is the level."""
         maps = past.shape[2] if self.linear == "channel" else 1
         kernel = self.param("linear_kernel", nn.initializers.zeros, (maps, past.shape[1], steps))
         bias = self.param("linear_bias", nn.initializers.zeros, (maps, steps))

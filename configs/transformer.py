@@ -8,7 +8,8 @@ both languages share, with pre-norm and the paper's schedule. Another pair:
 
 BLEU 40.5 and chrF 60.1 with averaged parameters on the 2016 test set, seed 0, in 80 min on one CPU core, jax 0.10.2;
 the recurrent network with attention has 40.4 (configs/translation.py). Beams and length penalty were chosen on the
-validation split. With dropout 0.3 it has 39.5, with the paper's 4 beams and penalty 40.0.
+validation split. With the paper's --config.task.beams=4 --config.task.length_penalty=0.6 BLEU is 40.0, and 39.5 with
+--config.model.dropout=0.3 besides.
 """
 
 from training.config import default

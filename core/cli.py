@@ -103,9 +103,9 @@ def set_environment() -> None:
     """Sets what libraries read as they are loaded, and restarts the program if glibc is to read it.
 
     Huge pages: XLA on a CPU allocates its work space at every step; a ResNet-20 then spends a quarter of its time on
-    page faults. One thread for OpenBLAS: XLA runs decompositions side by side by itself, and the threads of each wait
-    for those of the others; eight QR decompositions of 512 x 512, the initial weights of LSTMs, then take 10 s instead
-    of 0.2 s.
+    page faults. One thread for OpenBLAS: XLA runs the QR decompositions of orthogonal initialisers side by side, and
+    the threads of each one wait for those of the others where another process has a core. On an idle machine the time
+    is the same.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     tunables, wanted = os.environ.get("GLIBC_TUNABLES", ""), "glibc.malloc.hugetlb"

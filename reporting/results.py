@@ -151,7 +151,7 @@ def _row(records: Sequence[Record]) -> list[str]:
     """Returns the cells of one command: those of its runs, or of the record by hand if it has no runs."""
     first, runs = records[0], [record for record in records if record.seed is not None]
     baseline = next((record.baseline for record in records if record.baseline), "")
-    command = " ".join(f"`{argument}`" for argument in (f"--config={first.recipe}", *first.overrides))
+    command = " ".join(f"`{argument}`" for argument in map(shlex.quote, (f"--config={first.recipe}", *first.overrides)))
     if not runs:
         measured = "; ".join(filter(None, (first.measured, first.recorded)))
         return [command, first.network, first.result, baseline, first.seeds, first.time, measured]

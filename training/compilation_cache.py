@@ -34,6 +34,7 @@ class Checked(LRUCache):
 
 
 def checksum(value: bytes) -> str:
+    """Returns the CRC-32 of an entry in hexadecimal digits."""
     return f"{zlib.crc32(value):08x}"
 
 

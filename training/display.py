@@ -43,7 +43,7 @@ class Display:
         self._progress = None
 
     def say(self, text: str | Table) -> None:
-        """Prints lines, without control characters: texts of a data set are a part of some."""
+        """Prints lines without the control characters that texts of a data set may contain."""
         if isinstance(text, str):
             text = "\n".join(map(printable, text.split("\n")))
         self.console.print(text, markup=False)

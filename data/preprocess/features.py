@@ -16,9 +16,8 @@ from data.splits import text_key
 # n: rows, f: features
 
 MAX_CATEGORIES = 1000  # texts with more values are names, ids or free text: one-hot vectors only memorise them
+MOST_BINS = 2**16  # a larger number is a slip, for which the memory would not suffice
 ROLES = ("number", "text", "label", "target")  # of columns before preprocessing
-
-MOST_BINS = 2**16
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,9 +42,9 @@ def test_the_linear_map_reads_each_channel_by_itself(linear):
         np.testing.assert_allclose(forecast[:, :, channel], expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("normalisation", ["last", "window"])
+@pytest.mark.parametrize("normalisation", ["none", "last", "window"])
 def test_the_first_forecast_is_the_level(normalisation):
     model = Forecaster(num_classes=2 * 4, network=None, normalisation=normalisation)
     forecast = model.apply(model.init(KEY, X, train=False), X, train=False)
-    level = X[:, -1:] if normalisation == "last" else X.mean(1, keepdims=True)
+    level = {"none": np.zeros((1, 1, 1)), "last": X[:, -1:], "window": X.mean(1, keepdims=True)}[normalisation]
     np.testing.assert_allclose(forecast, jnp.broadcast_to(level, forecast.shape), rtol=1e-5)
