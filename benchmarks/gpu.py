@@ -44,6 +44,7 @@ from benchmarks.networks import (
     classifier,
     compare,
     convolutional,
+    detr,
     ft_transformer,
     gpt,
     middle_half,
@@ -92,6 +93,7 @@ def rows(smoke: bool = False) -> Iterator[Network]:
     peer = functools.partial(peers_images.convnext, depths, width, 4)
     yield classifier(f"ConvNeXt-T, {side}x{side}, bf16", image, ConvNeXt(10, depths, width=width, **half), peer)
     yield unet(size(32, 2), size(256, 16))
+    yield detr(size(16, 2), size(512, 64), 10)
     yield from video(size(16, 1), size(16, 4), size(112, 16))
     yield from temporal(size(64, 2), size(8000, 512))
     yield ft_transformer(size(1024, 2))

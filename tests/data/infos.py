@@ -43,6 +43,11 @@ def sounds(length=12, width=24) -> Info:
     return Info("made up", {"train": 16}, keys | {"label": Key((), "int32", "label")})
 
 
+def waves(length=12) -> Info:
+    """Returns the description of labelled waves."""
+    return Info("made up", {"train": 16}, {"audio": Key((length,), "float32", "wave"), "label": Key((), "int32", "label")})
+
+
 def texts(length=12) -> Info:
     """Returns the description of texts with a mask token."""
     vocabulary = Vocabulary(11, pad=0, bos=1, eos=2, unk=3, mask=4)

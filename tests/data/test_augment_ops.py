@@ -13,9 +13,9 @@ from core import names
 from core.errors import UserError
 from core.info import Info, Key
 from data.augment.op import Op, example_keys, operations, parse_op
-from tests.data.infos import batch_of, pixels, sounds, spatial, texts
+from tests.data.infos import batch_of, pixels, sounds, spatial, texts, waves
 
-SETS = {"spatial": spatial(), "images": pixels(), "sounds": sounds(), "texts": texts()}
+SETS = {"spatial": spatial(), "images": pixels(), "sounds": sounds(), "waves": waves(), "texts": texts()}
 BARE = Info("bare", {"train": 16}, {"x": Key((3,), "float32")})
 RNG = jax.random.key(7)
 
@@ -85,7 +85,7 @@ def test_draws_are_random_by_example_and_repeat(name):
     if op.when == "always":
         pytest.skip("may draw nothing")
     same = {key: np.repeat(x[:1], 16, 0) for key, x in batch.items()} | {key: batch[key] for key in ("mask", "index")}
-    inputs = [key for key in ("image", "frames") if key in batch]
+    inputs = [key for key in ("image", "frames", "audio") if key in batch]
     if op.mixes:
         same["image"] = same["image"] + 0.005 * np.arange(16, dtype=np.float32)[:, None, None, None]
     once, again = applied(op, same), applied(op, same)
