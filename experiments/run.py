@@ -216,14 +216,16 @@ class Runner:
         return cells.finished(self._files(cell), self._config(cell))
 
     def _may_go_together(self, cell: Cell) -> bool:
-        from training.side_by_side import refusal  # imports jax: late, so that a typo is reported at once
+        from training.side_by_side import differences, refusal  # imports jax: late, so that a typo is reported at once
 
         if cell not in self.in_company:
             is_start = cell.row in self.experiment.starts.values()  # its workdir must contain its own checkpoint
             tuning = cells.tuning(self.experiment, cell)
             tuned = [key.removeprefix("optimizer.") for key in self.experiment.tune] if tuning else []
             refused = any(refusal(self._config(other), tuned) for other in tuning or [cell])
-            self.in_company[cell] = self.together and not is_start and not refused
+            first = dataclasses.replace(cell, seed=self.experiment.seeds[0])
+            apart = differences(self._config(first), self._config(cell))  # such as a tokenizer of each seed's start
+            self.in_company[cell] = self.together and not is_start and not refused and not apart
         return self.in_company[cell]
 
     def _start(self, waiting: list[Cell]) -> None:

@@ -92,11 +92,16 @@ def tuned_keys(configs: Sequence[ConfigDict]) -> tuple[str, ...]:
     return tuple(key.removeprefix(OPTIMIZER) for key in keys if any(x.get(key) != leaves[0].get(key) for x in leaves))
 
 
+def differences(config: ConfigDict, other: ConfigDict) -> list[str]:
+    """Returns the differences of two validated configs that runs side by side must not have, as KEY: OLD -> NEW."""
+    allowed = (OPTIMIZER, *(f"{key}:" for key in OWN))
+    return [text for text in config_lib.difference(config, other) if not text.startswith(allowed)]
+
+
 def check(configs: Sequence[ConfigDict]) -> None:
     """Raises UserError for validated configs whose runs cannot be trained side by side."""
-    allowed = (OPTIMIZER, *(f"{key}:" for key in OWN))
     for config in configs:
-        if changes := [x for x in config_lib.difference(configs[0], config) if not x.startswith(allowed)]:
+        if changes := differences(configs[0], config):
             raise UserError(f"runs side by side may differ in seed and optimizer only, not in {changes[0]}")
         if reason := refusal(config, tuned_keys(configs)):
             raise UserError(reason)

@@ -83,6 +83,14 @@ def test_the_seeds_of_a_row_are_one_job_where_its_config_allows_that(tmp_path):
     assert [len(job) for job in again.launcher.jobs] == [1] * 6
 
 
+@pytest.mark.parametrize(("tokenizer", "jobs"), [("words()", [1, 1, 2]), ("start(words())", [1, 1, 1, 1])])
+def test_seeds_whose_starts_have_their_own_tokenizers_run_alone(tokenizer, jobs, tmp_path):
+    rows = {"b": {}, "a": {"data.preprocess": (f"tokenize('text', {tokenizer})",)}}
+    one = runner(declared(rows=rows, starts={"a": "b"}), tmp_path, lambda cell: 0.5, together=True)
+    one.run()
+    assert [len(job) for job in one.launcher.jobs] == jobs
+
+
 @pytest.mark.parametrize(
     ("key", "grid", "optimizer", "jobs"),
     [
