@@ -3,9 +3,10 @@
     python -m benchmarks.gpu [--rounds=5] [--seconds=420] [--only=REGEX] [--output=FILE.json] [--smoke]
 
 Imports only `arch`, `tasks`, `training.state` and `training.step`, so that it runs with little more than jax, flax,
-optax and PyTorch installed (einops, jaxtyping, scikit-learn, tokenizers). Both sides may use TF32 for float32 matrix
-products; in bfloat16, PyTorch has autocast. A ratio below 1 means that OneStep is faster. After `--seconds` no further
-row begins. `--smoke` runs every row at a tiny size on a CPU.
+optax and PyTorch installed (einops, jaxtyping, scikit-learn, tokenizers; transformers for DETR's peer). Both sides may
+use TF32 for float32 matrix products; in bfloat16, PyTorch has autocast. A ratio below 1 means that OneStep is faster.
+The rows are compiled and timed in groups of `--threads`; after `--seconds` no further group begins. Leave the processor
+to it: compiling takes all cores. `--smoke` runs every row at a tiny size on a CPU.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs memory on the same device
@@ -130,12 +131,35 @@ def measure(network: Network, prepared: Future, device: str, rounds: int) -> dic
     return result
 
 
+def measure_all(group: Sequence[Network], device: str, rounds: int) -> Iterator[dict[str, str | float]]:
+    """Compiles networks side by side, which takes half a minute for some, then times, prints and yields each."""
+    with ThreadPoolExecutor(len(group)) as pool:
+        prepared = [pool.submit(compiled, network) for network in group]
+    for network, ours in zip(group, prepared, strict=True):
+        try:
+            row = measure(network, ours, device, rounds)
+        except Exception as error:  # one network that fails must not cost the machine's time for the others
+            print(f"{network.name:36} failed: {type(error).__name__}: {str(error)[:300]}", flush=True)
+            continue
+        speed = f"{row['examples_per_second']:,.0f} examples"
+        if "tokens_per_second" in row:
+            speed = f"{row['tokens_per_second']:,.0f} tokens"
+        mfu = f", MFU {row['mfu']:.1%}" if "mfu" in row else ""
+        print(
+            f"{network.name:36} {row['ours_ms']:9.3f} {row['torch_ms']:9.3f} {row['ratio']:6.2f}"
+            f"  {row['low']:.2f}-{row['high']:.2f}    {speed}{mfu}",
+            flush=True,
+        )
+        torch.cuda.empty_cache()
+        yield row
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=420.0)
     parser.add_argument("--only", default="", help="a regular expression of the names of the networks to time")
-    parser.add_argument("--threads", type=int, default=10, help="networks that are compiled at a time")
+    parser.add_argument("--threads", type=int, default=6, help="networks that are compiled at a time")
     parser.add_argument("--output", help="also write the numbers to this file, as JSON")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, on a CPU")
     arguments = parser.parse_args()
@@ -150,32 +174,16 @@ def main() -> None:
     print(f"{'network':36} {'ours ms':>9} {'torch ms':>9} {'ratio':>6}  middle half  per second")
     measured, start = [], time.monotonic()
     chosen = [network for network in rows(arguments.smoke) if re.search(arguments.only, network.name)]
-    with ThreadPoolExecutor(arguments.threads) as pool:  # compiling takes half a minute for some
-        prepared = [pool.submit(compiled, network) for network in chosen]
-    print(f"compiled in {time.monotonic() - start:.0f} s", flush=True)
-    for network, ours in zip(chosen, prepared, strict=True):
+    for first in range(0, len(chosen), arguments.threads):
+        group = chosen[first : first + arguments.threads]
         if time.monotonic() - start > arguments.seconds:
-            print(f"{network.name:36} not timed, nor the rows after it: {arguments.seconds:.0f} seconds are over")
+            print(f"{arguments.seconds:.0f} seconds are over; not timed: {group[0].name} and those after it")
             break
-        try:
-            row = measure(network, ours, device, arguments.rounds)
-        except Exception as error:  # one network that fails must not cost the machine's time for the others
-            print(f"{network.name:36} failed: {type(error).__name__}: {str(error)[:300]}", flush=True)
-            continue
-        speed = f"{row['examples_per_second']:,.0f} examples"
-        if "tokens_per_second" in row:
-            speed = f"{row['tokens_per_second']:,.0f} tokens"
-        mfu = f", MFU {row['mfu']:.1%}" if "mfu" in row else ""
-        print(
-            f"{network.name:36} {row['ours_ms']:9.3f} {row['torch_ms']:9.3f} {row['ratio']:6.2f}"
-            f"  {row['low']:.2f}-{row['high']:.2f}    {speed}{mfu}",
-            flush=True,
-        )
-        measured.append(row)
-        torch.cuda.empty_cache()
-        if arguments.output:
-            with open(arguments.output, "w") as file:
-                json.dump({"device": card, "versions": versions, "rows": measured}, file, indent=1, default=float)
+        for row in measure_all(group, device, arguments.rounds):
+            measured.append(row)
+            if arguments.output:
+                with open(arguments.output, "w") as file:
+                    json.dump({"device": card, "versions": versions, "rows": measured}, file, indent=1, default=float)
 
 
 if __name__ == "__main__":

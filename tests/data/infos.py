@@ -45,7 +45,9 @@ def sounds(length=12, width=24) -> Info:
 
 def waves(length=12) -> Info:
     """Returns the description of labelled waves."""
-    return Info("made up", {"train": 16}, {"audio": Key((length,), "float32", "wave"), "label": Key((), "int32", "label")})
+    return Info(
+        "made up", {"train": 16}, {"audio": Key((length,), "float32", "wave"), "label": Key((), "int32", "label")}
+    )
 
 
 def texts(length=12) -> Info:

@@ -66,7 +66,9 @@ class Made:
         self.started.append(cell)
         ending = self.endings(cell)
         place.workdir.mkdir(parents=True, exist_ok=True)
-        (place.workdir / "config.json").write_text(config_lib.to_json(cell_config(self.whole, cell, place.workdir.parents[1])))
+        (place.workdir / "config.json").write_text(
+            config_lib.to_json(cell_config(self.whole, cell, place.workdir.parents[1]))
+        )
         if ending == "diverged":
             (place.workdir / "status.json").write_text(json.dumps({"state": ending, "step": 3, "steps": 10}))
             return Job(1)
