@@ -18,6 +18,7 @@ from training.overrides import variant
 VARIANTS = {
     "waves": {
         "data.preprocess": ("waveform(length=8000)",),
+        "augment.ops": ("speed(most=0.15)", "delay(most=0.1)"),
         "task.inputs": ("audio",),
         "model.name": "resnet.WaveResNet",
         "model.blocks": (1, 1, 1, 1),
