@@ -67,8 +67,7 @@ def write(outdir: Path, experiment: Experiment, recipe: str, command: str, data_
     meta = {
         "config": recipe,
         "command": command,
-        "hardware": _hardware([CellFiles(outdir / cell.folder) for cell in outcomes]),
-        "versions": environment.versions(),
+        **_machines([CellFiles(outdir / cell.folder) for cell in outcomes]),
         "changes": experiment.change_texts,
         "rows": declared(experiment),
     }
@@ -130,7 +129,17 @@ def _gradients(files: CellFiles) -> dict[str, float]:
     return {}
 
 
-def _hardware(all_files: list[CellFiles]) -> str:
-    """Returns this machine's processor and cores, and the devices of the cells' status.json."""
-    devices = {status["devices"] for files in all_files if (status := files.status())}
-    return "; ".join([environment.processor(), *sorted(devices)])
+def _machines(all_files: list[CellFiles]) -> dict[str, Any]:
+    """Returns the hardware and the versions that the cells' results.json name, each once; cells may have run on several
+    machines. Without any, as if all cells had diverged, those of this machine.
+    """
+    paths = [files.workdir / "results.json" for files in all_files]
+    runs = [from_json(path.read_text()) for path in paths if path.exists()]
+    versions: dict[str, dict[str, None]] = {}
+    for name, version in (pair for run in runs for pair in run["versions"].items()):
+        versions.setdefault(name, {})[version] = None
+    hardware = dict.fromkeys(f"{run['processor']}; {run['devices']}" for run in runs)
+    return {
+        "hardware": " and ".join(hardware or [environment.processor()]),
+        "versions": {name: ", ".join(each) for name, each in versions.items()} or environment.versions(),
+    }

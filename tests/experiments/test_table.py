@@ -20,6 +20,7 @@ from experiments.engine.statistics import Interval
 from tests.experiments import tiny
 from tests.experiments.test_experiment import declare
 from training import config as config_lib
+from training import environment
 
 
 def record(row, seed, value, **changes):
@@ -72,6 +73,9 @@ def test_tuning_is_no_result_and_divergence_is_one():
     assert judge.rows(declare(), measured)[0].values == {0: 1.0}
 
 
+VERSIONS = dict.fromkeys(environment.versions(), "0.0.1")
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Returns results of the tiny experiment, narrow only."""
@@ -80,12 +84,12 @@ def folder(tmp_path):
         workdir = tmp_path / "run" / Cell("narrow", seed).folder
         workdir.mkdir(parents=True)
         (workdir / "config.json").write_text(config_lib.to_json(cell_config(whole, Cell("narrow", seed))))
-        results_of = {"step": 3, "results": {"test": {"accuracy": 0.25}, "validation": {"accuracy": 0.5}}}
+        machine = {"processor": "9 cores of Babbage", "devices": "1 x abacus", "versions": VERSIONS}
+        results_of = {"step": 3, "results": {"test": {"accuracy": 0.25}, "validation": {"accuracy": 0.5}}} | machine
         (workdir / "results.json").write_text(json.dumps(results_of))
         rows = [{"step": 1, "split": "gradients", "layer/head": 2.0, "time/x": [1.0]}, {"step": 1, "split": "train"}]
         (workdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         CellFiles(workdir).add_seconds(61.5)
-        (workdir / "status.json").write_text(json.dumps({"devices": "1 x abacus"}))
     results.write(tmp_path / "run", whole, recipe, "python -m experiments.run", str(tmp_path / "tfds"))
     return tmp_path / "run"
 
@@ -95,7 +99,8 @@ def test_results_are_written_and_read(folder):
     metrics = {"test/accuracy": 0.25, "validation/accuracy": 0.5}
     parameters = 64 * 2 + 2 + 2 * 10 + 10  # of one hidden layer of two units, on 8 x 8 digits
     assert one == Record("narrow", 0, {}, True, False, 61.5, metrics, {"head": 2.0}, parameters)
-    assert meta["hardware"].endswith("1 x abacus") and meta["rows"]["wide"]["model.widths"] == [16]
+    assert meta["hardware"] == "9 cores of Babbage; 1 x abacus" and meta["rows"]["wide"]["model.widths"] == [16]
+    assert meta["versions"] == VERSIONS  # of the runs, not of the machine that writes the table
     with pytest.raises(UserError, match="does not contain the results"):
         results.read(folder / "narrow")
 
