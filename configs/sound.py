@@ -9,7 +9,10 @@ speaks:
 and the share of its digits that the classifier hears as such is
     python -m inference.recognition --generator=runs/wavenet --recogniser=runs/waves
 
-Not measured yet.
+Test accuracy, seeds 0 to 2; logistic regression on bands in parts of the sound has 93.2% (benchmarks/baselines.py):
+    waves    97.2% (96.4-98.0), 3 min on one of two CPU cores, other work on both; 93.3% without speed and delay
+    log_mel  98.4% (97.2-99.6), 2 min on an NVIDIA H200 beside thirteen other runs
+wavenet is not measured yet.
 """
 
 from training.config import default
