@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import shutil
 
 import numpy as np
@@ -170,12 +171,19 @@ def test_results_that_are_kept_are_in_the_readme(folder, tmp_path, monkeypatch):
     shutil.copy("tests/experiments/tiny.py", tmp_path)
     overview = table.readme(tmp_path / "results", tmp_path)
     assert (
-        "| `tiny.py:cpu` | A paper | 1 undecided |" in overview and "| `tiny.py:full` | A paper | not run |" in overview
+        "Of 1 claims of 1 experiments, 0 are reproduced, 0 not, 1 undecided." in overview
+        and "| `tiny.py:cpu` | A paper | 1 undecided |" in overview
+        and "| `tiny.py:full` | A paper | not run |" in overview
     )
 
 
 def test_the_readme_is_that_of_the_results():
     assert table.README.read_text() == table.readme(), "stale: python -m experiments.table"
+
+
+def test_the_projects_readme_counts_the_same_claims():
+    counts = re.search(r"Of \d+ claims[^.]*\.", table.README.read_text())[0].removeprefix("Of ")
+    assert counts.rstrip(".") in " ".join((table.HERE.parent / "README.md").read_text().split())
 
 
 def test_what_is_declared_is_no_default():
