@@ -94,7 +94,7 @@ def default() -> ConfigDict:
     )
     config.eval = ConfigDict(
         {
-            "every": 0.0,  # steps, below 1 a fraction of the run; 0 = at the end only
+            "every": 0.0,  # steps, below 1 a fraction of the run, and the last one for `best`; 0 = at the end only
             "batch_size": 0,  # 0 = the training batch size
         }
     )

@@ -223,6 +223,18 @@ def test_numbers_that_are_not_finite_are_null_in_files():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("watched", "evaluated"), [("validation/accuracy", [5, 10, 12]), ("", [5, 10])])
+def test_the_weights_of_the_last_step_may_be_the_best(watched, evaluated, data_dir, tmp_path):
+    config = short(steps=12)
+    config.eval.every, config.checkpoint.best = 5, watched
+    one = trainer(config, data_dir, tmp_path / "run")
+    one.train()
+    one.close()
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["split"] == "validation"] == evaluated
+
+
+@pytest.mark.slow
 def test_early_stopping_ends_the_run_and_stays_ended(data_dir, tmp_path):
     config = short(steps=400, patience=2)
     config.eval.every, config.optimizer.learning_rate = 4, 0.0  # nothing ever gets better
