@@ -28,7 +28,8 @@ A result is the mean over seeds on the test split, with the range over seeds in 
 of one command. The command is `python train.py --workdir=RUN` with the arguments of the row; `--config.seed=1` chooses
 another seed, and data sets of TFDS need `--data_dir=DIR`. Baselines are measured on the same rows by
 `python -m benchmarks.baselines --config=... --data_dir=DIR`. Records marked *by hand* were measured before runs left
-records, at the commit that they name.
+records, at the commit that they name. Until 27 November 2026 the last step was a candidate for the best checkpoint only
+if `eval.every` divided it; where recipes of these records choose the best one, a new run may end slightly better.
 """
 
 
