@@ -5,6 +5,7 @@ import functools
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from core.errors import Diverged, Stopped, UserError, nearest, printable
 
 USER_ERROR, DIVERGED = 2, 1
 INTERRUPTED, BROKEN_PIPE = 128 + signal.SIGINT, 128 + signal.SIGPIPE
+INTERRUPTION = "interrupted; the same command starts again, or continues"
 FULL_DISK = os.strerror(errno.ENOSPC)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
@@ -65,7 +67,7 @@ def _guarded(main: Callable, argv: list[str]) -> int:
     except MemoryError as error:
         _fail(f"out of memory: {error or 'lower the sizes in the config'}")
     except KeyboardInterrupt:
-        print("interrupted; the same command starts again, or continues", file=sys.stderr, flush=True)
+        print(INTERRUPTION, file=sys.stderr, flush=True)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of the output has ended, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes out the rest at the end
@@ -114,11 +116,23 @@ def set_environment() -> None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
+def _report_uncaught(report: Callable, kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Reports an error that ends the program; of Ctrl-C while the libraries are loaded, without a traceback."""
+    if issubclass(kind, KeyboardInterrupt):
+        print(INTERRUPTION, file=sys.stderr, flush=True)
+    else:
+        report(kind, error, trace)
+
+
 def _report_unraisable(report: Callable[[Any], None], found: Any) -> None:
-    """Reports an error that no code can catch, except those of Orbax's array writes that end after one of them has
-    failed, as on a full disk: one line tells that already.
+    """Reports an error that no code can catch, with two exceptions.
+
+    Python drops a Ctrl-C that arrives in a callback of its garbage collector, such as jax has: it is sent again. Errors
+    of Orbax's array writes that end after one of them has failed, as on a full disk, are told by one line already.
     """
-    if str(found.exc_value) != "Event loop is closed":
+    if isinstance(found.exc_value, KeyboardInterrupt):
+        threading.Timer(0.01, signal.raise_signal, (signal.SIGINT,)).start()
+    elif str(found.exc_value) != "Event loop is closed":
         report(found)
 
 
@@ -127,7 +141,11 @@ def _quiet_libraries() -> None:
     traceback of each of its threads before it raises the error.
     """
     logging.set_verbosity(logging.FATAL)
-    sys.unraisablehook = functools.partial(_report_unraisable, sys.unraisablehook)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onestep" / "xla"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
+# Here, not in `run`, because a command loads libraries for seconds before it calls that.
+sys.excepthook = functools.partial(_report_uncaught, sys.excepthook)
+sys.unraisablehook = functools.partial(_report_unraisable, sys.unraisablehook)

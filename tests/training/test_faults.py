@@ -79,6 +79,17 @@ def test_writes_that_end_after_a_failed_one_print_nothing():
     assert [str(error) for error in reported] == ["another"]
 
 
+PRESS = "signal.raise_signal(signal.SIGINT)"
+CALLBACK = f"gc.callbacks.append(lambda *_: (gc.callbacks.clear(), {PRESS})); gc.collect()"  # Python drops its errors
+
+
+@pytest.mark.parametrize("pressed", [PRESS, CALLBACK])
+def test_ctrl_c_while_libraries_are_loaded_is_one_line(pressed):
+    script = f"import gc, signal, time; from core import cli; {pressed}; time.sleep(9); print('went on')"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", f"{cli.INTERRUPTION}\n")
+
+
 def test_an_error_of_the_program_keeps_its_traceback():
     with pytest.raises(FileNotFoundError):
         cli._guarded(lambda argv: os.stat("/nowhere"), [])
