@@ -112,7 +112,7 @@ class Trainer:
                 spent = time.monotonic() - clock
                 self._log(step, (step - logged) * run.examples_per_step / spent, batches.waited / spent)
                 clock, logged, batches.waited = time.monotonic(), step, 0.0
-            if eval_every and (step % eval_every == 0 or last and config.checkpoint.best):  # the last may be the best
+            if eval_every and (step % eval_every == 0 or (last and config.checkpoint.best)):  # the last may be the best
                 before = time.monotonic()
                 self._evaluate(state, step)
                 clock += time.monotonic() - before
