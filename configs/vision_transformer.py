@@ -4,7 +4,12 @@ vit, mixer and gmlp learn the 5,000 Bangla digits of cmaterdb (32 x 32) from pat
 knowledge of a convolution they need augmentation and regularisation: padded crops, rotations, label smoothing,
 stochastic depth, weight decay, and an average of the weights (test_ema).
 
-Not measured yet.
+Test accuracy; ResNet-20 has 98.8%, the nearest neighbour of pixels 93.9%:
+    vit    98.0% (seed 0), 25 min on one of two busy CPU cores
+Mixer and gMLP are not measured with this recipe. What made the ViT learn: the mean of the patches in place of a class
+token, sinusoids in place of learned positions, a rate of 2e-3 in place of 1e-3 and no CutMix, together 95.5% instead of
+83.2% after 1,500 steps (seed 0, and seeds 0 to 2); 4,000 steps gave the rest. experiments/vit_ingredients.py takes the
+ingredients apart; it has not been run.
 """
 
 from training.config import default
