@@ -6,6 +6,7 @@ Reads the kept results, `experiments/results/suite-*`, or folders of results; wr
 import dataclasses
 import json
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from reporting.drawing import PLAIN, canvas
 from training.workdir import write_whole, writing
 
 BASELINE = "simple baseline"
+FAR = 5  # distance from the best, in median half intervals, from which on a row may have the colour of the worst
 TITLES = {"": "equal parameters", TIME: "equal training time"}
 
 
@@ -47,12 +49,14 @@ class Column:
 
     def shares(self, ending: str) -> dict[str, float]:
         """Returns the place of each row with this ending between the worst (0) and the best (1) of the column, without
-        the ending; that of the baseline is cut to this range."""
+        the ending; that of the baseline is cut to this range. Where all are alike, within FAR, the places are too."""
         rows = rows_of(self.intervals, ending)
         values = {row: self.sign * of.mean for row, of in rows.items() if math.isfinite(of.mean)}
         learned = [value for row, value in values.items() if row != BASELINE] or list(values.values())
-        low, span = min(learned, default=0.0), max(learned, default=0.0) - min(learned, default=0.0)
-        return {row: float(np.clip((value - low) / span if span else 1.0, 0, 1)) for row, value in values.items()}
+        halves = [of.high - of.mean for of in rows.values() if math.isfinite(of.high)]
+        best, noise = max(learned, default=0.0), statistics.median(halves or [0.0])
+        span = max(best - min(learned, default=0.0), FAR * noise) or 1.0
+        return {row: float(np.clip(1 - (best - value) / span, 0, 1)) for row, value in values.items()}
 
 
 def rows_of(intervals: Mapping[str, Interval], ending: str) -> dict[str, Interval]:
@@ -73,7 +77,8 @@ def column(measured: Measured, baselines: Mapping[str, Mapping[str, Any]]) -> Co
 def draw(columns: Sequence[Column], path: Path) -> None:
     """Draws architectures against modalities, one panel at equal parameters and one at equal time; each cell has the
     mean and half its interval, and its colour the place between the worst and the best of its column."""
-    names = [BASELINE, *suite.ARCHITECTURES]
+    known = {name for of in columns for ending in TITLES for name in of.shares(ending)}
+    names = [name for name in (BASELINE, *suite.ARCHITECTURES) if name in known]
     panels = [ending for ending in TITLES if any(len(of.shares(ending)) > (BASELINE in of.intervals) for of in columns)]
     with canvas(1.6 + len(panels) * (1.4 + 0.9 * len(columns)), 1.4 + 0.42 * len(names), SETTINGS) as figure:
         for axes, ending in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):

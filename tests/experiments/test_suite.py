@@ -107,7 +107,10 @@ def test_the_place_of_a_row_in_its_column():
     higher, lower = made_up("images", "test/accuracy"), made_up("tables", "-test/rmse")
     assert higher.shares("") == pytest.approx({"mlp": 0.0, "resnet": 1.0, matrix.BASELINE: 0.625})
     assert lower.shares("") == pytest.approx({"mlp": 1.0, "resnet": 0.0, matrix.BASELINE: 0.375})
-    assert lower.shares("-time") == {"gmlp": 1.0, matrix.BASELINE: 1.0}  # a single one
+    assert lower.shares("-time") == {"gmlp": 1.0, matrix.BASELINE: 0.0}  # a single one
+    alike = {row: Interval(x, x - 0.04, x + 0.04) for row, x in {"mlp": 0.9, "resnet": 0.98}.items()}
+    noisy = matrix.Column("images", "test/accuracy", alike, {})
+    assert noisy.shares("") == pytest.approx({"mlp": 0.6, "resnet": 1.0})  # the intervals overlap: not the worst colour
     lines = matrix.text([higher, lower]).splitlines()
     assert "| mlp | 0.9 ± 0.01 | **0.9 ± 0.01** |" in lines and "| gmlp | **0.5 ± 0.01** | **0.5 ± 0.01** |" in lines
     assert "| resnet | 100,000, 7 | 100,000, 7 |" in lines
