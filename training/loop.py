@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from core.errors import Diverged, Stopped
+from core.errors import Diverged, Stopped, UserError
 from data.batches import train_batches
 from training.checkpoint import Checkpoints, restore_first, steps_in
 from training.config import UNWATCHED, check_same
@@ -206,7 +206,14 @@ class Trainer:
             if not member.best_checkpoint:
                 continue
             own = functools.partial(self.run.parallel.take_one, state, member.index)
-            if member.evaluated(step, results):
+            try:
+                is_best = member.evaluated(step, results)
+            except UserError:  # NaN, if the weights are not finite
+                self._check_weights(member, step, own())
+                if member.active:
+                    raise
+                continue
+            if is_best:
                 best = own()
                 self._check_weights(member, step, best)
                 if member.active:

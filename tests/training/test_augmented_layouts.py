@@ -20,7 +20,7 @@ from training.step import train_step
 
 BATCH = 32
 IMAGES = infos.pixels((6, 8, 3))
-INFO = dataclasses.replace(IMAGES, keys=IMAGES.keys | infos.sounds().keys | infos.texts().keys)
+INFO = dataclasses.replace(IMAGES, keys=IMAGES.keys | infos.sounds().keys | infos.waves().keys | infos.texts().keys)
 BANDS = 8
 ARGUMENTS = dict.fromkeys(("spec_augment", "vocal_tract"), f"bands={BANDS}")
 # By the compiler's rounding a pixel has the hue of either of two near channels.
@@ -40,7 +40,7 @@ class Recorded(Task):
     """Its metric is the augmented batch itself, each example at its position in the global batch."""
 
     inputs: tuple[str, ...] = ("image",)
-    recorded: tuple[str, ...] = ("image", "frames", "tokens")
+    recorded: tuple[str, ...] = ("image", "frames", "audio", "tokens")
 
     def weights(self, batch):
         return {"loss": jnp.sum(batch["mask"])}

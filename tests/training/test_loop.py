@@ -210,7 +210,7 @@ def test_a_watched_metric_without_a_value(metrics, words, data_dir, tmp_path, mo
     one = trainer(short(), data_dir, tmp_path)
     monkeypatch.setattr(one, "evaluate", lambda *_: [({"validation_ema": metrics}, {})])
     with pytest.raises(UserError, match=f"'validation_ema/accuracy' {words} at step 12") as refusal:
-        one._evaluate(None, 12)
+        one._evaluate(one.restore()[0], 12)
     assert "\n" not in str(refusal.value) and one.members[0].best == NO_BEST
 
 
