@@ -4,15 +4,17 @@ waves: a residual network over the samples. log_mel: one over log-mel frames, as
 and speaker are the test split, so that all five speakers are known; a new speaker:
     --config.data.name=spoken_digits/by_speaker
 wavenet: the distribution of each sample given those before it and the digit, over 256 mu-law codes and a boundary. It
-speaks:
+pronounces a digit by
     echo seven | python predict.py --workdir=runs/wavenet --output=seven.wav
 and the share of its digits that the classifier hears as such is
     python -m inference.recognition --generator=runs/wavenet --recogniser=runs/waves
 
 Test accuracy, seeds 0 to 2; logistic regression on bands in parts of the sound has 93.2% (benchmarks/baselines.py):
-    waves    97.2% (96.4-98.0), 3 min on one of two CPU cores, other work on both; 93.3% without speed and delay
-    log_mel  98.4% (97.2-99.6), 2 min on an NVIDIA H200 beside thirteen other runs
-wavenet is not measured yet.
+    waves    97.2% (96.4-98.0), 3 min on one of two CPU cores, other work on both; with
+             "--config.augment.ops=()" 93.3% (93.2-93.6), on an NVIDIA H200
+    log_mel  98.4% (97.2-99.6), 2 min on an NVIDIA H200 beside twelve other runs
+    wavenet  5.05 bits per sample (seed 0), 3 min on one CPU core; one of 20 sounds is heard as its digit, as by chance:
+             an epoch of a network that hears 64 ms **does not speak**
 """
 
 from training.config import default
