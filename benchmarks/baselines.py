@@ -24,12 +24,16 @@ from sklearn.preprocessing import StandardScaler
 
 import data
 from benchmarks import pooling
+from benchmarks.answers import closest_sentences
+from benchmarks.ngrams import NGrams
 from core import cli
 from core.errors import UserError
 from core.info import Info
 from core.vocabulary import Vocabulary
 from data.preprocess.windows import WindowSplit
 from data.splits import ArraySplit, Batch, Split
+from tasks.answering import SpanAnswer
+from tasks.segmentation import Segmentation
 from training.config import validate
 from training.overrides import assignments, override, recipe
 
@@ -55,8 +59,11 @@ class Row(NamedTuple):
     value: float  # on the test split
 
 
-def baselines(splits: Splits, info: Info) -> list[Row]:
+def baselines(splits: Splits, info: Info, ignore: int = 255) -> list[Row]:
     """Returns the results of all baselines that fit a data set from `data.load`.
+
+    Args:
+        ignore: class of label maps that counts nowhere.
 
     Raises:
         UserError: no baseline fits, the test split is missing, or the examples are streamed.
@@ -72,8 +79,13 @@ def baselines(splits: Splits, info: Info) -> list[Row]:
         return list(_classes(splits, info))
     if "target" in scalars:
         return list(_numbers(splits, info))
-    if any(record.role == "tags" for record in info.keys.values()):
+    if info.keys.keys() >= {"segments", "offsets", "start", "end"}:
+        return list(_answers(splits))
+    roles = {record.role: key for key, record in info.keys.items()}
+    if "tags" in roles:
         return list(_tags(splits, info))
+    if "label_map" in roles:
+        return list(_label_maps(splits, roles["label_map"], ignore))
     raise UserError(f"no baseline fits {info.name}, whose examples have {', '.join(info.keys)}")
 
 
@@ -210,60 +222,40 @@ def _tags(splits: Splits, info: Info) -> Iterator[Row]:
     yield Row("commonest class of the word", "accuracy", float(np.mean(answers["test"] == of_word[words["test"]])))
 
 
+# Questions about texts
+
+
+def _answers(splits: Splits) -> Iterator[Row]:
+    spans = closest_sentences(splits["train"], splits["test"])
+    for metric, value in SpanAnswer().summary(spans, splits["test"]).items():
+        yield Row("sentence closest to the question", metric, value)
+
+
+# Label maps
+
+
+def _label_maps(splits: Splits, key: str, ignore: int) -> Iterator[Row]:
+    maps = {name: part[key] for name, part in _arrays(splits).items()}
+    classes = 1 + max(int(part[part != ignore].max()) for part in maps.values())
+    counts = np.stack([np.sum(maps["train"] == k, 0) for k in range(classes)])  # [classes, *places]
+    most = counts.sum(tuple(range(1, counts.ndim))).argmax()
+    yield from _overlaps("commonest class", np.full_like(maps["test"], most), maps["test"], classes, ignore)
+    at_place = np.where(counts.any(0), counts.argmax(0), most)
+    at_places = np.broadcast_to(at_place, maps["test"].shape)
+    yield from _overlaps("commonest class at the place", at_places, maps["test"], classes, ignore)
+
+
+def _overlaps(name: str, predicted: np.ndarray, true: np.ndarray, classes: int, ignore: int) -> Iterator[Row]:
+    """Yields the results of predicted label maps, by the definition of the task."""
+    known = true != ignore
+    pairs = true[known].astype(np.int64) * classes + predicted[known]
+    confusion = np.bincount(pairs, minlength=classes**2).reshape(1, classes, classes)
+    yield Row(name, "accuracy", float(np.mean(predicted[known] == true[known])))
+    for metric, value in Segmentation().summary({"confusion": confusion}, None).items():
+        yield Row(name, metric, value)
+
+
 # Running text
-
-
-class Table(NamedTuple):
-    """Discounted counts of the tokens after each context."""
-
-    kept: Float[np.ndarray, "_"]  # per n-gram: its count minus the discount
-    totals: Float[np.ndarray, "_"]  # per context: counts of all its n-grams
-    freed: Float[np.ndarray, "_"]  # per context: the sum of its discounts, which goes to the shorter context
-
-
-class NGrams:
-    """Interpolated modified Kneser-Ney models, all orders up to `order`, of token ids below `vocabulary`.
-
-    S. Chen, J. Goodman, An empirical study of smoothing techniques for language modeling (1999), section 3, eq. 23 and
-    26. The shortest context is interpolated with the uniform distribution, so that no token is impossible.
-    """
-
-    def __init__(self, ids: Int[np.ndarray, "n"], order: int, vocabulary: int):
-        self.vocabulary, self.order = vocabulary, min(order, len(ids))
-        self.keys = list[np.ndarray]()  # by length, sorted; an n-gram's id is the position of its key
-        self.highest, self.lower = list[Table](), list[Table]()  # by length, as last order and as an inner order
-        grams, known = np.zeros(len(ids) + 1, np.int64), 1  # at every position, the id of the n-gram that begins there
-        for length in range(1, self.order + 1):
-            pairs = grams[:-1] * vocabulary + ids[length - 1 :]
-            keys, first, longer, counts = np.unique(pairs, True, True, True)
-            if self.keys:  # lower orders count the distinct preceding tokens instead of occurrences
-                counts_before = np.bincount(grams[1:][first], minlength=known)
-                self.lower.append(self._table(counts_before, self.keys[-1], len(self.highest[-1].totals)))
-            self.highest.append(self._table(counts, keys, known))
-            self.keys.append(keys)
-            grams, known = longer, len(keys)
-
-    def _table(self, counts: Int[np.ndarray, "_"], keys: Int[np.ndarray, "_"], contexts: int) -> Table:
-        n = np.bincount(counts, minlength=5)  # number of n-grams per count
-        share = n[1] / max(n[1] + 2 * n[2], 1)
-        discounts = [i - (i + 1) * share * n[i + 1] / max(n[i], 1) for i in (1, 2, 3)]
-        discount = np.array([0, *np.clip(discounts, 0.1, (1, 2, 3))])[np.minimum(counts, 3)]
-        totals, freed = (np.bincount(keys // self.vocabulary, of, contexts) for of in (counts, discount))
-        return Table(counts - discount, totals, freed)
-
-    def probabilities(self, ids: Int[np.ndarray, "n"], order: int) -> Float[np.ndarray, "n"]:
-        """Returns the probability of every token given up to `order - 1` preceding tokens."""
-        result = np.full(len(ids), 1 / self.vocabulary)
-        contexts = np.zeros(len(ids), np.int64)  # of every token; -1: too short or not seen in training
-        for keys, table in zip(self.keys, [*self.lower[: order - 1], self.highest[order - 1]], strict=False):
-            pairs = contexts * self.vocabulary + ids
-            grams = np.minimum(np.searchsorted(keys, pairs), len(keys) - 1)
-            grams = np.where((contexts >= 0) & (keys[grams] == pairs), grams, -1)
-            kept = np.where(grams >= 0, table.kept[grams], 0)
-            totals, freed = (np.where(contexts >= 0, of[contexts], 0) for of in (table.totals, table.freed))
-            result = np.where(totals > 0, (kept + freed * result) / np.maximum(totals, 1), result)
-            contexts = np.concatenate([[-1], grams[:-1]])
-        return result
 
 
 def running_text(windows: WindowSplit) -> Int[np.ndarray, "n"]:
@@ -372,8 +364,9 @@ def main(argv: list[str]) -> None:
     if flags.FLAGS.config is None:
         raise UserError("--config is missing: name a recipe, such as configs/tabular.py:wine")
     config, _ = override(recipe(flags.FLAGS.config), assignments(flags.FLAGS.set))
-    splits, info = data.load(validate(config).data, flags.FLAGS.data_dir)
-    rows = baselines(splits, info)
+    valid = validate(config)
+    splits, info = data.load(valid.data, flags.FLAGS.data_dir)
+    rows = baselines(splits, info, getattr(valid.task, "ignore", 255))
     print(f"{info.name}: {', '.join(f'{size} {name}' for name, size in info.sizes.items())}")
     width = max(len(row.baseline) for row in rows)
     print(f"{'baseline':{width}}  {'metric':14}  test")
