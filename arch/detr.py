@@ -34,7 +34,7 @@ _torch_linear = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 class Detections(TypedDict):
     """The predictions of each scored block of the decoder, the last block last.
 
-    `boxes`, after a sigmoid, are x and y of the centre, width and height, as fractions of the image.
+    `boxes` are x and y of the centre, width and height, in fractions of the canvas.
     """
 
     logits: Float[Array, "batch layers queries _"]
@@ -195,18 +195,19 @@ class DETR(nn.Module):
     def __call__(
         self,
         images: Float[Array, "batch height width channels"],
-        mask: Bool[Array, "batch height width"] | None = None,
+        region: Float[Array, "batch 4"] | None = None,
         *,
         train: bool,
     ) -> Detections:
         """Returns the predictions of each block in training with `auxiliary`, and else those of the last block alone.
 
         Args:
-            mask: the real pixels of images that are padded to one size; None: all are. Boxes are fractions of the real
-                part.
+            region: the part [ymin, xmin, ymax, xmax] of the canvas, in fractions, that each image fills; None: all of
+                it. The head predicts fractions of this part.
         """
         *_, features = self.image_network.features(images, train=train).values()
-        mask = jnp.ones(features.shape[:3], bool) if mask is None else _cells(mask, features.shape[1:3])
+        region = jnp.array([[0.0, 0.0, 1.0, 1.0]]) if region is None else region
+        mask = jnp.broadcast_to(_inside(region, images.shape[1:3], features.shape[1:3]), features.shape[:3])
         memory, places = self.projection(features), self.places(mask, self.width)
         memory, places, mask = (rearrange(x, "b h w ... -> b (h w) ...") for x in (memory, places, mask))
         positions = jnp.arange(memory.shape[1])[None]
@@ -216,11 +217,23 @@ class DETR(nn.Module):
         start = jnp.zeros((len(images), self.queries, self.width), memory.dtype)
         outputs = self.decoder(start, context)
         scored = outputs if train and self.auxiliary else outputs[:, -1:]
-        boxes = self.box_head(scored).astype(jnp.float32)
-        return {"logits": self.head(scored.astype(jnp.float32)), "boxes": boxes}
+        boxes = nn.sigmoid(self.box_head(scored).astype(jnp.float32))
+        return {"logits": self.head(scored.astype(jnp.float32)), "boxes": _on_canvas(boxes, region[:, None, None])}
 
 
-def _cells(mask: Bool[Array, "batch height width"], size: tuple[int, int]) -> Bool[Array, "batch h w"]:
-    """Returns the mask of the cells of a feature map: the pixel at the upper left of each."""
-    rows, columns = (np.arange(n) * whole // n for n, whole in zip(size, mask.shape[1:], strict=True))
-    return mask[:, rows][:, :, columns]
+def _inside(region: Float[Array, "batch 4"], pixels: tuple[int, int], cells: tuple[int, int]) -> Bool[Array, "b h w"]:
+    """Returns which cells of a feature map are in the region: those whose pixel at the upper left is."""
+    rows, columns = (
+        (np.arange(n) * whole // n + 0.5) / whole for n, whole in zip(cells, pixels, strict=True)
+    )  # the middle of that pixel, which rounding cannot move out
+    top, left, bottom, right = jnp.moveaxis(region[:, None], -1, 0)
+    in_row, in_column = (top <= rows) & (rows < bottom), (left <= columns) & (columns < right)
+    return in_row[:, :, None] & in_column[:, None]
+
+
+def _on_canvas(boxes: Float[Array, "*b 4"], region: Float[Array, "*#b 4"]) -> Float[Array, "*b 4"]:
+    """Returns boxes in fractions of the region as fractions of the canvas: both x, y, width, height."""
+    top, left, bottom, right = jnp.moveaxis(region, -1, 0)
+    width, height = right - left, bottom - top
+    x, y, w, h = jnp.moveaxis(boxes, -1, 0)
+    return jnp.stack([left + x * width, top + y * height, w * width, h * height], -1)

@@ -12,6 +12,7 @@ from core.vocabulary import Vocabulary
 ROLES = (
     "image",  # pixels [h, w, c]
     "label_map",  # a class per pixel
+    "region",  # the part of a canvas that an image fills [ymin, xmin, ymax, xmax]
     "boxes",
     "points",
     "tokens",  # ids of `vocabulary`

@@ -22,8 +22,8 @@ from arch.layers.decoder import Decoder
 from arch.layers.stacking import stacked
 from arch.pretrained.table import collections
 from core.errors import UserError, printable
-from core.extents import extent_of, without_padding
 from core.info import Info, Key
+from core.regions import region_of, without_padding
 from data.augment.normalise import Normalise
 from data.augment.op import parse_op as augment_op
 from data.augment.transform import Transform
@@ -324,7 +324,7 @@ def _write_label_maps(path: Path, predictions: Predictions) -> None:
         raise UserError(f"--output {path}: this run does not predict a class per pixel of an image: write a .jsonl")
     for name, i in _numbered(path, predictions):
         size = image_size(predictions.inputs.names[i])
-        found = without_padding(maps[i], extent_of({key: x[i] for key, x in batch.items()}, image))
+        found = without_padding(maps[i], region_of({key: x[i] for key, x in batch.items()}, image))
         with writing(name) as file:
             Image.fromarray(as_label_map(found, size)[..., 0]).save(file)
 

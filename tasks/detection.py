@@ -15,31 +15,34 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from core.errors import UserError
-from core.extents import extent_of
 from core.info import Info
+from core.regions import ENDING, region_of
 from tasks.task import Score, Task, check_rank
 
 # b: batch, l: scored blocks of the decoder, q: queries, m: true boxes, padding included, k: classes without "no
 # object", n: examples
 
 COSTLY = 100.0  # more than the cost of any real box
+NARROWEST = 1e-3  # side of the part of an image that is not padding, in fractions; a crop may have nothing else
 SIDE = 1000  # of the images whose boxes COCO's evaluation compares, in pixels: its overlaps do not depend on it
 
 
 class Detections(TypedDict):
-    """Outputs of a detector: logits of the classes and of "no object"; boxes that after a sigmoid are x and y of the
-    centre, width and height, in fractions of the image."""
+    """Outputs of a detector: logits of the classes and of "no object"; boxes, x and y of the centre, width and height,
+    in fractions of the image."""
 
     logits: Float[Array, "b l q k"]
     boxes: Float[Array, "b l q 4"]
 
 
 class Truth(NamedTuple):
-    """True boxes [ymin, xmin, ymax, xmax] in fractions of the image, their classes, and which of them are real."""
+    """True boxes [ymin, xmin, ymax, xmax] in fractions of the image, their classes, which of them are real, and the
+    width and height of the part of the image that is not padding, twice."""
 
     boxes: Float[Array, "m 4"]
     labels: Int[Array, " m"]
     real: Bool[Array, " m"]
+    sides: Float[Array, "4"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Detection(Task):
     distance of the boxes and 2 times 1 - GIoU (arXiv 1902.09630), summed over the scored blocks of the decoder. The
     first is divided by the sum of the weights, the others by the number of true boxes. The cost of a match has the same
     terms, with - p(class) for the cross-entropy. Boxes without area, and with `crowd` those of groups, do not count.
+    The L1 distance is in fractions of the image without the padding of a canvas (see the op `letterbox`).
 
     Attributes:
         boxes, labels: batch keys of the true boxes [b, m, 4], ymin, xmin, ymax, xmax in fractions of the image, and of
@@ -114,7 +118,7 @@ class Detection(Task):
         and true boxes.
         """
         check_rank(batch, self.boxes, 3)
-        logits, boxes = outputs["logits"].astype(jnp.float32), _fractions(outputs["boxes"])
+        logits, boxes = outputs["logits"].astype(jnp.float32), outputs["boxes"].astype(jnp.float32)
         if logits.shape[2] != self.queries:
             raise ValueError(f"the model has {logits.shape[2]} queries and task.queries is {self.queries}")
         truth, crowd = self._truth(batch)
@@ -134,7 +138,7 @@ class Detection(Task):
         return {
             "prediction": jnp.argmax(probabilities, -1),
             "probability": jnp.max(probabilities, -1),
-            "box": _edges(_fractions(outputs["boxes"][:, -1])),
+            "box": _edges(outputs["boxes"][:, -1].astype(jnp.float32)),
         }
 
     def summary(self, arrays: Mapping[str, np.ndarray], examples: Any) -> dict[str, float]:
@@ -150,7 +154,8 @@ class Detection(Task):
         in fractions of the input's image, without the padding of a canvas.
         """
         chosen = self.chosen(prediction)
-        boxes = prediction["box"] / np.tile(extent_of(example, self.inputs[0]), 2)
+        region = region_of(example, self.inputs[0])
+        boxes = (prediction["box"] - np.tile(region[:2], 2)) / np.tile(region[2:] - region[:2], 2)
         found = [
             {
                 "label": self.classes[prediction["prediction"][i]],
@@ -181,7 +186,10 @@ class Detection(Task):
         counts = has_area & (mask > 0) & (batch["mask"] > 0)[:, None]
         crowd = counts & (jnp.asarray(batch[self.crowd]) > 0) if self.crowd else jnp.zeros_like(counts)
         boxes = jnp.where(counts[..., None], boxes, jnp.array([0.0, 0.0, 1.0, 1.0]))
-        return Truth(boxes, jnp.where(counts, batch[self.labels], 0), counts & ~crowd), crowd
+        region = jnp.asarray(batch.get(f"{self.inputs[0]}{ENDING}", jnp.array([[0.0, 0.0, 1.0, 1.0]])))
+        sides = jnp.maximum(_centred(region)[:, 2:], NARROWEST)
+        sides = jnp.broadcast_to(jnp.tile(sides, 2), (len(boxes), 4))
+        return Truth(boxes, jnp.where(counts, batch[self.labels], 0), counts & ~crowd, sides), crowd
 
     def _matched(self, batch: Mapping) -> Int[Array, " b"]:
         """Returns the number of true boxes of each image that have a query."""
@@ -190,7 +198,7 @@ class Detection(Task):
     def _block(self, logits: Float[Array, "q k"], boxes: Float[Array, "q 4"], truth: Truth) -> dict[str, Array]:
         """Returns the losses and metrics of one block's predictions for one image, summed over its boxes."""
         log_p, nothing = jax.nn.log_softmax(logits), logits.shape[1] - 1
-        distance = jnp.sum(jnp.abs(boxes[:, None] - _centred(truth.boxes)), -1)  # [q, m]
+        distance = jnp.sum(jnp.abs(boxes[:, None] - _centred(truth.boxes)) / truth.sides, -1)  # [q, m]
         iou, giou = overlaps(_edges(boxes)[:, None], truth.boxes)
         cost = -jnp.exp(log_p[:, truth.labels]) + 5.0 * distance - 2.0 * giou
         cost = jnp.where(truth.real & jnp.isfinite(cost), cost, COSTLY)
@@ -233,10 +241,6 @@ def greedy(cost: Float[Array, "q m"]) -> tuple[Int[Array, " _"], Int[Array, " _"
 
 
 MATCHINGS: dict[str, Callable] = {"optimal": optax.assignment.hungarian_algorithm, "greedy": greedy}
-
-
-def _fractions(boxes: Float[Array, "*b 4"]) -> Float[Array, "*b 4"]:
-    return jax.nn.sigmoid(boxes.astype(jnp.float32))
 
 
 def _edges(boxes: Float[Array, "*b 4"]) -> Float[Array, "*b 4"]:

@@ -11,8 +11,8 @@ from einops import reduce
 from jaxtyping import Array, Float, Int
 
 from core.errors import UserError
-from core.extents import extent_of, without_padding
 from core.info import Info
+from core.regions import region_of, without_padding
 from tasks.classification import Classification, cross_entropy
 from tasks.task import Score
 
@@ -133,7 +133,7 @@ class Segmentation(Classification):
 
     def row(self, example: Mapping[str, Any], prediction: Mapping[str, Any], info: Info) -> dict:
         """Returns the predicted classes with their shares of the pixels, the largest first."""
-        labels = without_padding(prediction["prediction"], extent_of(example, self.inputs[0]))
+        labels = without_padding(prediction["prediction"], region_of(example, self.inputs[0]))
         counts = np.bincount(labels.ravel(), minlength=len(self.classes))
         order = [index for index in np.argsort(-counts, kind="stable") if counts[index]]
         return {"prediction": {self.classes[index]: float(counts[index] / counts.sum()) for index in order}}

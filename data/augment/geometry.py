@@ -8,6 +8,7 @@ height and width: pixel i of n covers i / n to (i + 1) / n. By role:
 - boxes [b, n, 4], [ymin, xmin, ymax, xmax] in fractions, as in TFDS: the box around the moved corners, cut off at the
   edges. `<key>_mask` [b, n] becomes 0 where nothing is left; the order is kept.
 - points [b, n, 2], (y, x) in fractions: moved; `<key>_mask` becomes 0 outside.
+- region [b, 4], the part of an image that is not padding: moved and cut off like a box.
 """
 
 import dataclasses
@@ -316,10 +317,19 @@ def _move_label_map(op: _Geometric, move: Affine, key: str, example: Example) ->
 
 
 def _move_boxes(op: _Geometric, move: Affine, key: str, example: Example) -> Example:
-    ymin, xmin, ymax, xmax = jnp.moveaxis(example[key], -1, 0)
+    moved = _moved(example[key], move)
+    return _kept(key, example, moved, jnp.all(moved[:, 2:] - moved[:, :2] > SMALLEST, -1))
+
+
+def _move_region(op: _Geometric, move: Affine, key: str, example: Example) -> Example:
+    return {key: _moved(example[key], move)}
+
+
+def _moved(boxes: Float[Array, "*n 4"], move: Affine) -> Float[Array, "*n 4"]:
+    """Returns the boxes around the moved corners, cut off at the edges of the output."""
+    ymin, xmin, ymax, xmax = jnp.moveaxis(boxes, -1, 0)
     corners = move.inverse(jnp.stack([jnp.stack([y, x], -1) for y in (ymin, ymax) for x in (xmin, xmax)]))
-    low, high = (jnp.clip(edge, 0, 1) for edge in (corners.min(0), corners.max(0)))
-    return _kept(key, example, jnp.concatenate([low, high], -1), jnp.all(high - low > SMALLEST, -1))
+    return jnp.concatenate([jnp.clip(edge, 0, 1) for edge in (corners.min(0), corners.max(0))], -1)
 
 
 def _move_points(op: _Geometric, move: Affine, key: str, example: Example) -> Example:
@@ -343,6 +353,7 @@ _MOVE: Mapping[str, Callable[[_Geometric, Affine, str, Example], Example]] = Map
         "label_map": _move_label_map,
         "boxes": _move_boxes,
         "points": _move_points,
+        "region": _move_region,
     }
 )
 

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import numpy as np
 
 from core.errors import UserError
-from core.extents import ENDING
 from core.info import PIXELS, Key
+from core.regions import ENDING
 from data.preprocess.op import FOLDER, Chunk, Examples, Keys, Op
 from data.preprocess.paths import check_paths, paths
 from data.preprocess.values import as_image, as_label_map
@@ -60,7 +60,7 @@ class Letterbox(Resize):
     """Fits every image into a canvas of `height` x `width`: resizes it with its own proportions, and pads it below and
     to the right. Label maps, boxes and points move with it.
 
-    `<key>_extent` [2] has the part of the canvas that the image `key` fills, its height and width in fractions.
+    `<key>_region` [ymin, xmin, ymax, xmax] is the part of the canvas that the image `key` fills, in fractions.
     `predict.py` returns boxes and label maps of the image without the padding.
 
     Attributes:
@@ -92,8 +92,14 @@ class Letterbox(Resize):
         for key in pixels:
             if present[key] in PIXELS:
                 name = f"{key}{ENDING}"
-                changed[name] = extents[key] * np.asarray(chunk.get(name, 1), np.float32)  # that of an earlier canvas
+                earlier = np.asarray(chunk.get(name, [[0, 0, 1, 1]]), np.float32)  # on a canvas before this one
+                changed[name] = np.tile(extents[key], 2) * earlier
         return chunk | changed
+
+    def describe(self, keys: Keys, state: dict[str, str]) -> Keys:
+        """Returns the keys with the regions of the images."""
+        regions = {f"{key}{ENDING}": Key(role="region") for key, role in state.items() if role in PIXELS}
+        return keys | regions
 
     def _resized_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Returns the height and width of an image of this size on the canvas."""

@@ -15,6 +15,8 @@ from tasks.detection import Detection, average_precision
 
 pytestmark = pytest.mark.slow
 
+WHOLE = [0.0, 0.0, 1.0, 1.0]
+
 SMALL = DETR(**DETR.VARIANTS["test"] | {"dropout": 0.0, "activation_dropout": 0.0})
 
 
@@ -24,19 +26,18 @@ def variables():
 
 
 @jax.jit
-def predictions(variables, images, mask):
-    return SMALL.apply(variables, images, mask, train=False)
+def predictions(variables, images, region):
+    return SMALL.apply(variables, images, region, train=False)
 
 
 def test_an_image_alone_and_in_a_batch_on_the_same_canvas_has_the_same_boxes():
     """Pixels of the padding change nothing if the backbone's windows do not reach into it."""
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.normal(size=(2, 32, 40, 3)), jnp.float32)
-    mask = np.ones((2, 32, 40), bool)
-    mask[0, 24:], mask[0, :, 24:] = False, False
-    together = predictions(variables(), images, jnp.asarray(mask))
-    alone = predictions(variables(), images[:1], jnp.asarray(mask[:1]))
-    unmasked = predictions(variables(), images[:1], jnp.ones((1, 32, 40), bool))
+    region = jnp.array([[0, 0, 24 / 32, 24 / 40], WHOLE])
+    together = predictions(variables(), images, region)
+    alone = predictions(variables(), images[:1], region[:1])
+    unmasked = predictions(variables(), images[:1], jnp.array([WHOLE]))
     for key in together:
         np.testing.assert_allclose(together[key][:1], alone[key], atol=1e-4)
         assert np.abs(unmasked[key] - alone[key]).max() > 1e-3
@@ -80,7 +81,7 @@ def test_auxiliary_outputs_are_those_of_all_blocks_in_training():
     apply = jax.jit(functools.partial(SMALL.apply, train=True, mutable=["batch_stats"]))
     (training, _), evaluation = (
         apply(variables(), images),
-        predictions(variables(), images, jnp.ones((1, 32, 40), bool)),
+        predictions(variables(), images, jnp.array([WHOLE])),
     )
     assert training["boxes"].shape == (1, 2, 5, 4) and evaluation["boxes"].shape == (1, 1, 5, 4)
     single = SMALL.clone(auxiliary=False)

@@ -25,7 +25,7 @@ def pixels(shape=(10, 12, 3), **others: Key) -> Info:
 
 
 def spatial(shape=(10, 12, 3), objects: int = 3) -> Info:
-    """Returns the description of images with a label map, boxes and points."""
+    """Returns the description of images with a label map, boxes, points and a region."""
     mask = Key((objects,), "float32", "mask")
     others = {
         "label_map": Key((*shape[:2], 1), "int32", "label_map"),
@@ -33,6 +33,7 @@ def spatial(shape=(10, 12, 3), objects: int = 3) -> Info:
         "boxes_mask": mask,
         "points": Key((objects, 2), "float32", "points"),
         "points_mask": mask,
+        "image_region": Key((4,), "float32", "region"),
     }
     return pixels(shape, **others)
 
@@ -63,7 +64,7 @@ def batch_of(info: Info, size: int = 16, padding: int = 0, seed: int = 0) -> dic
     batch = {}
     for key, record in info.keys.items():
         values = random.uniform(0.1, 0.9, (size, *record.shape))
-        if record.role == "boxes":
+        if record.role in ("boxes", "region"):
             values = np.concatenate([0.5 * values[..., :2], 0.5 + 0.5 * values[..., 2:]], -1)
         if record.role == "mask":
             values = np.ones_like(values)

@@ -48,6 +48,7 @@ def rectangles():
     corners = [(y, x) for y in BOX[[0, 2]] for x in BOX[[1, 3]]] + [(BOX[[0, 2]].mean(), BOX[[1, 3]].mean())]
     batch["points"][:] = np.array(corners) / sides[:2]
     batch["boxes_mask"][:, 3:] = 0  # padding
+    batch["image_region"][:] = BOX / sides  # all but the rectangle is padding
     return info, batch
 
 
@@ -57,9 +58,8 @@ def test_boxes_points_and_label_maps_follow_the_image(text, tolerance):
     moved = applied(text, batch, info)
     height, width = moved["image"].shape[1:3]
     seen = 0
-    for image, labels, boxes, boxes_mask, points, points_mask in zip(
-        *(moved[key] for key in ("image", "label_map", "boxes", "boxes_mask", "points", "points_mask")), strict=True
-    ):
+    keys = ("image", "label_map", "boxes", "boxes_mask", "points", "points_mask", "image_region")
+    for image, labels, boxes, boxes_mask, points, points_mask, region in zip(*map(moved.get, keys), strict=True):
         shown = labels[..., 0] == 1
         agree = (image[..., 0] > 0.5) == shown
         assert agree.mean() > 0.93 and set(np.unique(labels)) <= {0, 1, 255}
@@ -68,7 +68,7 @@ def test_boxes_points_and_label_maps_follow_the_image(text, tolerance):
         rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
         if len(rows):
             seen += 1
-            assert boxes_mask[:3].all()
+            assert boxes_mask[:3].all() and (region == boxes[0]).all()
             edges = boxes[0] * np.array([height, width] * 2)
             expected = [rows[0], columns[0], rows[-1] + 1, columns[-1] + 1]
             np.testing.assert_allclose(edges, expected, atol=tolerance)

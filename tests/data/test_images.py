@@ -186,7 +186,7 @@ def test_a_letterbox_moves_every_key_with_its_image(height, width):
     scale = min(36 / height, 48 / width)
     rows, cols = round(scale * height), round(scale * width)
     assert (rows, cols) != (36, 48) and max(rows / 36, cols / 48) == 1
-    np.testing.assert_allclose(chunk["image_extent"][0], [rows / 36, cols / 48])
+    np.testing.assert_allclose(chunk["image_region"][0], [0, 0, rows / 36, cols / 48])
     expected = np.full((36, 48, 3), 127, np.uint8)
     expected[:rows, :cols] = np.asarray(Image.fromarray(image).resize((cols, rows), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(chunk["image"][0], expected)
@@ -199,7 +199,7 @@ def test_a_letterbox_moves_every_key_with_its_image(height, width):
         seen = [ys.min(), xs.min(), ys.max() + 1, xs.max() + 1]
         np.testing.assert_allclose(edges, seen, atol=1)
     np.testing.assert_array_equal(chunk["points"][0], chunk["boxes"][0][:, :2])
-    assert list(chunk["label"]) == [3] and keys["boxes"].role == "boxes"
+    assert list(chunk["label"]) == [3] and keys["boxes"].role == "boxes" and keys["image_region"].role == "region"
 
 
 def test_letterboxes_of_several_sizes_and_without_boxes():
@@ -208,10 +208,10 @@ def test_letterboxes_of_several_sizes_and_without_boxes():
     pipeline, chunk, _ = fitted("letterbox(8, 8)", columns, {key: key for key in columns})
     assert chunk["boxes"][0].shape == (0, 4)
     np.testing.assert_array_equal(chunk["boxes"][1], [[1, 0.5, 1, 0.5]] * 2)
-    np.testing.assert_array_equal(chunk["image_extent"], [[0.5, 1], [1, 0.5]])
+    np.testing.assert_array_equal(chunk["image_region"], [[0, 0, 0.5, 1], [0, 0, 1, 0.5]])
     twice = Pipeline((*pipeline.texts, "letterbox(16, 8)"), (*pipeline.states, *pipeline.states))
     again = twice({"image": images[:1]})  # new inputs have no boxes
-    assert again["image"][0].shape == (16, 8, 3) and again["image_extent"].tolist() == [[0.25, 1]]
+    assert again["image"][0].shape == (16, 8, 3) and again["image_region"].tolist() == [[0, 0, 0.25, 1]]
     with pytest.raises(UserError, match="fill must be from 0 to 1"):
         parse_op("letterbox(4, 4, fill=2.0)")
     with pytest.raises(UserError, match="letterbox: the set has no images but text"):

@@ -16,7 +16,7 @@ def test_label_maps_are_those_of_the_image(tmp_path):
     Image.new("RGB", (6, 8)).save(tmp_path / "tall.png")
     labels = np.zeros((1, 4, 6), np.uint8)
     labels[0, 1, 2], labels[0, :, 3:] = 1, 2  # the right half is padding
-    batch = {"image": np.zeros((1, 4, 6, 3), np.uint8), "image_extent": np.array([[1, 0.5]], np.float32)}
+    batch = {"image": np.zeros((1, 4, 6, 3), np.uint8), "image_region": np.array([[0, 0, 1, 0.5]], np.float32)}
     task, info = Segmentation(classes=("ground", "thing", "sky")), Info("made up", {}, {})
     run = Trained(ConfigDict(), info, task, architectures()["unet.UNet"](), {}, Transform.create((), info))
     predictions = Predictions(run, Inputs([str(tmp_path / "tall.png")], batch, {}), {"prediction": labels}, [{}])

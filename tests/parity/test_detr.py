@@ -41,7 +41,10 @@ def test_loss_terms_are_those_of_transformers():
     task = Detection(queries=QUERIES, classes=tuple("abcd"))
     batch = {"objects/bbox": edges, "objects/label": labels, "mask": np.ones(3, np.float32)}
     batch["objects/bbox_mask"] = (np.arange(5) < np.array(BOXES)[:, None]).astype(np.float32)
-    score, weights = task.score({"logits": jnp.asarray(logits), "boxes": jnp.asarray(raw)}, batch), task.weights(batch)
+    score, weights = (
+        task.score({"logits": jnp.asarray(logits), "boxes": jax.nn.sigmoid(raw)}, batch),
+        task.weights(batch),
+    )
 
     matcher = HungarianMatcher(class_cost=1, bbox_cost=5, giou_cost=2)
     criterion = ImageLoss(matcher, CLASSES, eos_coef=0.1, losses=["labels", "boxes"])
@@ -93,6 +96,7 @@ class Theirs:
         self.model.save_pretrained(self.folder)
         rng = np.random.default_rng(0)
         self.images = rng.normal(size=(2, 96, 128, 3)).astype(np.float32)
+        self.region = np.array([[0, 0, 64 / 96, 64 / 128], [0, 0, 1, 1]], np.float32)
         self.mask = np.ones((2, 96, 128), bool)
         self.mask[0, 64:], self.mask[0, :, 64:] = False, False
         self.images[~self.mask] = 0
@@ -103,7 +107,7 @@ class Theirs:
 
     def config(self, **changes):
         """Returns the recipe that predicts with the folder, for images of the size of these."""
-        changes = {"init_from": f"hf:{self.folder}", "data.preprocess": ("resize(96, 128)",)} | changes
+        changes = {"init_from": f"hf:{self.folder}", "data.preprocess": ("letterbox(96, 128)",)} | changes
         return override(recipe("configs/detection.py:coco"), changes | {"task.queries": QUERIES})[0]
 
 
@@ -123,7 +127,7 @@ def test_every_block_and_the_outputs_are_those_of_transformers(theirs):
     run = load(theirs.config())
     is_block = lambda module, method: isinstance(module, Block) and method == "__call__"  # noqa: E731
     apply = functools.partial(run.model.apply, train=False, capture_intermediates=is_block, mutable=["intermediates"])
-    ours, captured = jax.jit(apply)(run.variables, theirs.images, theirs.mask)
+    ours, captured = jax.jit(apply)(run.variables, theirs.images, theirs.region)
     found = flatten_dict(captured["intermediates"], sep="/")
     found = {path: x for path, x in found.items() if path.endswith("__call__")}
     order = sorted(found, key=lambda path: ("decoder" in path, path))
@@ -136,7 +140,8 @@ def test_every_block_and_the_outputs_are_those_of_transformers(theirs):
             block, output = block[1], output[1]  # padding of the other image may hold anything
         np.testing.assert_allclose(block, output, atol=1e-4, err_msg=path)
     np.testing.assert_allclose(ours["logits"][:, 0], expected.logits, atol=1e-4)
-    np.testing.assert_allclose(1 / (1 + np.exp(-ours["boxes"][:, 0])), expected.pred_boxes, atol=1e-4)
+    whole = [[64 / 128, 64 / 96] * 2, [1] * 4]  # their boxes are fractions of the part that is not padding
+    np.testing.assert_allclose(ours["boxes"][:, 0] / np.array(whole)[:, None], expected.pred_boxes, atol=1e-4)
 
 
 def test_transformers_loads_the_export_and_its_import_is_the_same(theirs, tmp_path):
@@ -174,7 +179,9 @@ def test_ten_steps_of_sgd_give_the_same_losses(tmp_path):
     centres, sizes = rng.uniform(0.3, 0.7, (2, 3, 2)), rng.uniform(0.1, 0.4, (2, 3, 2))
     labels = rng.integers(0, CLASSES, (2, 3))
     edges = np.concatenate([centres - sizes / 2, centres + sizes / 2], -1)[..., [1, 0, 3, 2]].astype(np.float32)
+    edges = edges * np.tile(theirs.region[:, 2:], 2)[:, None]  # as fractions of the canvas
     batch = {"objects/bbox": edges, "objects/label": labels, "mask": np.ones(2, np.float32)}
+    batch["image_region"] = theirs.region
     centred = torch.tensor(np.concatenate([centres, sizes], -1), dtype=torch.float32)
     targets = [{"class_labels": torch.tensor(labels[i]), "boxes": centred[i]} for i in range(2)]
     trained = [x for name, x in theirs.model.named_parameters() if ".backbone." not in name]
@@ -188,7 +195,7 @@ def test_ten_steps_of_sgd_give_the_same_losses(tmp_path):
         expected.append(loss.item())
     run = load(theirs.config(**{"task.crowd": "", "model.auxiliary": False}))
     constant = {"image_network": run.variables["params"]["image_network"]}
-    inputs = jnp.asarray(theirs.images), jnp.asarray(theirs.mask)
+    inputs = jnp.asarray(theirs.images), jnp.asarray(theirs.region)
 
     def loss_of(params, inputs):
         variables = run.variables | {"params": params | constant}

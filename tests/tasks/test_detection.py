@@ -62,7 +62,7 @@ def outputs_for(boxes, labels, order=(2, 0, 3), sure=9.0):
     for i, query in enumerate(order[: boxes.shape[1]]):
         places[:, 0, query] = centred[:, i]
         logits[:, 0, query] = sure * np.eye(4)[labels[:, i]]
-    return {"logits": jnp.asarray(logits), "boxes": jnp.asarray(np.log(places / (1 - places)))}
+    return {"logits": jnp.asarray(logits), "boxes": jnp.asarray(places)}
 
 
 def test_right_boxes_in_any_order_have_no_loss_and_average_precision_one():
@@ -74,6 +74,19 @@ def test_right_boxes_in_any_order_have_no_loss_and_average_precision_one():
     )
     found = average_precision({key: np.asarray(x) for key, x in score.arrays.items()})
     assert found == pytest.approx({"ap": 1, "ap50": 1, "ap75": 1})
+
+
+def test_distances_are_fractions_of_the_part_without_padding():
+    """The image fills half of the canvas in height and 0.8 in width: y counts twice, and x 1.25 times."""
+    moved = {**outputs_for(BOXES, LABELS)}
+    moved["boxes"] = moved["boxes"] + jnp.array([0.01, 0.02, 0.03, 0.04])
+    batch = batch_of()
+    whole = TASK.score(moved, batch).losses["box_loss"]
+    part = TASK.score(moved, batch | {"image_region": np.array([[0, 0.1, 0.5, 0.9]], np.float32)}).losses["box_loss"]
+    assert whole == pytest.approx(3 * 0.1, abs=2e-3)
+    assert part == pytest.approx(3 * (1.25 * 0.04 + 2 * 0.06), abs=5e-3)
+    empty = TASK.score(moved, batch | {"image_region": np.zeros((1, 4), np.float32), "mask": np.zeros(1)})
+    assert all(float(loss) == 0 for loss in empty.losses.values())
 
 
 def test_denominators_are_the_weights_of_queries_and_the_number_of_boxes():
