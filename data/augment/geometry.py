@@ -130,11 +130,18 @@ class _Geometric(Op):
 
 @dataclasses.dataclass(frozen=True)
 class Flip(_Geometric):
-    """Mirrors left and right with probability 1/2."""
+    """Mirrors left and right with probability 1/2.
+
+    Attributes:
+        vertical: also mirrors top and bottom, independently, for images without an upright position.
+    """
+
+    vertical: bool = False
 
     def draw(self, key: Rng, size: Size) -> Affine:
-        mirrored = jax.random.bernoulli(key)
-        return Affine(jnp.diag(jnp.where(mirrored, jnp.array([1.0, -1.0]), 1.0)), jnp.array([0.0, 1.0]) * mirrored)
+        mirrored = jax.random.bernoulli(key, shape=(2,)) if self.vertical else jax.random.bernoulli(key)
+        mirrored = jnp.broadcast_to(mirrored, (2,)) & jnp.array([self.vertical, True])
+        return Affine(jnp.diag(jnp.where(mirrored, -1.0, 1.0)), mirrored.astype(jnp.float32))
 
 
 @dataclasses.dataclass(frozen=True)

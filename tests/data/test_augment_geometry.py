@@ -15,6 +15,7 @@ HEIGHT, WIDTH, COUNT = 24, 32, 40
 BOX = np.array([6, 10, 15, 21])  # rows 6 to 14, columns 10 to 20
 EVERY = {
     "flip()": 0.01,
+    "flip(vertical=True)": 0.01,
     "padded_crop(9)": 0.01,
     "rotation(60)": 1.1,
     "random_resized_crop(area=(0.2, 0.9))": 1.1,
@@ -121,6 +122,14 @@ def test_flip_mirrors_about_half():
     kept = [np.array_equal(a, b) for a, b in zip(flipped, batch["image"], strict=True)]
     assert all(m != k for m, k in zip(mirrored, kept, strict=True))
     assert 140 < sum(mirrored) < 260
+
+
+def test_vertical_flips_are_independent_of_horizontal_ones():
+    batch = batch_of(pixels((3, 4, 1)), 64)
+    flipped = applied("flip(vertical=True)", batch, pixels((3, 4, 1)))["image"]
+    ways = [(slice(None, None, y), slice(None, None, x)) for y in (1, -1) for x in (1, -1)]
+    counts = [sum(np.array_equal(a, b[way]) for a, b in zip(flipped, batch["image"], strict=True)) for way in ways]
+    assert sum(counts) == 64 and min(counts) > 6
 
 
 @pytest.mark.parametrize("fill", [0.0, 1.0])
