@@ -37,7 +37,7 @@ from inference.inputs import Inputs, encode, text_key
 from tasks.task import Task
 from training import build, compilation_cache, memory, pretrained
 from training.checkpoint import read_best
-from training.decoding import beam_search, generate, sampler, stream
+from training.decoding import beam_search, generate, sampler, state_shapes, stream
 from training.workdir import Workdir, check_writable, to_json, write_whole, writing
 
 BATCH = 256  # inputs per call of the model
@@ -228,6 +228,7 @@ def complete(
         tokens = _most_probable(run, ids, length, beams, **ends)
     else:
         choose = sampler(jax.random.key(seed), temperature, top_k, top_p)
+        memory.check_cache(run.variables, state_shapes(run.model, run.variables, len(ids), length), "lower --length")
         tokens = stream(run.model, run.variables, ids.tolist(), choose, length=length, **ends)
     yield prompt
     yield from vocabulary.stream(tokens)

@@ -176,10 +176,8 @@ def stream(
 
     ids, t = list(prompt), 0
     while t < length:
-        context, left = model.context, length - t
-        if context is not None and len(ids) + left - 1 > context:
-            ids = ids[-max(context // 2, 1) :]
-            left = min(left, context - len(ids) + 1)
+        read, left = _within(model.context, len(ids), length - t)
+        ids = ids[-read:]
         token, cache = start(variables, jnp.array([ids], jnp.int32), left)
         for _ in range(left):
             token, cache = extend(variables, token, cache, t)
@@ -188,6 +186,21 @@ def stream(
             t += 1
             if ids[-1] == eos_id:
                 return
+
+
+def state_shapes(model: nn.Module, variables: PyTree, read: int, length: int) -> PyTree:
+    """Returns the shapes of the state with which `stream` begins for a prompt of `read` tokens."""
+    read, length = _within(model.context, read, length)
+    tokens, lengths = jax.ShapeDtypeStruct((1, read), jnp.int32), jax.ShapeDtypeStruct((1,), jnp.int32)
+    return jax.eval_shape(functools.partial(model.apply, length=length, method="start"), variables, tokens, lengths)[1]
+
+
+def _within(context: int | None, read: int, length: int) -> tuple[int, int]:
+    """Returns how many of the last tokens are read, and how many follow, so that both fit the model's context."""
+    if context is None or read + length - 1 <= context:
+        return read, length
+    read = min(read, max(context // 2, 1))
+    return read, min(length, context - read + 1)
 
 
 def beam_search(

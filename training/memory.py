@@ -13,25 +13,30 @@ from core.machine import free_memory
 from training import build
 from training.run import Run
 from training.state import State
-from training.step import train_step
+from training.step import eval_step, train_step
 
-CLOSE = 0.1  # share of the memory from which on the compiled step is asked for that of its activations
+CLOSE = 0.1  # share of the memory from which on the compiled steps are asked for that of their activations
 GB = 1e9
 KEYS = dict.fromkeys(("parameters", "optimizer", "gradients"), "lower the sizes in config.model")  # part -> advice
 KEYS["evaluated batch"] = "lower config.eval.batch_size"
 
 
 def check(run: Run) -> None:
-    """Raises UserError, which names the key to lower, if a training step cannot fit the memory of a device.
+    """Raises UserError, which names the key to lower, if a step of training or of evaluation cannot fit the memory of a
+    device.
 
-    State and batch are counted. If they are large, the step is compiled for one device's share of the batch, whose
-    memory XLA knows.
+    State and batches are counted. If they are large, both steps are compiled for one device's share of a batch, whose
+    memory XLA knows. Text that an evaluation generates is not counted.
     """
     limit, name = limit_of_device()
-    parts = sizes(run)
-    if CLOSE * limit < sum(parts.values()) <= limit:
-        parts["activations"] = max(0.0, _compiled(run) - sum(parts.values()))
-    _refuse_more(limit, name, "a step", parts, KEYS, "lower config.train.batch_size")
+    known = sizes(run)
+    training, evaluation = dict(known), {part: known[part] for part in ("parameters", "optimizer", "evaluated batch")}
+    if CLOSE * limit < sum(known.values()) <= limit:
+        training["activations"] = max(0.0, _needed(_training_step(run)) - sum(known.values()))
+        read = known["parameters"] + known["evaluated batch"]
+        evaluation["activations"] = max(0.0, _needed(_evaluation_step(run)) - read)
+    _refuse_more(limit, name, "a step", training, KEYS, "lower config.train.batch_size")
+    _refuse_more(limit, name, "an evaluation", evaluation, KEYS, "lower config.eval.batch_size")
 
 
 def compiled(function: Callable, variables: PyTree, *inputs: Any, advice: str) -> Callable:
@@ -49,6 +54,16 @@ def compiled(function: Callable, variables: PyTree, *inputs: Any, advice: str) -
     parts["activations"] = max(0.0, _needed(program) - sum(parts.values()))
     _refuse_more(limit, name, "a prediction", parts, keys, advice)
     return program
+
+
+def check_cache(variables: PyTree, cache: PyTree, advice: str) -> None:
+    """Raises UserError if parameters and the state of decoding, given as shapes, cannot fit the memory of the device.
+
+    Args:
+        advice: ends the error message, such as "lower --length".
+    """
+    parts = {"parameters": _bytes(variables), "cache": _bytes(cache)}
+    _refuse_more(*limit_of_device(), "a prediction", parts, {"parameters": "use a larger device"}, advice)
 
 
 def _refuse_more(
@@ -95,12 +110,19 @@ def _bytes(tree: PyTree) -> float:
     return float(sum(np.prod(x.shape, dtype=float) * x.dtype.itemsize for x in jax.tree.leaves(tree)))
 
 
-def _compiled(run: Run) -> float:
-    """Returns the bytes of the compiled step for one device's share of the batch."""
+def _training_step(run: Run) -> jax.stages.Compiled:
+    """Returns the step of training for one device's share of the batch."""
     batch, state = build.example_batch(run.info, _largest(run, "train")), jax.eval_shape(run.create_state)
     parts = {"model": run.model, "task": run.task, "transform": run.transform, "optimizer": run.optimizer}
     step = functools.partial(train_step, **parts, **run.step_options)
-    return _needed(jax.jit(step, donate_argnums=0).lower(state, batch).compile())
+    return jax.jit(step, donate_argnums=0).lower(state, batch).compile()
+
+
+def _evaluation_step(run: Run) -> jax.stages.Compiled:
+    """Returns the step of evaluation for one device's share of the batch."""
+    batch, state = build.example_batch(run.info, _largest(run, "eval")), jax.eval_shape(run.create_state)
+    step = functools.partial(eval_step, model=run.model, task=run.task, transform=run.transform)
+    return jax.jit(step).lower(state.variables, batch).compile()
 
 
 def _needed(program: jax.stages.Compiled) -> float:

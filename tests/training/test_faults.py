@@ -227,8 +227,9 @@ def test_sizes_that_do_not_fit(tmp_path, monkeypatch):
     table = "a,b,y\n" + "".join(f"{i},{i % 7},{'pq'[i % 2]}\n" for i in range(60))
     (tmp_path / "t.csv").write_text(table)
 
-    def run(width, batch_size):
+    def run(width, batch_size, evaluated=0):
         config = tabular.get_config("class")
+        config.eval.batch_size = evaluated
         config.data.name, config.data.target, config.log.writers = f"csv:{tmp_path / 't.csv'}", "y", ()
         config.model = {"name": "mlp.MLP", "widths": (width, 8)}
         config.train.batch_size = batch_size
@@ -244,8 +245,11 @@ def test_sizes_that_do_not_fit(tmp_path, monkeypatch):
     memory.check(small)
     known = sum(memory.sizes(small).values())
     limit[0] = 2 * known  # parameters fit, the activations of 1024 examples do not
-    with pytest.raises(UserError, match=r"activations .* lower config.train.batch_size"):
+    with pytest.raises(UserError, match=r"a step .* activations .* lower config.train.batch_size"):
         memory.check(small)
+    evaluated = run(512, 8, 8 * 1024)  # what training needs fits, what evaluation needs does not
+    with pytest.raises(UserError, match=r"an evaluation .* activations .* lower config.eval.batch_size"):
+        memory.check(evaluated)
 
 
 def test_a_prediction_that_does_not_fit(monkeypatch):

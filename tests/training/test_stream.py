@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from arch.gpt import GPT
-from training.decoding import greedy, sample, sampler, stream
+from arch.layers.positions import Rotary
+from core.errors import UserError
+from training import memory
+from training.decoding import greedy, sample, sampler, state_shapes, stream
 
 PROMPT = [3, 1, 4, 1, 5]
 
@@ -55,3 +58,21 @@ def test_beyond_the_context_the_last_tokens_go_on(prompt):
         np.testing.assert_array_equal(written[done : done + room], expected)
         done += room
         start = ids[: len(prompt) + done][-half:]
+
+
+def test_a_text_whose_state_does_not_fit_the_memory(monkeypatch):
+    """The state is that of the first stretch; its keys and values are what grows with the text."""
+    model, variables = model_and_variables()
+    shapes = state_shapes(model, variables, len(PROMPT), 6)
+    lengths = jnp.full(1, len(PROMPT))
+    _, begun = model.apply(variables, jnp.array([PROMPT]), lengths, length=6, method="start")
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), shapes) == jax.tree.map(lambda x: (x.shape, x.dtype), begun)
+    assert jax.tree.leaves(state_shapes(model, variables, 99, 99)) == jax.tree.leaves(
+        state_shapes(model, variables, model.context // 2, 99)
+    )
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((variables, begun)))
+    monkeypatch.setattr(memory, "limit_of_device", lambda: (float(size), "cpu"))
+    memory.check_cache(variables, shapes, "lower --length")
+    longer = state_shapes(model.clone(context=4096, positions=Rotary), variables, len(PROMPT), 600)
+    with pytest.raises(UserError, match=r"a prediction needs .*cache .*cpu has .*: lower --length"):
+        memory.check_cache(variables, longer, "lower --length")
