@@ -17,6 +17,7 @@ from jaxtyping import PyTree
 
 from core.errors import UserError
 from core.machine import free_memory
+from training.checksum import checksums, joint_checksums
 
 FOLDERS = ("best", "checkpoints")  # of a workdir, in order of preference after training
 SEAL = "checksum"  # key of a meta
@@ -25,7 +26,7 @@ SEAL = "checksum"  # key of a meta
 class Checkpoints:
     """The newest `keep` checkpoints of a folder, one folder per step: a state and `meta`, a JSON-able dict.
 
-    A save becomes visible completely or not at all. Each has a checksum per array.
+    A save, by all hosts, becomes visible completely or not at all. Each has a checksum per array.
     """
 
     def __init__(self, folder: Path, keep: int = 1):
@@ -39,7 +40,7 @@ class Checkpoints:
     def save(self, step: int, state: PyTree, meta: dict, wait: bool = False) -> None:
         """Saves in the background; with `wait`, returns when the save is on the disk. An existing step is kept."""
         # through JSON: the caller may change `meta` before the write, and tuples and numeric keys become what is read
-        meta = sealed(json.loads(json.dumps({**meta, "checksums": _checksums(state)})))
+        meta = sealed(json.loads(json.dumps({**meta, "sums": checksums(state) | joint_checksums(state)})))
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         self.manager.save(step, args=arguments)
         if wait:
@@ -55,7 +56,10 @@ class Checkpoints:
         return restored and restored[:2]
 
     def read(self, step: int, template: PyTree) -> tuple[PyTree, dict]:
-        """Returns a state and its meta; waits for no other host. Raises any exception for a damaged checkpoint."""
+        """Returns a state and its meta; waits for no other host, and does not check arrays that are partly on others.
+
+        Raises any exception for a damaged checkpoint.
+        """
         meta = read_meta(self.folder / str(step))
         host = jax.process_index()
         # the manager's own restore waits for the other hosts, for ever if one of them cannot read its part
@@ -63,7 +67,7 @@ class Checkpoints:
         handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
         with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
             state = reader.restore(self.folder / str(step) / "state", args=ocp.args.StandardRestore(template))
-        _verify(state, meta)
+        _verify(checksums(state), meta)
         return state, meta
 
     def set_aside(self, step: int) -> None:
@@ -97,15 +101,8 @@ def restore_first(
     """
     damaged: list[tuple[Checkpoints, int, str]] = []
     for checkpoints, step in candidates:
-        restored, reason = None, "another host cannot read it"
-        try:
-            check(read_meta(checkpoints.folder / str(step)))
-            restored = checkpoints.read(step, template)
-        except UserError:
-            raise
-        except Exception as error:  # Orbax and its dependencies raise any exception for a broken file
-            reason = str(error).partition("\n")[0][:200]
-        if not _all_agree(restored is not None):
+        restored, reason = _restored(checkpoints, step, template, check)
+        if restored is None:
             damaged.append((checkpoints, step, reason))
             continue
         name = f"{checkpoints.folder.name}/{step}"
@@ -119,6 +116,28 @@ def restore_first(
             f"no checkpoint in {checkpoints.folder.parent} can be read; {checkpoints.folder.name}/{step}: {reason}"
         )
     return None
+
+
+def _restored(
+    checkpoints: Checkpoints, step: int, template: PyTree, check: Callable[[dict], None]
+) -> tuple[tuple[PyTree, dict] | None, str]:
+    """Returns the state and the meta, or None on all hosts and this host's reason. Raises UserError as `check`."""
+    restored, reason = None, "another host cannot read it"
+    try:
+        check(read_meta(checkpoints.folder / str(step)))
+        restored = checkpoints.read(step, template)
+    except UserError:
+        raise
+    except Exception as error:  # Orbax and its dependencies raise any exception for a broken file
+        reason = str(error).partition("\n")[0][:200]
+    if not _all_agree(restored is not None):
+        return None, reason
+    state, meta = restored
+    try:
+        _verify(joint_checksums(state), meta)
+    except ValueError as error:  # on all hosts alike
+        return None, str(error)
+    return restored, ""
 
 
 def _all_agree(value: bool) -> bool:
@@ -141,7 +160,7 @@ def read_arrays(path: Path) -> tuple[PyTree, dict]:
             _check_size(structure)
             on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), structure)
             state = checkpointer.restore(path / "state", restore_args=on_host)
-        _verify(state, meta)
+        _verify(checksums(state), meta)
         return state, meta
     except Exception as error:  # Orbax and its dependencies raise any exception for a broken file
         reason = str(error).partition("\n")[0][:200]
@@ -210,25 +229,9 @@ def steps_in(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in Path(folder).iterdir() if path.name.isdigit())
 
 
-def _verify(state: PyTree, meta: dict) -> None:
-    """Raises ValueError if an array does not match its checksum."""
-    saved = meta["checksums"]
-    for path, checksum in _checksums(state).items():
+def _verify(found: dict[str, int], meta: dict) -> None:
+    """Raises ValueError if the checksum of an array is not the saved one. Older versions saved others, not read."""
+    saved = meta.get("sums", {})
+    for path, checksum in found.items():
         if saved.get(path, checksum) != checksum:
             raise ValueError(f"{path} does not match its checksum")
-
-
-def _checksums(state: PyTree) -> dict[str, int]:
-    """Returns path -> CRC-32 of every array, except arrays that are partly on other hosts.
-
-    Paths are the same in a state and in the nested dicts of `read_arrays`, whose order differs.
-    """
-    checksums = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
-            continue
-        content = np.ascontiguousarray(leaf).view(np.uint8).reshape(-1)
-        checksums[jax.tree_util.keystr(path, simple=True, separator="/")] = zlib.crc32(content)
-    return checksums

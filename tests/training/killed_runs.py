@@ -58,7 +58,7 @@ def outcome(workdir: Path, folders: tuple[str, ...] = ("checkpoints", "best")) -
     for folder in folders:
         step = steps_in(workdir / folder)[-1]
         meta = read_meta(workdir / folder / str(step))
-        saved[folder] = step, meta["checksums"], meta["members"]
+        saved[folder] = step, meta["sums"], meta["members"]
     return (
         {key: record[key] for key in ("step", "results", "seed")},
         [{key: value for key, value in row.items() if key not in TIMINGS} for row in rows],

@@ -42,7 +42,7 @@ def test_a_changed_number_is_found_without_the_model(tmp_path):
     checkpoints.save(1, STATE, {}, wait=True)
     path = tmp_path / "run" / "1" / "meta" / "metadata"
     meta = json.loads(path.read_text())
-    meta["checksums"]["kernel"] ^= 1
+    meta["sums"]["kernel"] ^= 1
     path.write_text(json.dumps(meta))
     with pytest.raises(UserError, match="meta does not match its checksum"):
         read_arrays(tmp_path / "run" / "1")

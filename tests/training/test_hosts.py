@@ -12,7 +12,7 @@ import pytest
 from core.errors import Stopped, UserError
 from tests.training import commands
 from training import config, parallel
-from training.checkpoint import read_arrays, steps_in
+from training.checkpoint import read_arrays, read_meta, sealed, steps_in
 
 pytestmark = pytest.mark.slow
 
@@ -76,6 +76,13 @@ def test_a_checkpoint_that_one_host_cannot_read_and_other_numbers_of_hosts(tmp_p
         file.unlink()  # the part of the second host
     out, params = train(2)
     assert "checkpoints/16 is damaged" in out and "continuing from checkpoints/12" in out
+    found.append(params)
+    meta = read_meta(folder / "16")
+    sharded = "params/Dense_0/kernel"
+    meta["sums"][sharded] ^= 1  # as if a number of an array had changed, of which each host reads a part
+    (folder / "16" / "meta" / "metadata").write_text(json.dumps(sealed(meta)))
+    out, params = train(2)
+    assert f"checkpoints/16 is damaged ({sharded} does not match its checksum)" in out
     found.append(params)
     shutil.rmtree(folder / "16")
     out, params = train(1)
