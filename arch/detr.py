@@ -203,11 +203,14 @@ class DETR(nn.Module):
 
         Args:
             region: the part [ymin, xmin, ymax, xmax] of the canvas, in fractions, that each image fills; None: all of
-                it. The head predicts fractions of this part.
+                it. Pixels of the padding become 0, and the head predicts fractions of this part.
         """
+        if region is None:
+            region = jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0, 1.0]), (len(images), 4))
+        else:
+            images = jnp.where(_inside(region, images.shape[1:3], images.shape[1:3])[..., None], images, 0)
         *_, features = self.image_network.features(images, train=train).values()
-        region = jnp.array([[0.0, 0.0, 1.0, 1.0]]) if region is None else region
-        mask = jnp.broadcast_to(_inside(region, images.shape[1:3], features.shape[1:3]), features.shape[:3])
+        mask = _inside(region, images.shape[1:3], features.shape[1:3])
         memory, places = self.projection(features), self.places(mask, self.width)
         memory, places, mask = (rearrange(x, "b h w ... -> b (h w) ...") for x in (memory, places, mask))
         positions = jnp.arange(memory.shape[1])[None]
