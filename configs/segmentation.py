@@ -28,11 +28,17 @@ VARIANTS = {
         "data.name": "",
         "data.splits.validation": "validation",
         "data.preprocess": ("resize(96, 128)",),
-        "augment.ops": ("scale_jitter(low=0.7, high=1.4, ignore=11)", "flip()", "normalise()"),
+        "augment.ops": (
+            "scale_jitter(low=0.7, high=1.4, ignore=11)",
+            "flip()",
+            "color_jitter(0.6, 0.5, 0.5, 0.05)",  # the drives of the splits differ in light
+            "normalise()",
+        ),
         "task.classes": STREETS,
         "task.ignore": 11,
         "model.width": 16,
-        "train.epochs": 40.0,
+        "train.epochs": 80.0,
+        "checkpoint.best": "",
     },
     "brain": {
         "data.name": "brain_mri",
