@@ -41,6 +41,9 @@ class SpanAnswer(Task):
 
     figures: ClassVar[tuple[str, ...]] = ()
 
+    def __post_init__(self):
+        self.check_range(most_tokens=(1, None))
+
     @property
     def keys(self) -> tuple[str, ...]:
         return ("start", "end", "segments", "offsets")

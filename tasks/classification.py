@@ -1,6 +1,7 @@
 """Classification: one label per example, or one per position."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -51,8 +52,9 @@ class Classification(Task):
     figures: ClassVar[tuple[str, ...]] = ("confusion_matrix", "image_mistakes", "text_mistakes")
 
     def __post_init__(self):
-        if self.shift < 0:
-            raise ValueError(f"shift must be 0 or more, not {self.shift}")
+        self.check_range(shift=(0, None), label_smoothing=(0, 1))
+        if not isinstance(self.class_weights, str) and not all(0 <= weight < math.inf for weight in self.class_weights):
+            raise ValueError(f"class_weights must be 0 or more, not {self.class_weights}")
 
     @property
     def keys(self) -> tuple[str, ...]:

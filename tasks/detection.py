@@ -84,6 +84,9 @@ class Detection(Task):
         {"class_loss": 1.0, "box_loss": 5.0, "giou_loss": 2.0}
     )
 
+    def __post_init__(self):
+        self.check_range(queries=(1, None), no_object=(0, None), threshold=(0, 1))
+
     @property
     def keys(self) -> tuple[str, ...]:
         return tuple(filter(None, (self.boxes, self.labels, self.crowd)))

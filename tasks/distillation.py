@@ -45,10 +45,9 @@ class _Distilling:
 
     def __post_init__(self):
         super().__post_init__()
-        if not (self.temperature > 0 and self.label_weight >= 0):
-            raise ValueError(
-                f"temperature {self.temperature} must be above 0, and label_weight {self.label_weight} 0 or more"
-            )
+        self.check_range(label_weight=(0, None))
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0, not {self.temperature}")
 
     @property
     def coefficients(self) -> Mapping[str, float]:

@@ -60,8 +60,7 @@ class Generation(TokenClassification):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.beams < 1 or self.max_length < 1:
-            raise ValueError(f"beams and max_length must be 1 or more, not {self.beams} and {self.max_length}")
+        self.check_range(beams=(1, None), max_length=(1, None), length_penalty=(0, None))
 
     @property
     def keys(self) -> tuple[str, ...]:

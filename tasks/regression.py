@@ -35,6 +35,10 @@ class Regression(Task):
 
     figures: ClassVar[tuple[str, ...]] = ("predicted_against_true",)
 
+    def __post_init__(self):
+        if self.std is not None and not self.std > 0:
+            raise ValueError(f"std must be above 0, not {self.std}")
+
     @property
     def keys(self) -> tuple[str, ...]:
         return (self.target,)

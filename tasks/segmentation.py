@@ -45,10 +45,11 @@ class Segmentation(Classification):
 
     def __post_init__(self):
         super().__post_init__()
-        if min(self.cross_entropy, self.dice) < 0 or not self.coefficients or self.smoothing <= 0:
+        self.check_range(cross_entropy=(0, None), dice=(0, None), ignore=(0, None))
+        if not self.coefficients or not self.smoothing > 0:
             raise ValueError(
-                f"cross_entropy {self.cross_entropy} and dice {self.dice} must be 0 or more and one of them above 0, "
-                f"smoothing {self.smoothing} above 0"
+                f"cross_entropy {self.cross_entropy} or dice {self.dice}, and smoothing {self.smoothing}, "
+                "must be above 0"
             )
 
     @property

@@ -39,6 +39,10 @@ class SoundGeneration(TokenClassification):
 
     generates: ClassVar[bool] = True
 
+    def __post_init__(self):
+        super().__post_init__()
+        self.check_range(max_length=(1, None), beams=(0, None), rate=(0, None))
+
     @property
     def keys(self) -> tuple[str, ...]:
         return (*super().keys, *self.conditions)

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
 from core.info import Info
+from core.ranges import Bounds, out_of_range
 from core.vocabulary import Vocabulary
 
 # b: batch, m: the longest generated sequence
@@ -89,6 +90,11 @@ class Task:
     beams: ClassVar[int] = 1
     length_penalty: ClassVar[float] = 0.0
     rate: ClassVar[int] = 0
+
+    def check_range(self, **bounds: Bounds) -> None:
+        """Raises ValueError unless each field is within its bounds."""
+        if reason := out_of_range(self, bounds):
+            raise ValueError(reason)
 
     def bind(self, info: Info) -> "Task":
         """Returns the task with the data set's classes, statistics or vocabulary filled in.

@@ -16,6 +16,7 @@ from jaxtyping import Array, Int, Key
 from core import names
 from core.errors import UserError
 from core.info import Info
+from core.ranges import Bounds, out_of_range
 
 # b: batch
 
@@ -93,13 +94,10 @@ class Op:
                     f"moves or hides parts of the image, but not {key!r} ({record.role or 'a map without role'})"
                 )
 
-    def check_range(self, **bounds: tuple[Number, Number | None]) -> None:
-        """Raises UserError unless each argument is within its bounds (least, most); None is unbounded."""
-        for argument, (least, most) in bounds.items():
-            value = getattr(self, argument)
-            if not value >= least or (most is not None and value > most):
-                limits = f"at least {least}" if most is None else f"between {least} and {most}"
-                self.refuse(f"{argument} must be {limits}, not {value}")
+    def check_range(self, **bounds: Bounds) -> None:
+        """Raises UserError unless each argument is within its bounds."""
+        if reason := out_of_range(self, bounds):
+            self.refuse(reason)
 
 
 def operations() -> Mapping[str, type[Op]]:

@@ -23,4 +23,5 @@ def paint(axes: Any, example: Mapping[str, Any], prediction: Mapping[str, Any], 
         colour = CYCLE[label % len(CYCLE)]
         axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.2))
         name = {"fontsize": 5, "color": "white", "va": "bottom", "bbox": {"facecolor": colour, "pad": 0.5, "lw": 0}}
+        name["clip_on"] = True  # a box may begin outside the image
         axes.text(left, top, task.classes[label], **name, **PLAIN)

@@ -105,7 +105,7 @@ def test_predictions_are_bytes_and_rows_are_shares():
 def test_slips():
     with pytest.raises(UserError, match=r"no names of classes.*task\.classes"):
         Segmentation().bind(Info("made up", {}, {"label_map": Key((5, 4, 1), "uint8", "label_map")}))
-    with pytest.raises(ValueError, match="one of them above 0"):
+    with pytest.raises(ValueError, match="must be above 0"):
         Segmentation(cross_entropy=0.0)
     logits, batch = make()
     with pytest.raises(ValueError, match="does not fit logits"):

@@ -131,6 +131,16 @@ def test_tasks_are_found():
 
 
 @every_task
+def test_numbers_below_zero_are_refused_by_name(cls):
+    """The fields that hold a number have no use for -5, nor for NaN if they are floats."""
+    for field in dataclasses.fields(cls):
+        values = {int: [-5], float: [-5.0, float("nan")]}.get(type(field.default), [])
+        for value in values:
+            with pytest.raises(ValueError, match=f"{field.name} must be .*not {value}|{field.name} {value}"):
+                cls(**{field.name: value})
+
+
+@every_task
 def test_terms_and_names(cls):
     made = case(cls)
     (losses, metrics, arrays), weights = _compiled(made.task)(made.outputs, made.batch)
