@@ -117,7 +117,7 @@ def test_the_recipe_reads_one_file_and_a_folder(tmp_path):
         (tmp_path / f"{name}.json").write_text(json.dumps(found))
 
     def sizes_of(name, **splits):
-        changes = {"data.name": name, "data.preprocess": ("resize(32, 32)",)}
+        changes = {"data.name": name, "data.preprocess": ("letterbox(32, 32)",)}
         changes |= {f"data.splits.{split}": value for split, value in splits.items()}
         changed, _ = override(recipe("configs/detection.py:coco"), changes)
         splits, info = data.load(validate(changed).data)
