@@ -43,6 +43,13 @@ def test_an_image_alone_and_in_a_batch_on_the_same_canvas_has_the_same_boxes():
         assert np.abs(unmasked[key] - alone[key]).max() > 1e-3
 
 
+def test_an_image_of_padding_alone_has_finite_boxes():
+    """A crop may lose the image; its loss must not make the others' NaN."""
+    region = jnp.array([[0.0, 0.0, 0.0, 0.0], WHOLE])
+    found = predictions(variables(), jnp.ones((2, 32, 40, 3)), region)
+    assert all(np.isfinite(x).all() for x in found.values()) and not found["boxes"][0].any()
+
+
 def test_masked_cells_change_nothing():
     """The encoder and the decoder read real cells alone; positions are those within the real part."""
     features = jnp.asarray(np.random.default_rng(1).normal(size=(1, 4, 5, 12)), jnp.float32)
