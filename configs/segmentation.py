@@ -14,8 +14,8 @@ Start its backbone from a run that classifies images with the same network: --co
 Write the classes of an image and draw them:
     python predict.py --workdir=runs/shapes IMAGE --output=map.png --draw=drawn.png
 
-Mean IoU of the test split, seed 0 (camvid's U-Net: 0 and 1), one of two CPU cores beside other work, jax 0.10.2; the commonest class, and the
-commonest class at each place (benchmarks/baselines.py):
+Mean IoU of the test split, seed 0 (camvid's U-Net: 0 and 1), one of two CPU cores beside other work, jax 0.10.2; the
+commonest class, and the commonest class at each place (benchmarks/baselines.py):
     shapes   U-Net 96.5%, 6 min                                        21.1%, 21.1%
     camvid   U-Net 35.6% (35.3-35.9), 5 min; Segmenter 17.5%, 4 min     1.5%, 14.8%
     brain    3-D U-Net 87.6%, 4 min                                    41.1%, 41.1%
