@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -115,8 +115,9 @@ def _new_part(folder: Path) -> Path | None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         for old in folder.parent.glob("*.part"):
-            if time.time() - old.stat().st_mtime > ABANDONED:
-                shutil.rmtree(old, ignore_errors=True)
+            with suppress(FileNotFoundError):  # another process has just completed it
+                if time.time() - old.stat().st_mtime > ABANDONED:
+                    shutil.rmtree(old, ignore_errors=True)
         return Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent))
     except OSError as error:
         _warn(f"the data cache {folder.parent} cannot be written ({error.strerror}): nothing is stored")

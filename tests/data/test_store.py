@@ -181,3 +181,11 @@ def test_lengths_of_a_streamed_split(tmp_path):
     store.save_lengths(tmp_path, lengths)
     loaded = store.load_lengths(tmp_path)
     assert json.dumps({key: x.tolist() for key, x in loaded.items()}) == '{"objects/bbox": [1, 2], "file": [3, 4]}'
+
+
+def test_an_entry_that_another_process_completes_in_between(tmp_path, monkeypatch):
+    """Its folder was listed, and is gone when its age is read."""
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: [self / "gone.part"])
+    with store.new_entry(tmp_path / "cache" / "entry") as part:
+        assert part.is_dir()
+    assert (tmp_path / "cache" / "entry").is_dir()
