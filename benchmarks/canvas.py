@@ -1,5 +1,5 @@
-"""Average precision of a trained detector on canvases larger than its images, which tell the network where the image
-ends, or do not:
+"""Average precision of a trained detector on canvases larger than its images, with the region of the image as an input
+and without:
 
     python -m benchmarks.canvas --workdir=RUN [--data_dir=DIR]
 
@@ -31,15 +31,15 @@ def padded(images: Float[jax.Array, "b h w c"], factor: float) -> tuple[Float[ja
     return jnp.pad(images, ((0, 0), (0, added[0]), (0, added[1]), (0, 0))), sides / (sides + added)
 
 
-def precision(run: Trained, split: Split, factor: float, told: bool) -> float:
-    """Returns the AP50 of a split on a canvas. `told`: the network reads where the image ends."""
+def precision(run: Trained, split: Split, factor: float, with_region: bool) -> float:
+    """Returns the AP50 of a split on a canvas. `with_region`: the network does not read the padding."""
     task = run.task
 
     @jax.jit
     def arrays(batch: Batch) -> dict[str, jax.Array]:
         batch = run.transform(None, batch)
         images, extent = padded(batch["image"], factor)
-        region = jnp.tile(jnp.array([0, 0, *extent], jnp.float32), (len(images), 1)) if told else None
+        region = jnp.tile(jnp.array([0, 0, *extent], jnp.float32), (len(images), 1)) if with_region else None
         outputs = run.model.apply(run.variables, images, region, train=False)
         return task.score(outputs, batch | {task.boxes: batch[task.boxes] * np.tile(extent, 2)}).arrays
 
@@ -58,10 +58,10 @@ def main() -> None:
     arguments = parser.parse_args()
     run = load(arguments.workdir)
     test = data.load(run.config.data, arguments.data_dir)[0]["test"]
-    print("canvas  AP50 told  AP50 untold")
+    print("canvas  AP50 with region  without")
     for factor in FACTORS:
-        told, untold = (precision(run, test, factor, told) for told in (True, False))
-        print(f"{factor:6.2f}  {told:9.3f}  {untold:11.3f}")
+        found, without = (precision(run, test, factor, with_region) for with_region in (True, False))
+        print(f"{factor:6.2f}  {found:16.3f}  {without:7.3f}")
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ published network's images had a short side of 800 pixels: for a picture of 640 
     "--set=data.preprocess=('letterbox(800, 1067)',)"
 
 shapes: AP50 94.2%, AP 68.2% of the test split, seed 0, in 4 min on an NVIDIA H200 beside three other runs.
-bccd from the backbone above (99% of digits): AP50 29.5%, seed 0, 23 min on one core beside other work; without
-augmentation but flips 26.4%. Detectors pretrained on COCO have 57.9% (YOLOS-small, DunnBC22) and 90.2% (YOLOv5s,
-keremberke; both on Hugging Face, on another split of the same images). 205 images are few for DETR.
-Larger canvases, by benchmarks/canvas.py, bccd's AP50 by the side of the canvas in sides of the image:
+bccd from the backbone above (98.8% of the digits): AP50 29.5%, seed 0, 23 min on one core beside other work; with
+"--config.augment.ops=('flip()', 'normalise()')" 26.4%. Detectors pretrained on COCO have 57.9% (YOLOS-small,
+DunnBC22) and 90.2% (YOLOv5s, keremberke; both on Hugging Face, on another split of the same images).
+bccd's AP50 on larger canvases, whose sides are these times the image's (python -m benchmarks.canvas --workdir=RUN):
                                            1   1.25    1.5      2
     inputs (image, image_region)       29.5%  27.5%  27.5%  28.1%
     inputs (image,)                    29.5%  15.4%   4.5%   0.2%

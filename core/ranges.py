@@ -1,13 +1,18 @@
-"""Ranges of numbers among the fields of a recipe's objects."""
+"""Checks of the numbers that a recipe gives to tasks and augment ops."""
 
 from collections.abc import Mapping
 from typing import Any
 
-Bounds = tuple[int | float, int | float | None]  # least, most; None is unbounded
+Bounds = tuple[int | float, int | float | None]  # the least and the greatest value; None: there is no greatest
 
 
 def out_of_range(fields: Any, bounds: Mapping[str, Bounds]) -> str:
-    """Returns what is wrong with the first attribute of `fields` that is outside its bounds, or NaN; "" if none is."""
+    """Returns a message about the first field whose number is outside its bounds or is NaN; "" if all are inside.
+
+    Args:
+        fields: an object with these attributes, such as a task or an augment op.
+        bounds: name of the attribute -> its bounds.
+    """
     for name, (least, most) in bounds.items():
         value = getattr(fields, name)
         if not value >= least or (most is not None and value > most):

@@ -13,6 +13,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import PyTree, Shaped, UInt32
 
+from training.parallel import is_readable
+
 BLOCK = 1 << 16  # numbers at a time, so that the work stays in the processor's cache
 
 
@@ -21,12 +23,12 @@ def checksums(state: PyTree) -> dict[str, int]:
 
     Paths are the same in a state and in nested dicts of its arrays.
     """
-    return {path: _of_host(x) for path, x in _leaves(state).items() if _is_readable(x)}
+    return {path: _of_host(x) for path, x in _leaves(state).items() if is_readable(x)}
 
 
 def joint_checksums(state: PyTree) -> dict[str, int]:
     """Returns path -> checksum of the other arrays, those that are partly on other hosts; all hosts call this."""
-    return {path: int(_of_devices(x)) for path, x in _leaves(state).items() if not _is_readable(x)}
+    return {path: int(_of_devices(x)) for path, x in _leaves(state).items() if not is_readable(x)}
 
 
 def _leaves(state: PyTree) -> dict[str, Any]:
@@ -36,10 +38,6 @@ def _leaves(state: PyTree) -> dict[str, Any]:
             leaf = jax.random.key_data(leaf)
         leaves[jax.tree_util.keystr(path, simple=True, separator="/")] = leaf
     return leaves
-
-
-def _is_readable(x: Any) -> bool:
-    return not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated
 
 
 def _of_host(x: Any) -> int:

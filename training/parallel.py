@@ -144,7 +144,7 @@ class Parallel:
             if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):  # the words of one key stay together
                 data = placed(path, jax.random.key_data(x), like=x)
                 return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
-            if not _is_readable(x):  # a checkpoint was restored to its place
+            if not is_readable(x):  # a checkpoint was restored to its place
                 return x
             value, sharding = np.asarray(x), self._split
             if self.strategy == "fsdp":
@@ -247,7 +247,7 @@ class Parallel:
         return jax.device_get(outputs)
 
 
-def _is_readable(x) -> bool:
+def is_readable(x) -> bool:
     """Whether this host can read all values of an array."""
     return not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated
 
