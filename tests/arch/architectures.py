@@ -160,7 +160,7 @@ class Tiny:
         return jax.tree.map(lambda leaf: leaf if jnp.issubdtype(leaf.dtype, jnp.floating) else None, outputs), new
 
     def targets(self):
-        """Returns arrays like the outputs, normal, to pull them towards."""
+        """Returns arrays like the outputs to pull them towards, between 0 and 1: boxes cannot reach other numbers."""
         outputs, _ = jax.eval_shape(functools.partial(self.apply, train=False), self.variables, self.rngs["dropout"])
         rng = np.random.default_rng(1)
-        return jax.tree.map(lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape), leaf.dtype), outputs)
+        return jax.tree.map(lambda leaf: jnp.asarray(rng.random(leaf.shape), leaf.dtype), outputs)

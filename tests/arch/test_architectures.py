@@ -49,7 +49,7 @@ def test_outputs_have_the_annotated_shape_and_are_finite_float32(architecture):
 
 @functools.cache
 def gradients_of(architecture, train: bool):
-    """Returns the compiled function (flat parameters, other collections) -> the squared error of normal targets, its
+    """Returns the compiled function (flat parameters, other collections) -> the squared error of random targets, its
     flat gradient and the new collections; and a list that grows with each trace.
 
     The dropout mask is always the same: the network left by it must fit, too.
