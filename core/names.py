@@ -26,6 +26,21 @@ CALLED = "nn.initializers"  # the only outside functions that a config may call:
 LIBRARIES = ("flax", "jax", "jaxlib")
 WITH_FILES = ("fromfile", "load", "save", "savez")  # functions of jnp
 SHARES = ("drop", "smoothing", "probability")  # parts of the names of numbers from 0 to 1
+SIZES = (
+    "blocks",
+    "depth",
+    "filters",
+    "growth",
+    "heads",
+    "kernel",
+    "length",
+    "patch",
+    "queries",
+    "rank",
+    "size",
+    "units",
+    "width",
+)
 DTYPES = ("float32", "bfloat16", "float16")
 
 Find = Callable[[str, str], Any]  # (name, where) -> object; raises UserError
@@ -160,7 +175,19 @@ def arguments(target: Any, tree: Name | Call, find: Find, where: str) -> tuple[t
         return evaluate(node, find, f"{where} {tree.name}.{key}", hints.get(key, typing.Any))
 
     args = tuple(value(key, node) for key, node in zip(positional + rest, tree.args, strict=False))
-    return args, {key: value(key, node) for key, node in tree.kwargs.items()}
+    kwargs = {key: value(key, node) for key, node in tree.kwargs.items()}
+    check_sizes(target, dict(zip(positional, args, strict=False)) | kwargs, f"{where} {tree.name}")
+    return args, kwargs
+
+
+def check_sizes(target: Any, values: Mapping[str, Any], where: str) -> None:
+    """Raises UserError for a size among arguments of `target`, such as a width, below 1, or below 0 if it may be 0."""
+    named = parameters(target)
+    for key in [key for key in values if key in named and any(word in key for word in SIZES)]:
+        sizes = values[key] if isinstance(values[key], tuple) else (values[key],)
+        least = 0 if named[key].default == 0 else 1
+        if any(isinstance(size, int) and size < least for size in sizes):
+            raise UserError(f"{where}.{key} must be at least {least}, not {values[key]}")
 
 
 def parameters(target: Any) -> dict[str, inspect.Parameter]:

@@ -54,6 +54,7 @@ def construct(group: ConfigDict, package: str, **derived) -> Any:
         hint, at = hints[key], f"{where}.{key}"
         is_code = isinstance(value, str) and not names.fits(value, hint) and names.takes_objects(hint)
         values[key] = names.resolve(value, package, at, hint) if is_code else names.convert(value, hint, at)
+    names.check_sizes(cls, values, where)
     try:
         return cls(**values)
     except (TypeError, ValueError) as error:

@@ -48,6 +48,24 @@ def test_slips_name_the_nearest(group, words):
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ({"name": "vit.ViT", "heads": 0}, "config.model.heads must be at least 1, not 0"),
+        ({"name": "resnet.CifarResNet", "depth": -1}, "config.model.depth must be at least 1, not -1"),
+        ({"name": "mlp.MLP", "widths": (8, -8)}, "config.model.widths must be at least 1, not (8, -8)"),
+        ({"name": "mlp.MLP(widths=(0,))"}, "config.model.name mlp.MLP.widths must be at least 1, not (0,)"),
+        ({"name": "detr.DETR", "backbone": "vit.ViT(patch=(0, 4))"}, "config.model.backbone vit.ViT.patch must be"),
+        ({"name": "ngrams.BagOfNgrams", "width": -1}, "config.model.width must be at least 0, not -1"),
+    ],
+    ids=str,
+)
+def test_sizes_below_one_are_named(group, message):
+    with pytest.raises(UserError) as refusal:
+        construct(ConfigDict(group), "arch")
+    assert str(refusal.value).startswith(message)
+
+
 def test_fields_take_what_a_config_can_hold():
     model = construct(
         ConfigDict({"name": "mlp.MLP", "widths": (8,), "dropout": 0, "activation": "nn.tanh", "dtype": "bfloat16"}),
