@@ -19,6 +19,7 @@ CLOSE = 0.1  # share of the memory from which on the compiled steps are asked fo
 GB = 1e9
 KEYS = dict.fromkeys(("parameters", "optimizer", "gradients"), "lower the sizes in config.model")  # part -> advice
 KEYS["evaluated batch"] = "lower config.eval.batch_size"
+KEYS["cache of generation"] = "lower config.eval.batch_size, config.task.max_length or config.task.beams"
 
 
 def check(run: Run) -> None:
@@ -26,14 +27,15 @@ def check(run: Run) -> None:
     device.
 
     State and batches are counted. If they are large, both steps are compiled for one device's share of a batch, whose
-    memory XLA knows. Text that an evaluation generates is not counted.
+    memory XLA knows.
     """
     limit, name = limit_of_device()
     known = sizes(run)
     training, evaluation = dict(known), {part: known[part] for part in ("parameters", "optimizer", "evaluated batch")}
+    evaluation["cache of generation"] = _cache(run)
     if CLOSE * limit < sum(known.values()) <= limit:
         training["activations"] = max(0.0, _needed(_training_step(run)) - sum(known.values()))
-        read = known["parameters"] + known["evaluated batch"]
+        read = known["parameters"] + known["evaluated batch"] + evaluation["cache of generation"]
         evaluation["activations"] = max(0.0, _needed(_evaluation_step(run)) - read)
     _refuse_more(limit, name, "a step", training, KEYS, "lower config.train.batch_size")
     _refuse_more(limit, name, "an evaluation", evaluation, KEYS, "lower config.eval.batch_size")
@@ -121,8 +123,24 @@ def _training_step(run: Run) -> jax.stages.Compiled:
 def _evaluation_step(run: Run) -> jax.stages.Compiled:
     """Returns the step of evaluation for one device's share of the batch."""
     batch, state = build.example_batch(run.info, _largest(run, "eval")), jax.eval_shape(run.create_state)
-    step = functools.partial(eval_step, model=run.model, task=run.task, transform=run.transform)
-    return jax.jit(step).lower(state.variables, batch).compile()
+    parts = {"model": run.model, "task": run.task, "transform": run.transform, "generates": _generates(run)}
+    return jax.jit(functools.partial(eval_step, **parts)).lower(state.variables, batch).compile()
+
+
+def _cache(run: Run) -> float:
+    """Returns the bytes of the state of decoding for one device's share of a batch; 0 if evaluation does not decode."""
+    if not _generates(run):
+        return 0.0
+    task, example = run.task, build.example_batch(run.info, _largest(run, "eval"))
+    batch = jax.eval_shape(functools.partial(run.transform, None), example)
+    start = functools.partial(run.model.apply, length=task.max_length, method="start")
+    variables = jax.eval_shape(run.create_state).variables
+    _, cache = jax.eval_shape(start, variables, *(batch[name] for name in task.conditions))
+    return _bytes(cache.memory) + max(task.beams, 1) * _bytes(cache.state)
+
+
+def _generates(run: Run) -> bool:
+    return bool(run.task.generated_metrics)
 
 
 def _needed(program: jax.stages.Compiled) -> float:

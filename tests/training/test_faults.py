@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import tabular
+from configs import tabular, translation
 from core import cli, names
 from core.errors import Stopped, UserError, printable
 from data.sources import arrays
@@ -250,6 +250,29 @@ def test_sizes_that_do_not_fit(tmp_path, monkeypatch):
     evaluated = run(512, 8, 8 * 1024)  # what training needs fits, what evaluation needs does not
     with pytest.raises(UserError, match=r"an evaluation .* activations .* lower config.eval.batch_size"):
         memory.check(evaluated)
+
+
+def test_generation_that_does_not_fit(tmp_path, monkeypatch):
+    """10 more tokens are 10 keys and 10 values, of 16 float32 each, for every beam of the two examples of a device."""
+    (tmp_path / "t.csv").write_text("source,target\n" + "".join(f"{'ab' * (i % 4 + 1)},ba\n" for i in range(60)))
+    config = translation.get_config()
+    config.data.name, config.data.splits.test, config.log.writers = f"csv:{tmp_path / 't.csv'}", "", ()
+    config.data.splits.train, config.data.splits.validation = "train[:40]", "train[40:]"
+    config.data.preprocess = ("tokenize(('source', 'target'), characters())",)
+    config.model = {"name": "transformer.Transformer", "depth": 1, "width": 16, "heads": 2, "mlp_width": 16}
+    config.train.batch_size = config.eval.batch_size = 2 * jax.device_count()
+    config.task.beams = 3
+
+    def cache(length):
+        config.task.max_length = length
+        run = build_run(config, None)
+        memory.check(run)
+        return memory._cache(run)
+
+    monkeypatch.setattr(memory, "limit_of_device", lambda: (16e9, "cpu"))
+    assert cache(30) - cache(20) == 10 * 2 * 3 * 2 * 16 * 4
+    with pytest.raises(UserError, match=r"an evaluation .*cache of generation .* lower .*config.task.max_length"):
+        cache(10**8)
 
 
 def test_a_prediction_that_does_not_fit(monkeypatch):
