@@ -100,8 +100,8 @@ class ConvNeXt(nn.Module):
         moved_up: whether it comes first in the block; else second.
         few_activations: one activation per block, before its last convolution, and none after the sum or the stem.
         few_norms: one norm per block, after the convolution over positions.
-        downsampling: "separate": a norm and a 2x2 convolution of stride 2 between the stages, and norms after the stem
-            and the mean; "strided": in the first block of a stage.
+        downsampling: "separate": a norm and a 2x2 convolution of stride 2 between the stages, and a norm after the
+            mean; "strided": in the first block of a stage.
         layer_scale: initial factor of each channel of a branch (arXiv 2103.17239); None: without it.
         drop_path: rate at which an example skips the last block; it grows linearly from 0 at the first.
     """

@@ -147,7 +147,7 @@ class DETR(nn.Module):
     activation: Callable[[Array], Array] = nn.relu
     order: Literal["pre", "post"] = "post"
     dropout: float = 0.1
-    attention_dropout: float = 0.0
+    attention_dropout: float = 0.1
     activation_dropout: float = 0.1
     dtype: DTypeLike | None = None
 

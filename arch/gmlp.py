@@ -33,7 +33,7 @@ class SpatialGate(nn.Module):
     | split | Z1 * f(Z2), with the channels' halves Z1 and Z2 |
 
     W is nearly 0 at the start, and b is the number with which s(Z) is then Z (or Z1). "linear" has no such number, and
-    its W starts as that of a dense layer.
+    its W starts as that of a dense layer (with `toeplitz` at 0.7 of its size).
 
     Attributes:
         toeplitz: W_ij depends on i - j alone, as for texts (appendix C); the number of tokens may then differ.

@@ -40,6 +40,11 @@ class Convolution(nn.Module):
     def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch H W C"]:
         maps, shape = x.shape[-1], (5, 5, x.shape[-1], self.features)
         read = self.connections or (tuple(range(maps)),) * self.features
+        if len(read) != self.features or max(map(max, read)) >= maps:
+            raise ValueError(
+                f"connections are of {len(read)} maps that read {max(map(max, read)) + 1}, but the widths "
+                f"are {self.features} and {maps}: connections=None connects all"
+            )
         inputs, outputs = np.array([(i, out) for out, some in enumerate(read) for i in some]).T
         kernel = self.param("kernel", lambda key: self.kernel_init(key, shape)[:, :, inputs, outputs])
         bias = self.param("bias", nn.initializers.zeros, (self.features,))

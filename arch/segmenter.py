@@ -65,7 +65,7 @@ class MaskDecoder(nn.Module):
         x = jnp.concatenate([rearrange(x, "b h w d -> b (h w) d"), tokens], axis=1)
         heads = self.heads or max(width // 64, 1)
         sublayers = {
-            "attention": partial(SelfAttention, heads),
+            "attention": partial(SelfAttention, heads, dropout=self.dropout),
             "feed_forward": partial(FeedForward, 4 * width, self.activation, dropout=self.dropout),
         }
         block = partial(Block, sublayers, {"norm": self.norm, "dropout": self.dropout, "dtype": self.dtype})

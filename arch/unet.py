@@ -54,7 +54,9 @@ class UpConvolution(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "batch *hw c"]) -> Float[Array, "batch *HW C"]:
         space, rank = x.shape[1:-1], x.ndim - 2
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], *(2,) * rank, self.width))
+        shape = (x.shape[-1], *(2,) * rank, self.width)
+        flat = (x.shape[-1], 2**rank * self.width)  # each output reads one position: c inputs, which `init` counts so
+        kernel = self.param("kernel", lambda key: self.kernel_init(key, flat).reshape(shape))
         bias = self.param("bias", nn.initializers.zeros, (self.width,)) if self.bias else None
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         y = matmul(x, kernel.reshape(x.shape[-1], -1)).reshape(*x.shape[:-1], *(2,) * rank, self.width)

@@ -38,6 +38,7 @@ SMALL = {
     "model.mlp_width": 256,
     "model.order": "pre",
     "model.dropout": 0.0,
+    "model.attention_dropout": 0.0,
     "model.activation_dropout": 0.0,
     "optimizer.clip_norm": 1.0,
     "optimizer.learning_rate": 7e-4,

@@ -22,7 +22,7 @@ from tasks.task import Score, Task, check_rank
 # b: batch, l: scored blocks of the decoder, q: queries, m: true boxes, padding included, k: classes without "no
 # object", n: examples
 
-COSTLY = 100.0  # more than the cost of any real box
+COSTLY = 100.0  # of a box that does not count; that of a real box is limited to less
 NARROWEST = 1e-3  # side of the part of an image that is not padding, in fractions; a crop may have nothing else
 SIDE = 1000  # of the images whose boxes COCO's evaluation compares, in pixels: its overlaps do not depend on it
 
@@ -118,7 +118,7 @@ class Detection(Task):
 
     def score(self, outputs: Detections, batch: Mapping) -> Score:
         """Returns the three losses; of the last block accuracy and IoU of the matched boxes, and per example predicted
-        and true boxes.
+        and true boxes, and which of these count: padding, also that of a batch of longer lists, does not.
         """
         check_rank(batch, self.boxes, 3)
         logits, boxes = outputs["logits"].astype(jnp.float32), outputs["boxes"].astype(jnp.float32)
@@ -131,7 +131,7 @@ class Detection(Task):
         metrics = {name: (jnp.sum(each[name][:, -1] * mask), matched) for name in ("accuracy", "iou")}
         total = self.total({term: jnp.sum(each[term], 1) for term in self.coefficients})
         arrays = {"loss": total / jnp.maximum(jnp.sum(truth.real, 1), 1), "true_box": truth.boxes, "crowd": crowd}
-        arrays["true_label"] = jnp.where(truth.real | crowd, truth.labels, -1)
+        arrays |= {"true_label": truth.labels, "counts": truth.real | crowd}
         return Score(losses, metrics, arrays | self.predict(outputs))
 
     def predict(self, outputs: Detections) -> dict[str, Array]:
@@ -201,10 +201,12 @@ class Detection(Task):
     def _block(self, logits: Float[Array, "q k"], boxes: Float[Array, "q 4"], truth: Truth) -> dict[str, Array]:
         """Returns the losses and metrics of one block's predictions for one image, summed over its boxes."""
         log_p, nothing = jax.nn.log_softmax(logits), logits.shape[1] - 1
+        order = jnp.argsort(~truth.real, stable=True)  # a matching may leave out the last boxes
+        truth = truth._replace(boxes=truth.boxes[order], labels=truth.labels[order], real=truth.real[order])
         distance = jnp.sum(jnp.abs(boxes[:, None] - _centred(truth.boxes)) / truth.sides, -1)  # [q, m]
         iou, giou = overlaps(_edges(boxes)[:, None], truth.boxes)
         cost = -jnp.exp(log_p[:, truth.labels]) + 5.0 * distance - 2.0 * giou
-        cost = jnp.where(truth.real & jnp.isfinite(cost), cost, COSTLY)
+        cost = jnp.where(truth.real & jnp.isfinite(cost), jnp.minimum(cost, COSTLY - 1), COSTLY)
         pair = query, box = MATCHINGS[self.matching](jax.lax.stop_gradient(cost))
         real = truth.real[box]
         label = jnp.full(len(logits), nothing).at[query].set(jnp.where(real, truth.labels[box], nothing))
@@ -294,7 +296,7 @@ def _annotations(arrays: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     return [
         {"id": number, "image_id": int(i), "category_id": int(labels[i, j]), "iscrowd": int(crowd[i, j])}
         | _measures(arrays["true_box"][i, j])
-        for number, (i, j) in enumerate(np.argwhere(labels >= 0), start=1)
+        for number, (i, j) in enumerate(np.argwhere(arrays["counts"]), start=1)
     ]
 
 

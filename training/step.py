@@ -6,6 +6,7 @@ the same update. Only this file and `training.parallel` know about more than one
 """
 
 import functools
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -76,7 +77,7 @@ def train_step(
       axis_name: the mapped axis of devices, or None.
     """
     device = lax.axis_index(axis_name) if axis_name else 0
-    together = accumulate > 1 and sync_batchnorm and "batch_stats" in state.mutable
+    together = accumulate > 1 and sync_batchnorm and _changes_statistics(model, task, transform, state, batch)
     axes = (axis_name,) * bool(axis_name) + (MICROBATCH,) * together
     key = functools.partial(stream_key, state.rng, state.step)
 
@@ -236,7 +237,29 @@ def eval_step(
     return sums, arrays
 
 
+def _changes_statistics(model: nn.Module, task: Task, transform: Callable | None, state: State, batch: Batch) -> bool:
+    """Whether training changes batch statistics, which frozen norms do not."""
+
+    def new(statistics: PyTree, state: State, batch: Batch) -> PyTree:
+        inputs = transform(state.rng, batch) if transform else batch
+        variables, rngs = {**state.variables, "batch_stats": statistics}, {"dropout": state.rng}
+        arguments = [inputs[name] for name in task.inputs]
+        return model.apply(variables, *arguments, train=True, rngs=rngs, mutable=list(state.mutable))[1]["batch_stats"]
+
+    if "batch_stats" not in state.mutable:
+        return False
+    jaxpr = jax.make_jaxpr(new)(state.mutable["batch_stats"], state, batch).jaxpr
+    return any(all(out is not given for given in jaxpr.invars) for out in jaxpr.outvars)
+
+
 def mean_metrics(task: Task, sums: Mapping[str, tuple[Any, Any]]) -> dict[str, float]:
-    """Returns sum / weight of every metric, and the loss, given the sums over steps or a complete split."""
-    means = {name: float(total / weight) for name, (total, weight) in sums.items()}
+    """Returns sum / weight of every metric, and the loss, given the sums over steps or a complete split.
+
+    Without weight, a metric is NaN, and so is the loss; but a term beside others, such as that of boxes in images
+    without any, is 0, as in training.
+    """
+    absent = dict.fromkeys(task.coefficients, 0.0 if any(sums[term][1] for term in task.coefficients) else math.nan)
+    means = {
+        name: float(total / weight) if weight else absent.get(name, math.nan) for name, (total, weight) in sums.items()
+    }
     return {**means, "loss": float(task.total(means))}

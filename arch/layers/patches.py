@@ -160,8 +160,12 @@ class PatchNetwork(nn.Module):
         return x, grid, mask
 
     def _padded(self, inputs: Array, lengths: Int[Array, " batch"] | None) -> tuple[Array, Int[Array, " batch"] | None]:
-        """Returns inputs of `context` steps, and their lengths."""
+        """Returns inputs of `context` steps, and their lengths. Numbers behind the end of a series become 0: the last
+        patch may hold some."""
         steps = inputs.shape[1]
+        if lengths is not None and self.vocab_size is None:
+            real = jnp.arange(steps) < lengths[:, None]
+            inputs = jnp.where(real.reshape(*real.shape, *[1] * (inputs.ndim - 2)), inputs, 0)
         if self.context is None or steps == self.context:
             return inputs, lengths
         if steps > self.context:

@@ -23,6 +23,15 @@ def test_every_map_of_c3_reads_the_maps_of_table_1():
     assert read.sum(1).tolist() == [3] * 6 + [4] * 9 + [6]
 
 
+@pytest.mark.parametrize("widths", [(6, 8, 120, 84), (6, 32, 120, 84), (4, 16, 120, 84)])
+def test_other_widths_need_other_connections(widths):
+    make = functools.partial(LeNet5, widths=widths)
+    init = functools.partial(jax.eval_shape, rngs=jax.random.key(0), images=jnp.zeros((1, 32, 32, 1)))
+    with pytest.raises(ValueError, match="connections=None"):
+        init(functools.partial(make().init, train=False))
+    init(functools.partial(make(connections=None).init, train=False))
+
+
 def test_a_full_convolution_is_that_of_numpy():
     layer = Convolution(2)
     x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 6, 5, 3), np.float32))

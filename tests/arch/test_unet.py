@@ -10,7 +10,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from arch.layers.norm import identity
-from arch.unet import UNet, UNet3D, UpConvolution
+from arch.unet import Convolutions, UNet, UNet3D, UpConvolution
 
 pytestmark = pytest.mark.slow
 
@@ -69,6 +69,20 @@ def test_without_skips_the_expanding_path_reads_half_of_the_channels():
     changed = {path for path in with_ if with_[path].shape != without[path].shape}
     assert changed == {"expand1/conv1/kernel", "expand2/conv1/kernel"}
     assert with_["expand1/conv1/kernel"].shape == (3, 3, 8, 4) and without["expand1/conv1/kernel"].shape == (3, 3, 4, 4)
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_weights_start_with_the_deviation_of_the_paper(rank):
+    """sqrt(2 / N) with N inputs of each output (Ronneberger 2015, section 3); an up-convolution reads one position."""
+    x = jnp.zeros((1, *(4,) * rank, 128))
+    for layer, inputs in (
+        (UpConvolution(64), 128),
+        (Convolutions((64, 64), "SAME", identity, nn.relu, True, nn.initializers.he_normal(), None), 128 * 3**rank),
+    ):
+        train = (False,) if isinstance(layer, Convolutions) else ()
+        params = layer.init(jax.random.key(0), x, *train)["params"]
+        kernel = params.get("kernel", params.get("conv1", {}).get("kernel"))
+        assert np.std(kernel) == pytest.approx((2 / inputs) ** 0.5, rel=0.03)
 
 
 @pytest.mark.parametrize("rank", [2, 3])

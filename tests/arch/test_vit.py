@@ -93,6 +93,17 @@ def test_a_hybrid_has_patches_of_the_last_feature_map():
     assert any(path.startswith("backbone/") for path in found)
 
 
+def test_padding_of_a_series_is_not_seen():
+    """The end of the first series is inside a patch."""
+    model = ViT(**ViT.VARIANTS["test"] | {"patch": (4,), "pool": "mean", "context": 12})
+    series, lengths = jax.random.normal(jax.random.key(0), (2, 8, 2)), jnp.array([6, 8])
+    variables = disturbed(jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), series, lengths))
+    apply = jax.jit(functools.partial(model.apply, train=False))
+    y, z = (apply(variables, x, lengths) for x in (series, series.at[0, 6:].set(9.0)))
+    np.testing.assert_allclose(y, z, atol=1e-6)
+    assert np.abs(y - apply(variables, series, jnp.array([8, 8])))[0].max() > 1e-3
+
+
 def test_attention_pooling_reads_all_patches():
     model = make(pool="map")
     variables = disturbed(jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), X))

@@ -12,6 +12,8 @@ from scipy.optimize import linear_sum_assignment
 from core.errors import UserError
 from core.info import Info, Key
 from tasks.detection import MATCHINGS, Detection, average_precision, greedy, overlaps
+from training.evaluate import _in_order
+from training.step import mean_metrics
 
 TASK = Detection(queries=4, classes=("a", "b", "c"))
 BOXES = np.array([[[0.1, 0.2, 0.5, 0.8], [0.5, 0.5, 0.9, 1.0], [0.0, 0.0, 0.3, 0.3]]], np.float32)
@@ -113,7 +115,50 @@ def test_a_box_without_area_counts_as_padding(bad):
     for key in without:
         np.testing.assert_allclose(with_it[key], without[key], atol=1e-6)
     arrays = TASK.score(outputs, batch_of(boxes, labels)).arrays
-    assert arrays["true_label"].tolist() == [[2, 0, 1, -1]]
+    assert arrays["counts"].tolist() == [[True, True, True, False]]
+
+
+@pytest.mark.parametrize("matching", list(MATCHINGS))
+def test_boxes_that_do_not_count_take_no_query_from_others(matching):
+    """They come first, and are more than the queries; the real one has a query for itself."""
+    task = dataclasses.replace(TASK, matching=matching, crowd="crowd")
+    boxes = np.concatenate([np.tile([0.0, 0.0, 0.2, 0.2], (6, 1)), BOXES[0, :1]])[None].astype(np.float32)
+    batch = batch_of(boxes, np.array([[0] * 6 + [2]]), crowd=np.array([[1] * 3 + [0] * 4]))
+    batch["objects/bbox_mask"] = np.array([[1] * 3 + [0] * 3 + [1]])
+    score = task.score(outputs_for(BOXES[:, :1], LABELS[:, :1]), batch)
+    assert score.metrics["accuracy"] == (1, 1) and score.losses["box_loss"] == pytest.approx(0, abs=1e-5)
+
+
+def test_a_far_prediction_in_a_small_image_is_still_matched():
+    """Its distance, in sides of the part that is not padding, exceeds the cost of a box that does not count."""
+    task = dataclasses.replace(TASK, inputs=("image", "image_region"))
+    box, none = np.array([[[0.0, 0.0, 0.002, 0.002]]], np.float32), np.zeros((1, 5, 4), np.float32)
+    batch = batch_of(np.concatenate([none, box], 1), np.array([[0] * 5 + [1]]))
+    batch["image_region"] = np.array([[0.0, 0.0, 0.01, 0.01]], np.float32)
+    far = outputs_for(np.full((1, 1, 4), [0.8, 0.8, 0.9, 0.9]), np.array([[1]]))
+    assert task.score(far, batch).losses["box_loss"] > 100
+
+
+def test_the_precision_of_lists_padded_to_other_lengths():
+    """As in an evaluation with buckets; zeros that pad the arrays are no boxes of the first class."""
+    parts = []
+    for count, label in ((1, 0), (3, 1)):
+        boxes, labels = BOXES[:, :count], np.full((1, count), label)
+        arrays = TASK.score(outputs_for(boxes, labels), batch_of(boxes, labels)).arrays
+        parts.append({key: np.asarray(value) for key, value in arrays.items()})
+    together = {key: _in_order([part[key] for part in parts], np.arange(2)) for key in parts[0]}
+    assert average_precision(together)["ap"] == pytest.approx(1, abs=1e-3)
+
+
+def test_images_without_any_box_have_a_loss():
+    batch = batch_of(np.zeros((1, 0, 4), np.float32), np.zeros((1, 0), int))
+    score, weights = TASK.score(outputs_for(np.zeros((1, 0, 4)), LABELS), batch), TASK.weights(batch)
+    sums = {term: (total, weights[term]) for term, total in score.losses.items()} | score.metrics
+    means = mean_metrics(TASK, sums)
+    assert means["box_loss"] == means["giou_loss"] == 0 and means["loss"] == means["class_loss"] > 0
+    assert np.isnan(means["iou"])
+    nothing = dict.fromkeys(score.losses, (0.0, 0.0))
+    assert np.isnan(mean_metrics(TASK, nothing)["loss"])
 
 
 def test_an_image_without_boxes_predicts_nothing():

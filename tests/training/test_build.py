@@ -52,7 +52,7 @@ def test_slips_name_the_nearest(group, words):
     ("group", "message"),
     [
         ({"name": "vit.ViT", "heads": 0}, "config.model.heads must be at least 1, not 0"),
-        ({"name": "resnet.CifarResNet", "depth": -1}, "config.model.depth must be at least 1, not -1"),
+        ({"name": "resnet.CifarResNet", "depth": -1}, "config.model.depth must be at least 0, not -1"),
         ({"name": "mlp.MLP", "widths": (8, -8)}, "config.model.widths must be at least 1, not (8, -8)"),
         ({"name": "mlp.MLP(widths=(0,))"}, "config.model.name mlp.MLP.widths must be at least 1, not (0,)"),
         ({"name": "detr.DETR", "backbone": "vit.ViT(patch=(0, 4))"}, "config.model.backbone vit.ViT.patch must be"),

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from arch.layers.norm import batch_norm, layer_norm
+from arch.layers.norm import batch_norm, frozen_batch_norm, layer_norm
 from arch.mlp import MLP
 from arch.resnet import CifarResNet
 from tasks.classification import Classification
@@ -96,8 +96,9 @@ def test_layouts_agree(name, layout, batches, on_one_device):
         (MLP(widths=(256,) * 4), True),
         (MLP(widths=(256,) * 4, norm=layer_norm), True),
         (MLP(widths=(256,) * 4, norm=batch_norm), False),  # its statistics need all microbatches side by side
+        (MLP(widths=(256,) * 4, norm=frozen_batch_norm), True),
     ],
-    ids=["no norm", "layer norm", "batch norm"],
+    ids=["no norm", "layer norm", "batch norm", "frozen batch norm"],
 )
 def test_accumulation_saves_memory_unless_there_are_batch_statistics(model, saves):
     def work_space(accumulate, **options):
