@@ -35,7 +35,7 @@ _DRAW = flags.DEFINE_string("draw", None, "Draw the predictions over their image
 _ATTENTION = flags.DEFINE_string("attention", None, "Draw the first input's attention to this file: .png or .svg.")
 _PROMPT = flags.DEFINE_string("prompt", None, "Beginning of a text that a language model continues.")
 _LENGTH = flags.DEFINE_integer("length", 500, "Number of tokens after the prompt.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed for sampling.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed for sampling.", lower_bound=0, upper_bound=2**32 - 1)
 _TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Divides the logits: lower is more conservative.")
 _TOP_K = flags.DEFINE_integer("top_k", 0, "Sample from the top_k most probable tokens; 0 = all.")
 _TOP_P = flags.DEFINE_float("top_p", 1.0, "Sample from the most probable tokens with this total probability (nucleus).")
@@ -46,6 +46,8 @@ def main(argv):
     from inference import inputs, pictures, predict  # after the flags, so that a typo in them is reported at once
 
     source = _source()
+    if _PROMPT.value is None and (unread := [name for name in ("length", "beams") if flags.FLAGS[name].present]):
+        raise cli.UserError(f"--{unread[0]} is read with --prompt alone; a run's own beams are config.task.beams")
     choice = {"temperature": _TEMPERATURE.value, "top_k": _TOP_K.value, "top_p": _TOP_P.value}
     if _PROMPT.value is not None:
         if argv[1:] or _OUTPUT.value or _DRAW.value or _ATTENTION.value:
@@ -84,6 +86,8 @@ def _source():
         return validate(override(recipe(_CONFIG.value), assignments(_SET.value) | {"init_from": _INIT_FROM.value})[0])
     if not _WORKDIR.value:
         raise cli.UserError("--workdir is missing: name the folder of a trained run, such as runs/digits")
+    if _CONFIG.value or _SET.value:
+        raise cli.UserError("--config and its keys are read with --init_from=hf:FOLDER: a run has its own config")
     return _WORKDIR.value
 
 

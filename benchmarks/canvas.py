@@ -7,6 +7,7 @@ The images of the test split keep their size; zeros are added below and to the r
 """
 
 import argparse
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 import data
-from core.cli import set_environment
+from core.cli import guarded, set_environment
 from data.augment.op import Batch
 from data.splits import Split
 from inference.predict import Trained, load
@@ -66,4 +67,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     set_environment()
-    main()
+    sys.exit(guarded(main))

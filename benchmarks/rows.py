@@ -7,13 +7,14 @@ Milliseconds per step, medians over rounds, and their ratio to the first row.
 
 import argparse
 import statistics
+import sys
 from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
 from benchmarks.seeds import STEPS, turn
-from core.cli import set_environment
-from core.errors import UserError, nearest
+from core.cli import guarded, set_environment
+from core.errors import nearest
 from experiments.engine.experiment import Cell, cell_config, load
 from training import environment
 from training.config import validate
@@ -43,10 +44,7 @@ def main() -> None:
         if row not in experiment.rows:
             parser.error(f"--rows: unknown row {row!r}: {nearest(row, experiment.rows)}")
     configs = {row: cell_config(experiment, Cell(row)) for row in rows}
-    try:
-        times = step_times(configs, arguments.data_dir, arguments.rounds, arguments.steps)
-    except UserError as error:
-        parser.error(str(error))
+    times = step_times(configs, arguments.data_dir, arguments.rounds, arguments.steps)
     print(environment.processor(), environment.describe_devices(), sep="; ")
     for row, ms in times.items():
         print(f"{row:24s} {ms:9.1f} ms  {ms / times[rows[0]]:.2f}")
@@ -54,4 +52,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     set_environment()
-    main()
+    sys.exit(guarded(main))

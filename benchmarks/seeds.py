@@ -8,6 +8,7 @@ A ratio below 1 means that a seed costs less when trained together.
 import argparse
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from collections.abc import Callable
 import jax
 from ml_collections import ConfigDict
 
-from core.cli import set_environment
+from core.cli import guarded, set_environment
 from data.batches import train_batches
 from experiments.engine.bases import digits_mlp
 from training.run import Run, build_run
@@ -81,4 +82,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     set_environment()
-    main()
+    sys.exit(guarded(main))

@@ -9,12 +9,13 @@ is the best of `benchmarks.baselines` on the test split, whose own settings were
 import argparse
 import json
 import os
+import sys
 
 from benchmarks.baselines import Row, baselines
 from benchmarks.rows import step_times
 from configs import suite
-from core.cli import set_environment
-from core.errors import UserError
+from core.cli import guarded, set_environment
+from core.errors import UserError, nearest
 from experiments.suite import MEASURED
 from training import environment
 from training.config import validate
@@ -44,7 +45,10 @@ def main() -> None:
     parser.add_argument("--data_dir")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    for modality in arguments.only.split(","):
+    modalities = arguments.only.split(",")
+    if unknown := [name for name in modalities if name not in suite.MODALITIES]:
+        raise UserError(f"--only: unknown modality {unknown[0]!r}: {nearest(unknown[0], suite.MODALITIES)}")
+    for modality in modalities:
         configs = {name: suite.get_config(f"{modality},{name}") for name in suite.architectures(modality)}
         times = step_times(configs, arguments.data_dir, arguments.rounds)
         simple = baseline(modality, arguments.data_dir)
@@ -59,4 +63,4 @@ if __name__ == "__main__":
     set_environment()
     # Waiting threads of boosting that spin are slow when cores are shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    main()
+    sys.exit(guarded(main))

@@ -4,7 +4,7 @@ Built in: breast_cancer, wine, iris, diabetes (scikit-learn), penguins (download
 wine_quality (white). Another network is one argument, and so is an encoding of the numbers:
 
     --config.model.name=ft_transformer.FTTransformer --config.model.variant="1 block"
-    --config.data.preprocess.features.scaling=quantile --config.data.preprocess.features.bins=16
+    --config.data.preprocess.features.scaling="'quantile'" --config.data.preprocess.features.bins=16
 
 Your own table, with classes as the target (`number` instead of `class` for a regression):
 

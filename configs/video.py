@@ -39,6 +39,7 @@ VARIANTS = {
     },
     "tissues": {
         "data.name": "brain_tissues",
+        "augment.ops": ("flip(vertical=True)", "normalise()"),
         "task.inputs": ("volume",),
         "model.width": 16,
         "train.epochs": 10.0,

@@ -20,13 +20,14 @@ INTERRUPTION = "interrupted; the same command starts again, or continues"
 FULL_DISK = os.strerror(errno.ENOSPC)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+REFUSED += (errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def run(main: Callable[[list[str]], None]) -> None:
     """Parses the flags and calls `main(argv)`; does not return."""
     set_environment()
     _quiet_libraries()
-    app.run(lambda argv: sys.exit(_guarded(main, argv)), flags_parser=_parse)
+    app.run(lambda argv: sys.exit(guarded(main, argv)), flags_parser=_parse)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -52,9 +53,10 @@ def _with_set(argv: list[str]) -> list[str]:
     return result
 
 
-def _guarded(main: Callable, argv: list[str]) -> int:
+def guarded(main: Callable, *arguments: Any) -> int:
+    """Calls a command's function and returns its exit code; a user's mistake ends the program with one line."""
     try:
-        main(argv)
+        main(*arguments)
     except UserError as error:
         print("".join(printable(line) + "\n" for line in error.trace.splitlines()), end="", file=sys.stderr)
         _fail(str(error))
@@ -88,6 +90,8 @@ def _guarded(main: Callable, argv: list[str]) -> int:
 def _shortage(error: Exception) -> str:
     """Returns the line for an error of XLA or Orbax that means a full device or disk, "" for any other error."""
     text = str(error)
+    if isinstance(error, RuntimeError) and text.startswith("Symlink loop"):  # pathlib before Python 3.13
+        return text
     if FULL_DISK in text:
         return f"{FULL_DISK}: free space; the same command continues"
     if "RESOURCE_EXHAUSTED" in text:

@@ -181,13 +181,13 @@ def arguments(target: Any, tree: Name | Call, find: Find, where: str) -> tuple[t
 
 
 def check_sizes(target: Any, values: Mapping[str, Any], where: str) -> None:
-    """Raises UserError for a size among arguments of `target`, such as a width, below 1. A number of blocks, and a size
+    """Raises UserError for a size among arguments of `target`, such as a width, below 1. Numbers of blocks, and a size
     whose default is 0, may be 0.
     """
     named = parameters(target)
     for key in [key for key in values if key in named and any(word in key for word in SIZES)]:
         sizes = values[key] if isinstance(values[key], tuple) else (values[key],)
-        least = 0 if key == "depth" or named[key].default == 0 else 1
+        least = 0 if key in ("depth", "num_blocks") or named[key].default == 0 else 1
         if any(isinstance(size, int) and size < least for size in sizes):
             raise UserError(f"{where}.{key} must be at least {least}, not {values[key]}")
 

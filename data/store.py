@@ -178,12 +178,15 @@ class _Values:
         self.parts: list[np.ndarray] = []
         self.dtype: np.dtype | None = None  # None: all values so far were empty
         self.shape: tuple[int, ...] = ()
+        self.empty_dtype = np.dtype(np.float32)  # of the values if all of them are empty
 
     def add(self, key: str, values: Sequence[np.ndarray] | np.ndarray) -> None:
         if not self.is_scalar:
             self.lengths += map(len, values)
         joined = np.asarray(values) if self.is_scalar else join(key, values)
         if not joined.size:
+            if self.dtype is None:
+                self.empty_dtype, self.shape = joined.dtype, joined.shape[1:]
             return
         if self.dtype is not None:
             check_shapes(key, {joined.shape[1:], self.shape})
@@ -198,7 +201,7 @@ class _Values:
         self.dtype, self.shape = dtype, joined.shape[1:]
 
     def column(self, is_ragged: bool) -> Column:
-        values = _mapped(self.file, self.dtype, self.shape) if self.file else self._from_parts()
+        values = _mapped(self.file, self.dtype or self.empty_dtype, self.shape) if self.file else self._from_parts()
         if self.is_scalar:
             return values
         if is_ragged:
@@ -208,7 +211,7 @@ class _Values:
     def _from_parts(self) -> np.ndarray:
         """Returns the joined parts; each is freed once it is copied, so that memory holds all values only once."""
         parts, self.parts = self.parts[::-1], []
-        result = np.empty((sum(map(len, parts)), *self.shape), self.dtype or np.float32)
+        result = np.empty((sum(map(len, parts)), *self.shape), self.dtype or self.empty_dtype)
         start = 0
         while parts:
             part = parts.pop()
@@ -217,10 +220,10 @@ class _Values:
         return result
 
 
-def _mapped(file: Path, dtype: np.dtype | None, shape: Sequence[int]) -> np.ndarray:
+def _mapped(file: Path, dtype: np.dtype, shape: Sequence[int]) -> np.ndarray:
     """Returns the array in a file, mapped into memory. A file that does not exist holds no values."""
     if not file.exists():
-        return np.zeros((0, *shape), np.float32)
+        return np.zeros((0, *shape), dtype)
     return np.memmap(file, dtype, "r").reshape(-1, *shape)
 
 

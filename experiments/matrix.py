@@ -132,7 +132,11 @@ def main(argv: list[str]) -> None:
     if not folders:
         raise UserError(f"{RESULTS} has no results of experiments/suite.py: run one, and keep it by experiments.table")
     baselines = json.loads(MEASURED.read_text())["baselines"]
-    columns = [column(Measured.of(folder), baselines) for folder in folders]
+    measured = [Measured.of(folder) for folder in folders]
+    for folder, one in zip(folders, measured, strict=True):
+        if not one.meta["config"].startswith("experiments/suite.py:"):
+            raise UserError(f"{folder} holds results of {one.meta['config']}, not of experiments/suite.py")
+    columns = [column(one, baselines) for one in measured]
     columns.sort(key=lambda of: list(suite.MODALITIES).index(of.name))
     target = folders[0].parent
     draw(columns, target / "suite.png")

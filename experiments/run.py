@@ -35,7 +35,7 @@ from experiments.engine.experiment import (
 )
 from experiments.engine.progress import Progress
 from training.overrides import override
-from training.workdir import check_path
+from training.workdir import check_path, check_writable
 
 _CONFIG = flags.DEFINE_string("config", None, "Experiment, FILE.py or FILE.py:SCALE.")
 _OUTDIR = flags.DEFINE_string("outdir", None, "Folder of all runs (default: experiments/runs/NAME-SCALE[-CHANGES]).")
@@ -126,13 +126,18 @@ def check_changes(experiment: Experiment, named: bool) -> None:
     """
     if not experiment.changes:
         return
+    from training import build, optimizer  # these import jax: late, so that a mistake in flags is reported at once
+
     if not named and (keys := equalised(experiment)):
         raise UserError(
             f"--set {' '.join(experiment.change_texts)}: the rows differ in {', '.join(keys)}, which it replaces: "
             "name the rows to change by --rows"
         )
     row = Cell(next(iter(experiment.rows)))
-    _, note = override(cell_config(dataclasses.replace(experiment, changes={}), row), experiment.changes)
+    config, note = override(cell_config(dataclasses.replace(experiment, changes={}), row), experiment.changes)
+    for package, group in build.KINDS.items():
+        build.check_fields(config[group], package)
+    optimizer.check_keys(config.optimizer)
     if note:
         print(f"{row.row}: {note}", flush=True)
 
@@ -143,6 +148,7 @@ def check(outdir: Path) -> None:
     parent = next(path for path in (outdir, *outdir.parents) if path.exists())
     if not parent.is_dir():
         raise UserError(f"--outdir {outdir}: {parent} is a file")
+    check_writable(parent, f"--outdir {outdir}")
     if (outdir / "config.json").exists():
         raise UserError(f"--outdir {outdir} is the folder of one run, not of an experiment")
 

@@ -12,7 +12,7 @@ from core.errors import UserError, nearest
 from core.info import PIXELS, Info, Key
 from data.preprocess.op import Chunk
 from data.preprocess.pipeline import Pipeline
-from data.preprocess.values import as_image, narrow
+from data.preprocess.values import as_image
 from data.sources.frames import frames_of, read_clip
 from data.sources.images import read_image
 from data.sources.named import kinds
@@ -50,8 +50,14 @@ class Inputs:
 
 
 def text_lines(stream: Iterable[str]) -> list[str]:
-    """Returns lines without their ends, and without U+FEFF, the byte order mark, at the start."""
-    lines = [line.removesuffix("\n") for line in stream]
+    """Returns lines without their ends, and without U+FEFF, the byte order mark, at the start.
+
+    Raises UserError for bytes that are no text.
+    """
+    try:
+        lines = [line.removesuffix("\n") for line in stream]
+    except UnicodeDecodeError as error:
+        raise UserError(f"the lines on standard input are not {error.encoding}: {error.reason}") from error
     return [line.removeprefix("\ufeff") for line in lines[:1]] + lines[1:]
 
 
@@ -228,7 +234,12 @@ def _read_frames(path: Path, channels: int, dtype: str) -> np.ndarray:
         raise UserError(f"{path} is not a .npy file of plain numbers") from error
     if values.ndim not in (3, 4):
         raise UserError(f"{path} has the shape {values.shape}, not (t, h, w) or (t, h, w, c)")
-    return narrow(values[..., None] if values.ndim == 3 else values)
+    if not values.size or values.dtype.kind not in "biuf" or not np.isfinite(values).all():
+        raise UserError(f"{path} has no pixels, or pixels that are no finite numbers ({values.dtype})")
+    has_bytes = values.dtype in (np.uint8, bool)
+    if has_bytes != (dtype == "uint8") or not (has_bytes or values.dtype.kind == "f" or values.dtype == np.uint16):
+        raise UserError(f"{path} holds {values.dtype}, but the run was trained on {dtype}: save pixels as {dtype}")
+    return np.stack([as_image(frame) for frame in values])
 
 
 def _fitted(pixels: np.ndarray, record: Key, name: str) -> np.ndarray:

@@ -176,6 +176,7 @@ def predict(
         outputs = run.model.apply(variables, *(batch[name] for name in run.task.inputs), train=False)
         return run.task.predict(outputs)
 
+    sampler(jax.random.key(seed), **choice)  # refuses numbers out of range, also for a run that does not sample
     inputs = encode(run.config, run.info, run.task, files, lines or [])
     step, pieces = None, []
     for start in range(0, len(inputs.names), BATCH):

@@ -17,7 +17,7 @@ from inference.predict import load, predict, write
 _GENERATOR = flags.DEFINE_string("generator", None, "Folder of the run that draws sounds.")
 _RECOGNISER = flags.DEFINE_string("recogniser", None, "Folder of the run that classifies sounds.")
 _COUNT = flags.DEFINE_integer("count", 10, "Sounds per class.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed for sampling.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed for sampling.", lower_bound=0, upper_bound=2**32 - 1)
 _TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Divides the logits: lower is more conservative.")
 
 

@@ -16,7 +16,7 @@ from core import cli
 from core.errors import UserError, nearest
 from reporting import curves, page
 from training import config as config_lib
-from training.workdir import Workdir, check_writable, from_json
+from training.workdir import Workdir, check_writable, from_json, metrics_row
 
 UNSET = "unset"  # value of a key that a config lacks
 LABEL_KEYS, LABEL_LENGTH = 3, 60  # labels of more keys or letters are names of folders
@@ -44,8 +44,12 @@ class Run:
             raise UserError(f"{path} does not exist: {nearest(path.name, _folders(path.parent))}")
         config = dict(config_lib.leaves(Workdir(str(path)).config()))
         metrics, results = path / "metrics.jsonl", path / "results.json"
-        history = [from_json(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
-        return cls(path, config, history, from_json(results.read_text())["results"] if results.exists() else {})
+        lines = metrics.read_bytes().split(b"\n") if metrics.exists() else []
+        history = [row for row in map(metrics_row, lines) if row]  # a killed run may leave a part of a line
+        try:
+            return cls(path, config, history, from_json(results.read_text())["results"] if results.exists() else {})
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{results} is damaged: {error}") from error
 
 
 def write(paths: Sequence[Path], output: Path, title: str = "") -> None:
@@ -56,6 +60,8 @@ def write(paths: Sequence[Path], output: Path, title: str = "") -> None:
     runs = [Run.read(path) for path in paths]
     if not output.parent.is_dir():
         raise UserError(f"{output}: the folder {output.parent} does not exist")
+    if output.is_dir():
+        raise UserError(f"{output} is a folder: name a file, such as {output / 'compare.html'}")
     check_writable(output.parent, str(output))
     differing = differences(runs)
     names = labels(runs, differing)

@@ -6,6 +6,7 @@ Copies a record of each finished run to docs/results/RECIPE-SEED.json and writes
 
 import collections
 import dataclasses
+import itertools
 import re
 import shlex
 from collections.abc import Sequence
@@ -79,12 +80,14 @@ class Record:
         config = Workdir(str(workdir)).config()
         try:
             left = from_json((workdir / "results.json").read_text())
+            arguments = _arguments(left.get("command", ""))
         except OSError as error:
             raise UserError(f"{workdir} has no results.json: the run has not finished") from error
-        arguments = _arguments(left.get("command", ""))
+        except (ValueError, AttributeError) as error:
+            raise UserError(f"{workdir}/results.json is damaged: {error}") from error
         if "config" not in arguments:
             raise UserError(f"{workdir}: results.json has no command with --config: run it by train.py --config=...")
-        if not left["results"]:
+        if not left.get("results"):
             raise UserError(f"{workdir} has no results on any split")
         split = "test" if "test" in left["results"] else next(iter(left["results"]))
         prefix = "" if split == "test" else f"{split} "
@@ -181,7 +184,7 @@ def _duration(seconds: float) -> str:
 def _arguments(command: str) -> dict[str, Any]:
     """Returns name -> value of the flags of a command, written --NAME=VALUE or --NAME VALUE."""
     words, found = shlex.split(command), {}
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
         if word.startswith("--"):
             name, given, value = word[2:].partition("=")
             found[name] = value if given else following
@@ -189,8 +192,11 @@ def _arguments(command: str) -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> None:
-    for text in argv[1:]:
-        add(Path(text), DOCS / "results")
+    workdirs = [Path(text) for text in argv[1:]]
+    for workdir in workdirs:
+        Record.of_run(workdir)  # refuses one before another is added
+    for workdir in workdirs:
+        add(workdir, DOCS / "results")
     write_whole(DOCS / "results.md", document(DOCS / "results"))
     print(f"{DOCS / 'results.md'}: {len(list((DOCS / 'results').glob('*.json')))} records")
 

@@ -21,6 +21,7 @@ from tasks.task import Task
 
 ADDED = {"mask": jnp.float32, "index": jnp.int32}  # keys that batching adds, with their types
 PARTS = ("arch", "tasks", "data")  # folders of the code that a user adds to
+KINDS = {"arch": "model", "tasks": "task"}  # package -> group of its objects
 ADAPTER = "adapter"  # key of the group `model`: a module that wraps the network
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -33,7 +34,7 @@ def construct(group: ConfigDict, package: str, **derived) -> Any:
     class's VARIANTS; all other values override its fields.
     Raises UserError for an unknown class, variant or field, or a value of another type than the field's.
     """
-    kind = {"arch": "model", "tasks": "task"}[package]
+    kind = KINDS[package]
     where = f"config.{kind}"
     find = functools.partial(names.find, package)
     tree = parse(group.name, f"{where}.name")
@@ -46,11 +47,10 @@ def construct(group: ConfigDict, package: str, **derived) -> Any:
     values = _variant(cls, group.get("variant"), where) | {key: x for key, x in derived.items() if key in fields}
     args, kwargs = names.arguments(cls, tree, find, f"{where}.name")
     values |= dict(zip(fields, args, strict=False)) | kwargs
+    check_fields(group, package)
     for key, value in group.items():
         if key in ("name", "variant") or (kind == "model" and key == ADAPTER):
             continue
-        if key not in fields:
-            raise UserError(f"{where}.{key}: {tree.name} has no field {key!r}: {nearest(key, fields)}")
         hint, at = hints[key], f"{where}.{key}"
         is_code = isinstance(value, str) and not names.fits(value, hint) and names.takes_objects(hint)
         values[key] = names.resolve(value, package, at, hint) if is_code else names.convert(value, hint, at)
@@ -59,6 +59,17 @@ def construct(group: ConfigDict, package: str, **derived) -> Any:
         return cls(**values)
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: {tree.name} rejects its fields: {error}") from error
+
+
+def check_fields(group: ConfigDict, package: str) -> None:
+    """Raises UserError for a key of a `model` or `task` group that is no field of its class."""
+    where = f"config.{KINDS[package]}"
+    name = parse(group.name, f"{where}.name").name
+    fields = names.parameters(names.find(package, name, f"{where}.name"))
+    others = ("name", "variant", *(ADAPTER,) * (package == "arch"))
+    for key in group:
+        if key not in fields and key not in others:
+            raise UserError(f"{where}.{key}: {name} has no field {key!r}: {nearest(key, fields)}")
 
 
 def _variant(cls: type, name: str | int | None, where: str) -> dict[str, Any]:

@@ -276,7 +276,8 @@ def difference(old: ConfigDict, new: ConfigDict) -> list[str]:
 def check_version(config: ConfigDict, where: str) -> None:
     """Raises UserError, which names the folder `where`, if a run's stored config has keys that no longer exist."""
     known = {key for key, _ in leaves(default())}
-    if any(key not in known and key.partition(".")[0] not in OPEN_GROUPS for key, _ in leaves(config)):
+    groups = tuple(f"{group}." for group in OPEN_GROUPS)
+    if any(key not in known and not key.startswith(groups) for key, _ in leaves(config)):
         raise UserError(f"{where} was written by an older version: train again, in another folder")
 
 

@@ -126,12 +126,9 @@ def create(
     """
     function = _optax_function(config.name)
     accepted = inspect.signature(function).parameters
+    check_keys(config)
     arguments = {key: value for key, value in config.items() if key not in OURS}
     for key in arguments:
-        if key not in accepted:
-            raise UserError(
-                f"config.optimizer.{key} is not an argument of optax.{config.name}: {nearest(key, {*accepted, *OURS})}"
-            )
         _check_range(key, arguments[key])
     paths = parameter_paths(params)
     select(config.decay_mask, paths, "decay_mask")
@@ -169,6 +166,14 @@ def create(
         optimizer = optax.chain(optimizer, scale)
     _check(config.name, optimizer, params)
     return optimizer
+
+
+def check_keys(config: ConfigDict) -> None:
+    """Raises UserError for a key of the `optimizer` group that is no argument of the optimizer, or an unknown one."""
+    accepted = {*inspect.signature(_optax_function(config.name)).parameters, *OURS}
+    if unknown := [key for key in config if key not in accepted]:
+        key = unknown[0]
+        raise UserError(f"config.optimizer.{key} is not an argument of optax.{config.name}: {nearest(key, accepted)}")
 
 
 def _check_range(key: str, value: Any) -> None:

@@ -29,7 +29,7 @@ def recipe(text: str) -> ConfigDict:
     config = load(text)
     if not isinstance(config, ConfigDict):
         raise UserError(f"--config {text} is not the config of one run; python -m experiments.run runs an experiment")
-    return with_published_model(config, config.init_from)[0]
+    return with_published_model(config, config.get("init_from", ""))[0]
 
 
 def with_published_model(config: ConfigDict, init_from: str) -> tuple[ConfigDict, str]:

@@ -78,7 +78,7 @@ class Workdir:
         """
         metrics = self.path / "metrics.jsonl"
         lines = metrics.read_bytes().split(b"\n")[:rows] if metrics.exists() else []
-        self.rows = [row for row in map(_row, lines) if row]
+        self.rows = [row for row in map(metrics_row, lines) if row]
         self._seconds_before = self.rows[-1].get("seconds", 0.0) if self.rows else 0.0
         lost = rows - len(self.rows)
         if jax.process_index() > 0:
@@ -208,7 +208,7 @@ def from_json(text: str) -> Any:
     return numbers(json.loads(text))
 
 
-def _row(line: bytes) -> dict | None:
+def metrics_row(line: bytes) -> dict | None:
     """Returns a line of metrics.jsonl, None if it is damaged."""
     try:
         row = from_json(line.decode())
@@ -235,7 +235,7 @@ def writing(path: Path, beside: Path | None = None) -> Iterator[Path]:
     beside = beside or path.with_name(f"{path.stem}{PART}{path.suffix}")
     try:
         yield beside
-    except BaseException:  # such as a full disk
+        beside.replace(path)
+    except BaseException:  # such as a full disk, or a folder of this name
         beside.unlink(missing_ok=True)
         raise
-    beside.replace(path)

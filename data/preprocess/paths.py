@@ -1,5 +1,6 @@
 """Columns that hold paths of files."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,4 +31,7 @@ def check_paths(op: str, key: str, splits: Mapping[str, Examples], keys: Keys) -
         if missing:
             count = f"{len(missing)} of {len(found[split])} files of {split!r}"
             raise UserError(f"data.preprocess: {op}: {key!r}: {missing[0]} does not exist ({count} are missing)")
+        if split != "train" and (shared := {*found["train"]} & {*found[split]}):
+            count = f"{len(shared)} of {len({*found[split]})} files of {split!r}"
+            print(f"warning: {op}: {count} are in the training split, too: give each split a file", file=sys.stderr)
     return found["train"]

@@ -1,7 +1,7 @@
 """NumPy files: one `.npz` archive, one `.npy` array, or a folder of them."""
 
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ from ml_collections import ConfigDict
 from core.errors import UserError
 from core.info import Key
 from core.machine import free_memory
-from data.preprocess.values import as_image, as_label_map
+from data.preprocess.values import as_image, as_label_map, narrow
 from data.sources.files import Column, Columns, MappedFile, existing, files_below
 from data.sources.source import FileSource
 from data.sources.tfds import ROLES_BY_NAME
 
 SPLITS = ("train", "validation", "test")
 PIXELS = {"image": as_image, "label_map": as_label_map}
+FRAMES = ("video", "volume")
 ROWS = 4096  # rows that are checked at a time, so that a mapped array does not fill the memory
 
 Arrays = dict[str, np.ndarray]
@@ -29,7 +30,9 @@ class Npz(FileSource):
     A name is KEY (one split, "train"), or SPLIT_KEY or KEY_SPLIT with the splits train, validation and test:
     "test_image", or "x_test" as in Keras. KEY is `image`, `features`, `label`, `target` or any other name; `x` means
     `features` if it is a matrix and `image` otherwise, `y` means `label` if it holds integers and `target` otherwise.
-    A set with `features` is a table whose columns are "0", "1", ...
+    A set with `features` is a table whose columns are "0", "1", ... Pixels, (n, h, w) or (n, h, w, c) of an `image` and
+    (n, t, h, w) or (n, t, h, w, c) of a `video` or `volume`, are bytes, 16-bit integers or floats; a `label_map` has
+    the axes of what it belongs to.
     """
 
     def __init__(self, path: str, config: ConfigDict, state: Any = None):
@@ -51,12 +54,13 @@ class Npz(FileSource):
         splits = _splits(arrays, path)
         self.is_table = all("features" in columns for columns in splits.values())
         values = splits["train"] if "train" in splits else next(iter(splits.values()))
+        deep = _has_frames(values)
         if self.is_table:
             self.rows = {split: self._columns(_table(columns)) for split, columns in splits.items()}
             self.keys = {key: Key(role="number") for key in _table(values)}
             return
         self.rows = {
-            split: self._columns({key: _column(key, array) for key, array in columns.items()})
+            split: self._columns({key: _column(key, array, deep) for key, array in columns.items()})
             for split, columns in splits.items()
         }
         self.keys = {key: Key(role=_role(key, array)) for key, array in values.items()}
@@ -114,12 +118,13 @@ def _unreadable(path: Path, what: str, error: Exception) -> UserError:
 def _splits(arrays: Arrays, path: Path) -> dict[str, Arrays]:
     """Returns split -> key -> array. Raises UserError for arrays that do not fit together."""
     splits: dict[str, Arrays] = {}
+    deep = _has_frames(_split_and_key(name)[1] for name in arrays)
     for name, values in arrays.items():
         split, key = _split_and_key(name)
         columns = splits.setdefault(split, {})
         if (key := _meaning(key, values)) in columns:
             raise UserError(f"{path}: two arrays of {split!r} mean {key!r}: rename {name!r}")
-        _check(key, values, f"{path}: array {name!r}")
+        _check(key, values, f"{path}: array {name!r}", deep)
         columns[key] = values
     if not splits:
         raise UserError(f"{path} has no arrays")
@@ -150,19 +155,48 @@ def _meaning(key: str, values: np.ndarray) -> str:
     return key
 
 
-def _check(key: str, values: np.ndarray, where: str) -> None:
-    """Raises UserError for arrays without rows or with an unknown type, and for NaN or infinity outside a table."""
+def _has_frames(keys: Iterable[str]) -> bool:
+    return any(key in FRAMES for key in keys)
+
+
+def _check(key: str, values: np.ndarray, where: str, deep: bool) -> None:
+    """Raises UserError for arrays without rows or with an unknown type, for pixels with other axes or values, and for
+    NaN or infinity outside a table.
+
+    Args:
+        deep: whether the set has videos or volumes.
+    """
     if values.dtype.kind not in "biufUS":
         raise UserError(f"{where} has the type {values.dtype}: save numbers or texts")
     if not values.ndim or not len(values):
         raise UserError(f"{where} has the shape {values.shape}: it needs one row per example")
-    if key in PIXELS and values.ndim not in (3, 4):
-        raise UserError(f"{where} has the shape {values.shape}, not (n, h, w) or (n, h, w, c)")
+    if key in (*PIXELS, *FRAMES):
+        axes = "n, t, h, w" if key in FRAMES or (deep and key == "label_map") else "n, h, w"
+        if values.ndim - axes.count(",") not in (1, 2):
+            raise UserError(f"{where} has the shape {values.shape}, not ({axes}) or ({axes}, c)")
+    if key in ("image", *FRAMES):
+        _check_pixels(values, where)
     if values.dtype.kind == "f" and key != "features":  # gaps of a table are filled
         for start, part in _parts(values):
             bad = ~np.isfinite(part).reshape(len(part), -1).all(axis=1)
             if bad.any():
                 raise UserError(f"{where} has NaN or infinity in row {start + int(bad.argmax())}, counted from 0")
+
+
+def _check_pixels(values: np.ndarray, where: str) -> None:
+    """Raises UserError for bytes in another type, which predictions for image files would not have."""
+    if values.dtype in (np.uint8, bool):
+        return
+    if values.dtype.kind in "US":
+        raise UserError(f"{where} has the type {values.dtype}: save pixels as numbers")
+    low, high, whole = 0.0, 0.0, True
+    for _, part in _parts(values):
+        low, high = min(low, part.min()), max(high, part.max())
+        whole = whole and (part.dtype.kind in "iu" or bool((part == np.floor(part)).all()))
+    if whole and low >= 0 and 1 < high <= 255:
+        raise UserError(f"{where} holds whole numbers up to {high:g} as {values.dtype}: save bytes as uint8")
+    if values.dtype.kind in "iu" and values.dtype != np.uint16:
+        raise UserError(f"{where} has the type {values.dtype}: save pixels as uint8, uint16 or floats")
 
 
 def _parts(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -178,12 +212,26 @@ def _role(key: str, values: np.ndarray) -> str:
     return ROLES_BY_NAME.get(key, "number" if values.ndim == 1 else "")
 
 
-def _column(key: str, values: np.ndarray) -> Column:
+def _column(key: str, values: np.ndarray, deep: bool) -> Column:
     if values.dtype.kind in "US":
         return values, _text
+    if key in FRAMES:
+        return values, _as_frames
+    if deep and key == "label_map":
+        return values, _as_labels
     if key in PIXELS:
         return values, PIXELS[key]
     return values, _integer if values.dtype == bool and key == "label" else None
+
+
+def _as_frames(frames: np.ndarray) -> np.ndarray:
+    """Returns [t, h, w] or [t, h, w, c] as [t, h, w, c], with the type of `as_image`."""
+    return np.stack([as_image(frame) for frame in frames])
+
+
+def _as_labels(labels: np.ndarray) -> np.ndarray:
+    """Returns class ids [t, h, w] or [t, h, w, 1] as [t, h, w, 1]."""
+    return narrow(labels[..., None] if labels.ndim == 3 else labels)
 
 
 def _text(value: np.str_ | np.bytes_) -> str:

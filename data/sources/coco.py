@@ -15,9 +15,11 @@ from ml_collections import ConfigDict
 
 from core.errors import UserError
 from core.info import Key
-from data.sources.files import Columns, as_splits, check_names, existing, known, visible
+from data.sources.files import SPLITS, Columns, as_splits, check_names, existing, known, visible
 from data.sources.images import image_format, image_size, read_image
 from data.sources.source import FileSource
+
+ID = int | str  # types of an id
 
 
 class _Objects(NamedTuple):
@@ -42,7 +44,9 @@ class Coco(FileSource):
     def __init__(self, path: str, config: ConfigDict, state: Any = None):
         root = existing(path)
         files = (
-            as_splits(file for file in visible(root) if file.suffix == ".json") if root.is_dir() else {"train": root}
+            as_splits(file for file in visible(root) if file.suffix.lower() == ".json" and file.stem.lower() in SPLITS)
+            if root.is_dir()
+            else {"train": root}
         )
         if not files:
             raise UserError(f"{path} has no train.json: name one file, or files after their splits")
@@ -98,39 +102,48 @@ def _read(file: Path) -> dict[str, list[dict[str, Any]]]:
     return content
 
 
-def _field(record: dict[str, Any], key: str, what: str) -> Any:
+def _field(record: dict[str, Any], key: str, what: str, kind: Any = object) -> Any:
+    """Returns a value. Raises UserError if it is missing, or not of `kind`."""
     if not isinstance(record, dict) or record.get(key) is None:
         raise UserError(f"{what} has no {key!r}")
+    if not isinstance(record[key], kind):
+        raise UserError(f"{what} has the {key} {record[key]!r}, which is of a wrong type")
     return record[key]
 
 
 def _categories(content: dict[str, Any], file: Path) -> dict[Any, str]:
     """Returns id -> name, in the order of the ids."""
-    pairs = [(_field(one, "id", f"{file}: a category"), one) for one in content["categories"]]
-    names = {id: str(_field(one, "name", f"{file}: category {id}")) for id, one in sorted(pairs, key=lambda p: p[0])}
+    pairs = [(_field(one, "id", f"{file}: a category", ID), one) for one in content["categories"]]
+    names = {id: str(_field(one, "name", f"{file}: category {id}")) for id, one in sorted(pairs, key=_by_id)}
     if len(set(names.values())) < len(pairs):
         raise UserError(f"{file} has two categories of one id or name")
     return names
 
 
+def _by_id(pair: tuple[int | str, Any]) -> tuple[bool, int | str]:
+    return isinstance(pair[0], str), pair[0]
+
+
 def _objects(content: dict[str, Any], file: Path, labels: dict[Any, int]) -> tuple[list[_Objects], list[Any]]:
     """Returns the images with their objects, in the order of the file, and the ids of annotations without area."""
     boxes: dict[Any, list[tuple[list[float], int, bool]]] = {
-        _field(image, "id", f"{file}: an image"): [] for image in content["images"]
+        _field(image, "id", f"{file}: an image", ID): [] for image in content["images"]
     }
     if len(boxes) < len(content["images"]):
         raise UserError(f"{file} has two images of one id")
     sizes, without_area = {image["id"]: _size(image, file) for image in content["images"]}, []
     for number, one in enumerate(content["annotations"]):
         what = f"{file}: annotation {one.get('id', number) if isinstance(one, dict) else number}"
-        image, category = (_field(one, key, what) for key in ("image_id", "category_id"))
+        image, category = (_field(one, key, what, ID) for key in ("image_id", "category_id"))
+        if not isinstance(one.get("iscrowd") or 0, int):
+            raise UserError(f"{what} has the iscrowd {one['iscrowd']!r}: it must be 0 or 1")
         if image not in boxes:
-            raise UserError(f"{what} belongs to image {image}, which does not exist")
+            raise UserError(f"{what} belongs to image {image!r}, which does not exist")
         if category not in labels:
-            raise UserError(f"{what} has category {category}, which does not exist")
+            raise UserError(f"{what} has category {category!r}, which does not exist")
         box = _box(_field(one, "bbox", what), sizes[image], what)
         if box[2] > box[0] and box[3] > box[1]:
-            boxes[image].append((box, labels[category], bool(one.get("iscrowd", 0))))
+            boxes[image].append((box, labels[category], bool(one.get("iscrowd"))))
         else:
             without_area.append(one.get("id", number))
     images = [
@@ -147,7 +160,7 @@ def _objects(content: dict[str, Any], file: Path, labels: dict[Any, int]) -> tup
 
 
 def _size(image: dict[str, Any], file: Path) -> tuple[int, int]:
-    height, width = (_field(image, key, f"{file}: image {image['id']}") for key in ("height", "width"))
+    height, width = (_field(image, key, f"{file}: image {image['id']}", int) for key in ("height", "width"))
     if not (height > 0 and width > 0):
         raise UserError(f"{file}: image {image['id']} has the size {height} x {width}")
     return height, width
@@ -167,7 +180,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def _image_path(file: Path, image: dict[str, Any]) -> Path:
-    name = _field(image, "file_name", f"{file}: image {image['id']}")
+    name = _field(image, "file_name", f"{file}: image {image['id']}", str)
     places = [file.parent / name, file.parent / "images" / name]
     found = next((place for place in places if place.is_file()), None)
     if not found:

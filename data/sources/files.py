@@ -39,7 +39,8 @@ class MappedFile:
         return self.array[index]
 
 
-SPLITS = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
+SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+SPLITS |= dict.fromkeys(("validation", "val", "valid", "dev"), "validation")
 
 Values = Sequence | np.ndarray | MappedFile
 Column = tuple[Values, Callable[[Any], Any] | None]
@@ -119,27 +120,33 @@ def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
 
 
 def as_splits(entries: Iterable[Path]) -> dict[str, Path]:
-    """Returns split -> file or folder if every name is one of `SPLITS` and "train" is among them, else {}.
+    """Returns split -> file or folder if every name, in any case, is one of `SPLITS`, one of them of "train"; else {}.
 
     Raises UserError for two names of one split.
     """
     splits: dict[str, Path] = {}
     for entry in entries:
-        name = entry.stem if entry.is_file() else entry.name
+        name = (entry.stem if entry.is_file() else entry.name).lower()
         if name not in SPLITS:
             return {}
         other = splits.setdefault(SPLITS[name], entry)
         if other != entry:
             raise UserError(f"{other} and {entry} are both the split {SPLITS[name]!r}: rename or remove one")
-    return {split: splits[split] for split in SPLITS if split in splits} if "train" in splits else {}
+    if "train" not in splits:
+        return {}
+    return {split: splits[split] for split in dict.fromkeys(SPLITS.values()) if split in splits}
 
 
 def split_folders(root: Path) -> dict[str, Path]:
     """Returns split -> folder if the folders in `root` are exactly splits that hold folders, else {"train": root}.
 
-    Raises UserError if only some of them hold folders.
+    Raises UserError if only some of them hold folders, or if a folder that is none lies beside two splits.
     """
     splits = as_splits(folders(root))
+    named = [folder for folder in folders(root) if folder.name.lower() in SPLITS and folders(folder)]
+    others = [folder for folder in folders(root) if folder not in named]
+    if not splits and len(named) > 1 and as_splits(named):
+        raise UserError(f"{others[0]} lies beside {named[0].name} and {named[1].name}, but is no split: move it away")
     flat = [folder for folder in splits.values() if not folders(folder)]
     if not splits or len(flat) == len(splits):  # then they are classes with these names
         return {"train": root}

@@ -17,15 +17,16 @@ from data.sources.source import FileSource
 
 VOID = 255  # pixels without class, as in PASCAL VOC
 CLASSES = "classes.txt"
+LOSSY = (".jpg", ".jpeg")
 
 
 class Masks(FileSource):
     """`masks:DIR`: pairs of the same name, DIR/images/a.jpg and DIR/masks/a.png; DIR/SPLIT/... gives several splits.
 
     Keys: `image` as in `Folder`, and `label_map` [h, w, 1], one class id per pixel. Masks are grey or palette images
-    that hold ids; 255 marks pixels without class, unless all masks hold 0 and 255 only, which are then classes 0 and 1.
-    Names of classes are the lines of DIR/classes.txt; without that file they are the numbers up to the highest id, for
-    which all masks are read at the start.
+    that hold ids; 255 marks pixels without class, unless there are two classes and all masks hold 0 and 255 only, which
+    are then classes 0 and 1. Names of classes are the lines of DIR/classes.txt; without that file they are the numbers
+    up to the highest id. All masks are read at the start for this, unless the file names more than two classes.
     """
 
     def __init__(self, path: str, config: ConfigDict, state: Any = None):
@@ -55,16 +56,24 @@ def _split_pairs(root: Path) -> dict[str, Path]:
 
 def _state(pairs: dict[str, list[tuple[Path, Path]]], names: Path) -> dict[str, Any]:
     channels, dtype = image_format(image for found in pairs.values() for image, _ in found)
-    if names.exists():
-        classes, is_binary = _lines(names), False
-    else:
-        values = {
-            int(value) for found in pairs.values() for _, mask in found for value in np.unique(read_label_map(mask))
-        }
+    masks = [mask for found in pairs.values() for _, mask in found]
+    if lossy := [mask for mask in masks if mask.suffix.lower() in LOSSY]:
+        raise UserError(f"{lossy[0]} is a mask in a format that changes pixels: save class ids as PNG")
+    classes, is_binary = _lines(names) if names.exists() else [], False
+    if len(classes) in (0, 2):
+        values = {int(value) for mask in masks for value in np.unique(read_label_map(mask))}
         is_binary = VOID in values and values <= {0, VOID}
-        highest = 1 if is_binary else max(values - {VOID}, default=0)
-        classes = [str(number) for number in range(highest + 1)]
+        classes = classes or _numbers({0, 1} if is_binary else values - {VOID}, names)
     return {"classes": classes, "is_binary": is_binary, "channels": channels, "dtype": dtype}
+
+
+def _numbers(ids: set[int], names: Path) -> list[str]:
+    """Returns "0", "1", ... up to the highest id. Raises UserError for few ids that are far apart: levels of grey."""
+    count = max(ids, default=0) + 1
+    if len(ids) * 4 < count:
+        found = ", ".join(map(str, sorted(ids)))
+        raise UserError(f"the masks hold {found} alone: save the ids 0, 1, ..., or name {count} classes in {names}")
+    return [str(number) for number in range(count)]
 
 
 def _lines(path: Path) -> list[str]:

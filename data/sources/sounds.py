@@ -4,7 +4,6 @@ n: samples, m: samples at another rate
 """
 
 import math
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +34,12 @@ def read_wav(path: str | Path) -> tuple[Audio, int]:
         rate, audio = wavfile.read(path)
     except FileNotFoundError:
         raise UserError(f"file {path} does not exist") from None
-    except (OSError, ValueError, EOFError, struct.error) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path} is not a readable WAV file: {reason(error)}") from error
+    except Exception as error:  # SciPy raises many other kinds
+        raise UserError(f"{path} is not a readable WAV file: its header is damaged") from error
+    if rate < 1:
+        raise UserError(f"{path} is not a readable WAV file: its rate is {rate}")
     audio = as_float(audio)
     if not np.isfinite(audio).all():
         raise UserError(f"{path} has samples that are NaN or infinite")

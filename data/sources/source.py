@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ class FileSource(Source):
         return Selected(self.rows, parts, self.folder)
 
     def fingerprint(self) -> str:
-        names = [str(file.relative_to(self.folder)) for file in self.files]  # a folder may be a class or a split
+        names = [os.path.relpath(file, self.folder) for file in self.files]  # a folder may be a class or a split
         return f"{hashlib.sha256(repr(names).encode()).hexdigest()} {content_hash(self.files)}"
 
 

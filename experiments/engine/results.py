@@ -78,8 +78,10 @@ def read(folder: Path) -> tuple[list[Record], dict[str, Any]]:
     """Returns the records and metadata of a folder written by `write`. Raises UserError."""
     try:
         lines = (folder / "results.jsonl").read_text().splitlines()
-        return [Record(**from_json(line)) for line in lines], json.loads((folder / "meta.json").read_text())
-    except (OSError, ValueError, TypeError) as error:
+        meta = json.loads((folder / "meta.json").read_text())
+        meta["config"], meta["rows"].keys()
+        return [Record(**from_json(line)) for line in lines], meta
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{folder} does not contain the results of an experiment: {error}") from error
 
 

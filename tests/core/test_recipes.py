@@ -66,7 +66,7 @@ def test_an_error_in_a_recipe_has_the_traceback_from_the_recipe_on(recipe, monke
         load("mine.py:0")
 
     with pytest.raises(SystemExit) as end:
-        cli._guarded(main, [])
+        cli.guarded(main, [])
     assert end.value.code == cli.USER_ERROR
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("error: --config mine.py:0: ") and "mine.py, line 7: ZeroDivisionError" in last

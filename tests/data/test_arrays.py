@@ -2,11 +2,13 @@
 
 import pickle
 
+import jax
 import numpy as np
 import pytest
 
 import data
 from core.errors import UserError
+from data.augment.transform import Transform
 from data.sources.arrays import Npy, Npz
 from data.sources.named import open_source
 from tests.data.infos import class_names, shapes
@@ -41,6 +43,25 @@ def test_a_matrix_of_features_is_a_table(config, tmp_path):
     assert chunk["target"].dtype == np.float64  # a large offset would be lost in 32 bits
 
 
+@pytest.mark.parametrize("shape", [(8, 6, 6, 6), (8, 6, 6, 6, 1)])
+def test_a_volume_and_its_label_map_are_mirrored_together(shape, config, tmp_path):
+    volume = np.random.default_rng(0).integers(0, 2, (8, 6, 6, 6), np.uint8)
+    np.savez(tmp_path / "a.npz", volume=volume * 255, label_map=volume.reshape(shape))
+    splits, info = data.load(config(f"npz:{tmp_path / 'a.npz'}", test=""))
+    assert shapes(info) == dict.fromkeys(("volume", "label_map"), ((6, 6, 6, 1), "uint8"))
+    batch = splits["train"].batch(np.arange(8)) | {"index": np.arange(8, dtype=np.int32)}
+    moved = Transform.create(("flip()",), info)(jax.random.key(0), batch | {"mask": np.ones(8, np.float32)})
+    np.testing.assert_array_equal(moved["volume"], moved["label_map"].astype(np.float32))
+    assert (np.asarray(moved["label_map"]) != batch["label_map"]).any()
+
+
+def test_frames_without_an_axis_of_channels(config, tmp_path):
+    np.savez(tmp_path / "a.npz", video=np.zeros((6, 5, 10, 12), np.uint8), label=np.arange(6) % 2)
+    ops = ("sample_frames(4)", "resize(8, 8)")
+    _, info = data.load(config(f"npz:{tmp_path / 'a.npz'}", preprocess=ops, test=""))
+    assert shapes(info)["video"] == ((4, 8, 8, 1), "uint8")
+
+
 def test_other_keys_keep_their_names(config, tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, tokens=np.arange(60).reshape(30, 2), label=np.arange(30) % 2 == 1, note=np.array(["é"] * 30))
@@ -68,6 +89,11 @@ def test_other_keys_keep_their_names(config, tmp_path):
         ({"when": np.array(["2024-01-01"], "datetime64[D]")}, "array 'when' has the type datetime64"),
         ({"label": np.array(3)}, r"array 'label' has the shape \(\)"),
         ({"image": np.zeros((0, 2, 2))}, r"array 'image' has the shape \(0, 2, 2\): it needs one row per example"),
+        ({"video": np.zeros((2, 3, 3))}, r"array 'video' has the shape \(2, 3, 3\), not \(n, t, h, w\)"),
+        ({"volume": np.zeros((2, 3, 3, 3)), "label_map": np.zeros((2, 3, 3), int)}, "'label_map' has the shape"),
+        ({"image": np.full((2, 2, 2), 255)}, "array 'image' holds whole numbers up to 255 as int64"),
+        ({"image": np.full((2, 2, 2), 255.0)}, "array 'image' holds whole numbers up to 255 as float64"),
+        ({"image": np.full((2, 2, 2), -1)}, "array 'image' has the type int64: save pixels as uint8"),
         ({"x_train": np.zeros((2, 2, 2)), "y_test": np.zeros(2)}, "'train' has image, but 'test' has target"),
     ],
 )

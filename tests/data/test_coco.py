@@ -87,6 +87,14 @@ def test_splits_and_second_files(write, config, tmp_path):
         ({"categories": [{"id": 2, "name": "cat"}, {"id": 90, "name": "Cat"}]}, "'cat' and 'Cat' differ only in case"),
         ({"images": [{"id": 7, "file_name": "c.png", "width": 2, "height": 1}], "annotations": []}, "c.png nor"),
         ({"images": [{"id": 7, "file_name": "a.png"}], "annotations": []}, "image 7 has no 'height'"),
+        ({"images": [{"id": 7, "file_name": "a.png", "width": 2, "height": "1"}]}, "7 has the height '1'"),
+        ({"images": [{"id": [7], "file_name": "a.png", "width": 2, "height": 1}]}, r"an image has the id \[7\]"),
+        ({"images": [{"id": 7, "file_name": 5, "width": 2, "height": 1}], "annotations": []}, "has the file_name 5"),
+        ({"annotations": [{"id": 5, "image_id": "7", "category_id": 2, "bbox": [0, 0, 1, 1]}]}, "belongs to image '7'"),
+        (
+            {"annotations": [{"id": 5, "image_id": 7, "category_id": 2, "bbox": [0, 0, 1, 1], "iscrowd": "0"}]},
+            "annotation 5 has the iscrowd '0'",
+        ),
         ({"images": [{"id": 7, "file_name": "a.png", "width": 2, "height": 1}] * 2}, "two images of one id"),
     ],
 )
@@ -94,6 +102,20 @@ def test_refusals(changes, message, write, config):
     with pytest.raises(UserError, match=message) as caught:
         Coco(write(**changes), config(""))
     assert "boxes.json" in str(caught.value) or "differ only in case" in str(caught.value)
+
+
+def test_a_split_without_any_box(write, config, tmp_path):
+    """Its arrays have the axes and types of a split with boxes. Other JSON files and absolute paths do not matter."""
+    write("train.json")
+    images = [{"id": 1, "file_name": str(tmp_path / "a.png"), "width": 20, "height": 10}]
+    write("Validation.JSON", images=images, annotations=[])
+    (tmp_path / "info.json").write_text("{}")
+    splits, _ = data.load(
+        config(f"coco:{tmp_path}", preprocess=("letterbox(32, 32)",), validation="validation", test="")
+    )
+    for key in ("objects/bbox", "objects/label", "objects/is_crowd"):
+        full, empty = (splits[name].batch(np.arange(1))[key] for name in ("train", "validation"))
+        assert empty.shape[2:] == full.shape[2:] and empty.dtype == full.dtype and not empty.any()
 
 
 def test_broken_files_and_wrong_sizes_are_named(write, config, tmp_path):

@@ -110,6 +110,10 @@ def test_images_of_16_bits_keep_their_values(config, tmp_path):
         (["train/cat/1.png", "test/cat/1.txt"], "the split 'test' has no files"),
         (["train/cat/1.png", "test/1.png"], "test holds no folders, but other splits"),
         (["train/a/1.png", "val/a/1.png", "valid/a/1.png"], "are both the split 'validation'"),
+        (
+            ["train/a/1.png", "test/a/1.png", "unlabeled/a/1.png"],
+            "unlabeled lies beside test and train",
+        ),
         (["cat/1.png", "dog/1.wav"], "holds images and sounds, such as .*1.png and .*1.wav"),
     ],
 )
@@ -179,6 +183,38 @@ def test_masks_of_black_and_white_have_two_classes(config, tmp_path):
     assert every(source)["label_map"][0].ravel().tolist() == [0, 1, 1]
     mask(tmp_path / "masks" / "a.png", [[0, 0, 255]])  # read as the training files were
     assert every(Masks(str(tmp_path), config(""), source.state))["label_map"][0].ravel().tolist() == [0, 0, 1]
+
+
+def test_masks_of_black_and_white_may_have_named_classes(config, tmp_path):
+    draw(tmp_path / "images" / "a.png", 0, size=(3, 1))
+    mask(tmp_path / "masks" / "a.png", [[0, 255, 255]])
+    (tmp_path / "classes.txt").write_text("ground\nsky\n")
+    source = Masks(str(tmp_path), config(""))
+    assert source.keys["label_map"].classes == ("ground", "sky")
+    assert every(source)["label_map"][0].ravel().tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("a.jpg", [[0, 255, 255]], "a.jpg is a mask in a format that changes pixels"),
+        ("a.png", [[0, 128, 255]], "the masks hold 0, 128 alone: .* or name 129 classes in .*classes.txt"),
+    ],
+)
+def test_masks_of_grey_levels_are_refused(name, values, message, config, tmp_path):
+    draw(tmp_path / "images" / "a.png", 0, size=(3, 1))
+    mask(tmp_path / "masks" / name, values)
+    with pytest.raises(UserError, match=message):
+        Masks(str(tmp_path), config(""))
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("training", "testing"), ("train", "DEV")])
+def test_names_of_splits_in_any_case(names, config, tmp_path):
+    for name in names:
+        for kind in ("cat", "dog"):
+            draw(tmp_path / name / kind / "1.png", 0)
+    source = Folder(str(tmp_path), config(""))
+    assert source.keys["label"].classes == ("cat", "dog") and len(source.rows) == 2
 
 
 def test_masks_have_named_classes(config, tmp_path):

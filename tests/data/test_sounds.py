@@ -1,5 +1,7 @@
 """Sound files and ops: log-mel frames against SciPy's transform and the mel formula written out."""
 
+import struct
+
 import numpy as np
 import pytest
 from scipy.io import wavfile
@@ -190,7 +192,15 @@ def test_channels_are_averaged(tmp_path):
     np.testing.assert_allclose(read, left / 65536, atol=1e-6)
 
 
-@pytest.mark.parametrize("content", [b"", b"RIFF", b"not a sound at all", b"RIFF\x24\x00\x00\x00WAVEfmt "])
+def wav(channels=1, rate=8_000, samples=b"data\x04\x00\x00\x00\x00\x00\x00\x00"):
+    form = b"fmt " + struct.pack("<IHHIIHH", 16, 1, channels, rate, 2 * rate, 2, 16)
+    return b"RIFF" + struct.pack("<I", 4 + len(form + samples)) + b"WAVE" + form + samples
+
+
+DAMAGED = [wav(channels=0), wav(rate=0), wav(samples=b"")]
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF", b"not a sound at all", wav()[:20], *DAMAGED])
 def test_what_is_no_wav_file_is_refused(tmp_path, content):
     path = tmp_path / "bad.wav"
     path.write_bytes(content)

@@ -70,6 +70,9 @@ def test_two_cells_with_kills_in_between(tmp_path):
         ((), ["--config is missing"]),
         (("--config=tests/experiments/tiny.py", "--set=model.widths=(3,)"), ["model.widths", "--rows"]),
         (("--config=tests/experiments/tiny.py", "--set=train.stps=3"), ["train.stps", "train.steps"]),
+        (("--config=tests/experiments/tiny.py", "--set=model.dropuot=0.1"), ["model.dropuot", "'dropout'"]),
+        (("--config=tests/experiments/tiny.py", "--set=optimizer.b3=0.1"), ["optimizer.b3", "optax.sgd"]),
+        (("--config=tests/experiments/tiny.py", "--outdir=/proc/x"), ["--outdir", "/proc", "not writable"]),
     ],
 )
 def test_slips(flags, words):

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from core.errors import UserError
-from experiments import table
+from experiments import matrix, table
 from experiments.engine import results
 from experiments.engine import statistics as judge
 from experiments.engine.cells import CellFiles
@@ -158,6 +158,19 @@ def test_a_changed_table_names_the_change(folder):
     text = (folder / "table.md").read_text()
     assert text.startswith("# tiny, cpu, train.steps=7\n\nChanged in all rows: `train.steps=7`.")
     assert "Changed declarations" not in text
+
+
+@pytest.mark.parametrize("meta", ["{}", "[]", ""])
+def test_damaged_results_are_named(meta, folder):
+    (folder / "meta.json").write_text(meta)
+    with pytest.raises(UserError, match="does not contain the results of an experiment"):
+        table.Measured.of(folder)
+
+
+def test_the_matrix_is_that_of_the_suite(folder):
+    table.write(folder)
+    with pytest.raises(UserError, match=r"holds results of .*tiny.py:cpu, not of experiments/suite.py"):
+        matrix.main(["matrix", str(folder)])
 
 
 def test_results_that_are_kept_are_in_the_readme(folder, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """New inputs go through the stored ops, whichever way they are given; the data set itself is not needed."""
 
+import io
 import json
 import shutil
 
@@ -43,6 +44,8 @@ def texts(tmp_path, *ops, **columns):
 def test_lines_without_a_byte_order_mark():
     assert text_lines(["\ufeffa\n", "\ufeffb\n", "\n", "c"]) == ["a", "\ufeffb", "", "c"]
     assert text_lines([]) == []
+    with pytest.raises(UserError, match="standard input are not utf-8"):
+        text_lines(io.TextIOWrapper(io.BytesIO("é".encode("latin-1")), "utf-8"))
 
 
 @pytest.mark.parametrize("suffix", ["csv", "CSV", "jsonl", "parquet"])
@@ -187,6 +190,14 @@ def test_a_video_is_a_folder_or_an_array_and_a_volume_an_array(role, tmp_path):
         (4, 3): r"clip.npy has the shape \(4, 3\), not \(t, h, w\) or \(t, h, w, c\)",
     }.items():
         np.save(tmp_path / "clip.npy", np.zeros(values, np.uint8))
+        with pytest.raises(UserError, match=message):
+            encoded(config, info, role, [tmp_path / "clip.npy"])
+    for values, message in (
+        (np.full((4, 3, 4), 255), "holds int64, but the run was trained on uint8"),
+        (np.full((4, 3, 4), np.nan), "pixels that are no finite numbers"),
+        (np.zeros((0, 3, 4), np.uint8), "has no pixels"),
+    ):
+        np.save(tmp_path / "clip.npy", values)
         with pytest.raises(UserError, match=message):
             encoded(config, info, role, [tmp_path / "clip.npy"])
     with pytest.raises(UserError, match=r"give (folders of frames, \.npy|\.nii\.gz, \.nii, \.npy), not .*set\.npz"):

@@ -95,7 +95,13 @@ def test_a_table_of_ones_own_from_training_to_prediction(changes, tmp_path):
 
 @pytest.mark.parametrize(
     "arguments, words",
-    [([], ["nothing to predict"]), (["IMAGE", "--output=out.txt"], ["out.txt", ".csv", ".jsonl"])],
+    [
+        ([], ["nothing to predict"]),
+        (["IMAGE", "--output=out.txt"], ["out.txt", ".csv", ".jsonl"]),
+        (["IMAGE", "--beams=3"], ["--beams", "--prompt"]),
+        (["IMAGE", "--config.task.beams=3"], ["--config", "--init_from"]),
+        (["IMAGE", "--temperature=-1"], ["temperature=-1"]),
+    ],
     ids=str,
 )
 def test_slips_on_the_command_line(arguments, words, digits_run, images):

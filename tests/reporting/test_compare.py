@@ -85,6 +85,19 @@ def test_mistakes_are_named(tmp_path):
         compare.write([a, tmp_path / "emptyy"], tmp_path / "compare.html")
     with pytest.raises(UserError, match=r"the folder .*nowhere does not exist"):
         compare.write([a, b], tmp_path / "nowhere/compare.html")
+    with pytest.raises(UserError, match=r"empty is a folder: name a file"):
+        compare.write([a, b], tmp_path / "empty")
+    (a / "results.json").write_text("{}")
+    with pytest.raises(UserError, match=r"results.json is damaged"):
+        compare.write([a, b], tmp_path / "compare.html")
+
+
+def test_a_killed_run_may_leave_a_part_of_a_line(tmp_path):
+    a, b = run(tmp_path / "a"), run(tmp_path / "b")
+    row = '{"step": 1, "split": "train", "loss": 1.0}\n'
+    (b / "metrics.jsonl").write_text(row)
+    (a / "metrics.jsonl").write_text(row + '{"step": 3, "spl')
+    assert compare.Run.read(a).history == compare.Run.read(b).history != []
 
 
 @pytest.mark.slow

@@ -73,6 +73,14 @@ def test_runs_replace_a_record_by_hand_and_keep_its_baseline_and_their_own_notes
     assert "old" not in text and "| guess 10% |" in text and text.endswith("\n\nA note.\n")
 
 
+def test_nothing_is_added_beside_a_folder_that_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "DOCS", tmp_path)
+    (tmp_path / "results").mkdir()
+    with pytest.raises(UserError, match="is not the folder of a run"):
+        results.main(["results", str(finished(tmp_path / "a", 0, 0.5)), str(tmp_path / "nowhere")])
+    assert not list((tmp_path / "results").iterdir())
+
+
 def test_other_folders_are_refused(tmp_path):
     with pytest.raises(UserError, match="the run has not finished"):
         results.add(run(tmp_path / "a"), tmp_path)
@@ -80,6 +88,11 @@ def test_other_folders_are_refused(tmp_path):
         results.add(tmp_path / "nowhere", tmp_path)
     with pytest.raises(UserError, match="no command with --config"):
         results.add(finished(tmp_path / "b", 0, 0.5, "python train.py --workdir=x"), tmp_path)
+    with pytest.raises(UserError, match="no command with --config"):
+        results.add(finished(tmp_path / "d", 0, 0.5, ""), tmp_path)
+    (run(tmp_path / "e") / "results.json").write_text("")
+    with pytest.raises(UserError, match=r"results.json is damaged"):
+        results.add(tmp_path / "e", tmp_path)
     (tmp_path / "c.json").write_text('{"recipe": "configs/digits.py", "unknown": 1}')
     with pytest.raises(UserError, match=r"c\.json is not a record of results"):
         results.document(tmp_path)

@@ -52,6 +52,8 @@ def test_signals_are_answered_before_and_after_the_last_save(number):
     ("error", "code", "words"),
     [
         (OSError(errno.ENOSPC, "No space left on device", "runs/a"), 2, "runs/a: No space left on device: free space"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "runs/a"), 2, "runs/a: File name too long"),
+        (RuntimeError("Symlink loop from 'runs/a'"), 2, "Symlink loop from 'runs/a'"),
         (RuntimeError("write failed: No space left on device [tensorstore]"), 2, "free space"),
         (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"), 2, "lower config.train.batch_size"),
         (MemoryError("Unable to allocate 9 TiB"), 2, "out of memory: Unable to allocate 9 TiB"),
@@ -65,7 +67,7 @@ def test_what_ends_with_one_line(error, code, words, capsys):
         raise error
 
     try:
-        assert cli._guarded(main, []) == code
+        assert cli.guarded(main, []) == code
     except SystemExit as end:
         assert end.code == code
     err = capsys.readouterr().err
@@ -92,7 +94,7 @@ def test_ctrl_c_while_libraries_are_loaded_is_one_line(pressed):
 
 def test_an_error_of_the_program_keeps_its_traceback():
     with pytest.raises(FileNotFoundError):
-        cli._guarded(lambda argv: os.stat("/nowhere"), [])
+        cli.guarded(lambda argv: os.stat("/nowhere"), [])
 
 
 def test_a_reader_that_ends_early():

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 import arch
 from arch.gpt import GPT
-from arch.layers import mixers
+from arch.layers.attention import CrossAttention
 from arch.layers.mixer import Context
 from arch.layers.positions import Learned
 from core.names import defined
@@ -49,10 +49,6 @@ def find() -> dict[str, type[nn.Module]]:
 
 
 SUBLAYERS = find()
-CAUSAL = {
-    name: cls for name, cls in SUBLAYERS.items() if "causal" in cls.__annotations__ or cls.__module__ == mixers.__name__
-}
-NOT_CAUSAL = {name: cls for name, cls in SUBLAYERS.items() if name not in CAUSAL}
 
 
 class Case:
@@ -70,6 +66,22 @@ class Case:
 @functools.cache
 def make_case(name: str) -> Case:
     return Case(SUBLAYERS[name])
+
+
+def is_causal(name: str) -> bool:
+    """Whether a sublayer mixes tokens and can generate: asked for a cache of the tokens, it returns one."""
+    fields = {field.name for field in dataclasses.fields(SUBLAYERS[name])}
+    module = SUBLAYERS[name](**{key: value for key, value in FIELDS.items() if key in fields})
+    context = CONTEXT.replace(capacity=LENGTH, lengths=jnp.zeros(BATCH, jnp.int32))
+    try:
+        (_, cache), _ = jax.eval_shape(module.init_with_output, jax.random.key(0), X, context)
+    except ValueError:  # it sees later tokens
+        return False
+    return cache is not None and not issubclass(SUBLAYERS[name], CrossAttention)  # which caches another sequence
+
+
+CAUSAL = [name for name in SUBLAYERS if is_causal(name)]
+NOT_CAUSAL = [name for name in SUBLAYERS if name not in CAUSAL]
 
 
 @pytest.fixture(params=SUBLAYERS)
