@@ -36,7 +36,7 @@ class Frames(FileSource):
         }
         for split, found in clips.items():
             if not found:
-                raise UserError(f"{path}: the split {split!r} has no clips, folders of frames: {path}/running/clip1/1.png")
+                raise UserError(f"{path}: the split {split!r} has no clips (frames in folders: running/clip1/1.png)")
         self.files = [file for found in clips.values() for frames, _ in found for file in frames]
         self.state = state or _state(self.files, names)
         known(self.state["classes"], names, self.folder)
