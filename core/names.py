@@ -188,7 +188,7 @@ def check_sizes(target: Any, values: Mapping[str, Any], where: str) -> None:
     for key in [key for key in values if key in named and any(word in key for word in SIZES)]:
         sizes = values[key] if isinstance(values[key], tuple) else (values[key],)
         least = 0 if key in ("depth", "num_blocks") or named[key].default == 0 else 1
-        if any(isinstance(size, int) and size < least for size in sizes):
+        if any(type(size) is int and size < least for size in sizes):
             raise UserError(f"{where}.{key} must be at least {least}, not {values[key]}")
 
 

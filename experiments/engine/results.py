@@ -79,7 +79,7 @@ def read(folder: Path) -> tuple[list[Record], dict[str, Any]]:
     try:
         lines = (folder / "results.jsonl").read_text().splitlines()
         meta = json.loads((folder / "meta.json").read_text())
-        meta["config"], meta["rows"].keys()
+        meta["config"].partition(":")
         return [Record(**from_json(line)) for line in lines], meta
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{folder} does not contain the results of an experiment: {error}") from error
