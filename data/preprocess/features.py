@@ -10,7 +10,7 @@ from jaxtyping import Float32, Float64
 from core.errors import UserError, nearest
 from core.info import Key
 from data.preprocess.numbers import Scaling, encode_numbers, fit_numbers, numbers_width
-from data.preprocess.op import Chunk, Examples, Keys, Op, check_keys, column
+from data.preprocess.op import FOLDER, Chunk, Examples, Keys, Op, check_keys, column
 from data.splits import text_key
 
 # n: rows, f: features
@@ -63,14 +63,13 @@ class Features(Op):
             raise UserError(f"no column varies over the training rows: {', '.join(used)}")
         for split, examples in splits.items():
             if split != "train":
+                _check_columns([facts["name"] for facts in state["columns"]], examples.chunk(np.arange(1)), split)
                 texts = [facts["name"] for facts in state["columns"] if "values" in facts]
                 self.check({key: list(column(examples, key)) for key in texts}, state)
         return state
 
     def __call__(self, chunk: Chunk, state: Any) -> Chunk:
-        for facts in state["columns"]:
-            if facts["name"] not in chunk:
-                raise UserError(f"the table has no column {facts['name']!r}: {nearest(facts['name'], chunk)}")
+        _check_columns([facts["name"] for facts in state["columns"]], chunk, "")
         parts = [_encoded(facts, chunk[facts["name"]]) for facts in state["columns"]]
         others = {key: values for key, values in chunk.items() if key not in state["used"]}
         return others | {"features": np.concatenate(parts, axis=1)}
@@ -108,6 +107,13 @@ class Features(Op):
             return {"name": name, "values": sorted(seen - {None}) + [None] * (None in seen)} if len(seen) > 1 else None
         state = fit_numbers(_numbers(name, values), self.scaling, self.bins)
         return state and {"name": name, **state}
+
+
+def _check_columns(names: Sequence[str], chunk: Chunk, split: str) -> None:
+    """Raises UserError for examples without one of the columns. `split`: their name; "": they are of a new table."""
+    if missing := [name for name in names if name not in chunk]:
+        where = f"the split {split!r}" if split else "the table"
+        raise UserError(f"{where} has no column {missing[0]!r}: {nearest(missing[0], chunk.keys() - {FOLDER})}")
 
 
 def _width(facts: Mapping[str, Any]) -> int:
