@@ -104,7 +104,7 @@ def test_a_second_file_is_a_split_and_read_as_the_first(config, tmp_path):
         data.load(name)
     (tmp_path / "c.csv").write_text("codes,y\n" + "1,p\n2,q\n" * 4)
     other = config(f"csv:{tmp_path}/a.csv", target="y", test=f"csv:{tmp_path}/c.csv", preprocess=("features()",))
-    with pytest.raises(UserError, match="the split 'test' has no column 'code': there are: label$"):
+    with pytest.raises(UserError, match=r"the split 'test' has no column 'code': there are: label$"):
         data.load(other)
 
 
