@@ -259,6 +259,7 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         options = ", ".join(map(repr, typing.get_args(hint)))
         raise UserError(f"{where} must be one of {options}, not {shown}")
     wanted = hint if typing.get_args(hint) else getattr(hint, "__name__", hint)
+    wanted = "a function" if typing.get_origin(hint) is Callable else wanted
     raise UserError(f"{where} must be {wanted}, not {type(value).__name__} {shown}")
 
 
@@ -279,7 +280,7 @@ def fits(value: Any, hint: Any) -> bool:
     """Returns whether a value has the type `hint`.
 
     Unlike beartype's `is_bearable`, it checks every item of a tuple instead of a random one, and does not accept a bool
-    as a number.
+    as a number, or a class as a function of given arguments.
     """
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return any(fits(value, option) for option in typing.get_args(hint))
@@ -287,6 +288,8 @@ def fits(value: Any, hint: Any) -> bool:
         return all(fits(item, typing.get_args(hint)[0]) for item in value)
     if isinstance(value, bool) and hint in (int, float):
         return False
+    if inspect.isclass(value) and typing.get_origin(hint) is Callable:  # a class is no function of an array
+        return typing.get_args(hint)[0] is Ellipsis
     try:
         return is_bearable(value, hint)
     except BeartypeException:  # an annotation that beartype cannot check

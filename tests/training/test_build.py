@@ -31,6 +31,7 @@ from training.build import build_model, build_task, check_keys, construct
         ({"name": "resnet.BasicBlock", "variant": "18"}, ["config.model.variant", "'18'"]),
         ({"name": "resnet.CifarResNet", "depth": "20"}, ["config.model.depth", "int"]),
         ({"name": "mlp.MLP", "activation": "nn.gellu"}, ["config.model.activation", "'nn.gelu'"]),
+        ({"name": "mlp.MLP", "activation": "nn.Dense"}, ["config.model.activation must be", "Dense"]),
         ({"name": "mlp.MLP", "norm": "layers.norm.group_norm(group=2)"}, ["config.model.norm", "groups"]),
         ({"name": "mlp.MLP", "dtype": "float17"}, ["config.model.dtype", "bfloat16"]),
         ({"name": "mlp.MLP", "activation": "__import__('os')"}, ["config.model.activation"]),
