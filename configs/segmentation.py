@@ -16,14 +16,15 @@ Write the classes of an image and draw them:
 
 Mean IoU of the test split, seed 0 (camvid's U-Net: 0 and 1), one of two CPU cores beside other work, jax 0.10.2; the
 commonest class, and the commonest class at each place (benchmarks/baselines.py):
-    shapes   U-Net 96.4%, 3 min; Segmenter 29.4%, 10 min                21.1%, 21.1%
+    shapes   U-Net 96.4%, 3 min; Segmenter 29.4%, 10 min               21.1%, 21.1%
     camvid   U-Net 36.2% (36.2-36.3), 8 min; Segmenter 17.5%, 4 min     1.5%, 14.8%
     brain    3-D U-Net 85.6%, 6 min                                    41.1%, 41.1%
 camvid is of 130, 40 and 40 of the files: a subset, not comparable with published results. Without color_jitter, half as
 long and with the best checkpoint by validation, U-Net had 29.9%; which of the three matters was not measured. Poles,
 signs, pedestrians and cyclists, 3% of the pixels, were never found (an earlier run of seed 0, 35.3%).
 The Segmenter: the command above with pool='mean' and --config.optimizer.learning_rate=1e-3, on camvid with patches of 8
-and depth 4; a Vision Transformer learns little from 130 pictures, or in 750 steps. masks: tested on made-up data of its shape.
+and depth 4; a Vision Transformer learns little from 130 pictures, or in 750 steps. masks: tested on made-up data of its
+shape.
 """
 
 from training.config import default
