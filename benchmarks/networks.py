@@ -266,7 +266,7 @@ def detr(batch: int, size: int, boxes: int) -> Detector:
     """Returns a DETR with two stages of a ResNet and two blocks on either side, against that of transformers."""
     sizes = {"depth": 2, "decoder_depth": 2, "width": 64, "heads": 4, "mlp_width": 128, "queries": 20}
     backbone = functools.partial(ResNet, block=BasicBlock, blocks=(1, 1), width=16, norm=frozen_batch_norm)
-    model = DETR(3, backbone=backbone, dropout=0.0, activation_dropout=0.0, **sizes)
+    model = DETR(3, backbone=backbone, dropout=0.0, attention_dropout=0.0, activation_dropout=0.0, **sizes)
     random = np.random.default_rng(0)
     corners, sides = random.uniform(0, 0.6, (batch, boxes, 2)), random.uniform(0.1, 0.4, (batch, boxes, 2))
     pictures = {"image": random.standard_normal((batch, size, size, 3), np.float32)}

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 WHOLE = [0.0, 0.0, 1.0, 1.0]
 
-SMALL = DETR(**DETR.VARIANTS["test"] | {"dropout": 0.0, "activation_dropout": 0.0})
+SMALL = DETR(**DETR.VARIANTS["test"] | {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0})
 
 
 @functools.cache
