@@ -76,6 +76,7 @@ def train_step(
       sync_batchnorm: whether batch statistics are those of the complete batch, over all devices and microbatches.
       axis_name: the mapped axis of devices, or None.
     """
+    batch = indexed(batch, axis_name)
     device = lax.axis_index(axis_name) if axis_name else 0
     together = accumulate > 1 and sync_batchnorm and _changes_statistics(model, task, transform, state, batch)
     axes = (axis_name,) * bool(axis_name) + (MICROBATCH,) * together
@@ -100,7 +101,6 @@ def train_step(
         part = task.total({term: total / jnp.maximum(weights[term], 1e-8) for term, total in losses.items()})
         return part, ((losses, metrics), mutable)
 
-    batch = indexed(batch, axis_name)
     weights = _weights(task, prepared, batch, accumulate)
     weights = lax.psum(weights, axis_name) if axis_name else weights
     gradient = _together if together else _one_by_one
