@@ -47,7 +47,7 @@ def main(argv):
 
     source = _source()
     if _PROMPT.value is None and (unread := [name for name in ("length", "beams") if flags.FLAGS[name].present]):
-        raise cli.UserError(f"--{unread[0]} is read with --prompt alone; a run's own beams are config.task.beams")
+        raise cli.UserError(f"--{unread[0]} needs --prompt; without a prompt, config.task.beams of the run applies")
     choice = {"temperature": _TEMPERATURE.value, "top_k": _TOP_K.value, "top_p": _TOP_P.value}
     if _PROMPT.value is not None:
         if argv[1:] or _OUTPUT.value or _DRAW.value or _ATTENTION.value:
@@ -87,7 +87,7 @@ def _source():
     if not _WORKDIR.value:
         raise cli.UserError("--workdir is missing: name the folder of a trained run, such as runs/digits")
     if _CONFIG.value or _SET.value:
-        raise cli.UserError("--config and its keys are read with --init_from=hf:FOLDER: a run has its own config")
+        raise cli.UserError("--config and --set need --init_from=hf:FOLDER; a run uses its stored config")
     return _WORKDIR.value
 
 

@@ -42,8 +42,8 @@ class Convolution(nn.Module):
         read = self.connections or (tuple(range(maps)),) * self.features
         if len(read) != self.features or max(map(max, read)) >= maps:
             raise ValueError(
-                f"connections are of {len(read)} maps that read {max(map(max, read)) + 1}, but the widths "
-                f"are {self.features} and {maps}: connections=None connects all"
+                f"connections join {max(map(max, read)) + 1} maps to {len(read)}, but the layer has {maps} and "
+                f"{self.features}: connections=None joins all"
             )
         inputs, outputs = np.array([(i, out) for out, some in enumerate(read) for i in some]).T
         kernel = self.param("kernel", lambda key: self.kernel_init(key, shape)[:, :, inputs, outputs])

@@ -13,8 +13,9 @@ Test accuracy, seeds 0 to 2; logistic regression on bands in parts of the sound 
     waves    97.2% (96.4-98.0), 3 min on one of two CPU cores, other work on both; with
              "--config.augment.ops=()" 93.3% (93.2-93.6), on an NVIDIA H200
     log_mel  98.4% (97.2-99.6), 2 min on an NVIDIA H200 beside twelve other runs
-    wavenet  3.88 bits per sample (seed 0), 46 min on one busy CPU core, hears 256 ms; 25 of 100 sounds are heard as
-             their digit by `waves`, where chance is 10: **hardly speaks**. An epoch with 64 ms: 5.05 bits, 1 of 20
+    wavenet  3.88 bits per sample (seed 0), 46 min on one busy CPU core; `waves` recognises 25 of 100 generated
+             digits, 10 by chance: **most are not intelligible**. One epoch and a receptive field of 64 ms instead of
+             256 ms: 5.05 bits, 1 of 20
 """
 
 from training.config import default

@@ -264,7 +264,7 @@ def convert(value: Any, hint: Any, where: str) -> Any:
 
 
 def _check_share(value: Any, where: str) -> None:
-    """Raises UserError for a share, such as a rate of dropout, that is not from 0 to 1."""
+    """Raises UserError for a share, such as a dropout rate, outside [0, 1]."""
     is_share = isinstance(value, float) and any(word in where.rpartition(".")[2] for word in SHARES)
     if is_share and not 0 <= value <= 1:
         raise UserError(f"{where} must be from 0 to 1, not {value}")
@@ -288,7 +288,7 @@ def fits(value: Any, hint: Any) -> bool:
         return all(fits(item, typing.get_args(hint)[0]) for item in value)
     if isinstance(value, bool) and hint in (int, float):
         return False
-    if inspect.isclass(value) and typing.get_origin(hint) is Callable:  # a class is no function of an array
+    if inspect.isclass(value) and typing.get_origin(hint) is Callable:  # calling a class makes an object, not an array
         return typing.get_args(hint)[0] is Ellipsis
     try:
         return is_bearable(value, hint)

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-Bounds = tuple[int | float, int | float | None]  # the least and the greatest value; None: there is no greatest
+Bounds = tuple[int | float, int | float | None]  # minimum and maximum; a maximum of None is infinity
 
 
 def out_of_range(fields: Any, bounds: Mapping[str, Bounds]) -> str:
-    """Returns a message about the first field whose number is outside its bounds or is NaN; "" if all are inside.
+    """Returns a message about the first field whose number is outside its bounds or NaN; "" if all are inside.
 
     Args:
         fields: an object with these attributes, such as a task or an augment op.

@@ -178,7 +178,7 @@ class _Values:
         self.parts: list[np.ndarray] = []
         self.dtype: np.dtype | None = None  # None: all values so far were empty
         self.shape: tuple[int, ...] = ()
-        self.empty_dtype = np.dtype(np.float32)  # of the values if all of them are empty
+        self.empty_dtype = np.dtype(np.float32)  # the dtype if all values are empty
 
     def add(self, key: str, values: Sequence[np.ndarray] | np.ndarray) -> None:
         if not self.is_scalar:

@@ -52,12 +52,12 @@ class Inputs:
 def text_lines(stream: Iterable[str]) -> list[str]:
     """Returns lines without their ends, and without U+FEFF, the byte order mark, at the start.
 
-    Raises UserError for bytes that are no text.
+    Raises UserError for bytes that cannot be decoded.
     """
     try:
         lines = [line.removesuffix("\n") for line in stream]
     except UnicodeDecodeError as error:
-        raise UserError(f"the lines on standard input are not {error.encoding}: {error.reason}") from error
+        raise UserError(f"standard input is not {error.encoding}: {error.reason}") from error
     return [line.removeprefix("\ufeff") for line in lines[:1]] + lines[1:]
 
 
@@ -235,7 +235,7 @@ def _read_frames(path: Path, channels: int, dtype: str) -> np.ndarray:
     if values.ndim not in (3, 4):
         raise UserError(f"{path} has the shape {values.shape}, not (t, h, w) or (t, h, w, c)")
     if not values.size or values.dtype.kind not in "biuf" or not np.isfinite(values).all():
-        raise UserError(f"{path} has no pixels, or pixels that are no finite numbers ({values.dtype})")
+        raise UserError(f"{path} is empty, or contains values that are not finite numbers ({values.dtype})")
     has_bytes = values.dtype in (np.uint8, bool)
     if has_bytes != (dtype == "uint8") or not (has_bytes or values.dtype.kind == "f" or values.dtype == np.uint16):
         raise UserError(f"{path} holds {values.dtype}, but the run was trained on {dtype}: save pixels as {dtype}")

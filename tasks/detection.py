@@ -22,7 +22,7 @@ from tasks.task import Score, Task, check_rank
 # b: batch, l: scored blocks of the decoder, q: queries, m: true boxes, padding included, k: classes without "no
 # object", n: examples
 
-COSTLY = 100.0  # of a box that does not count; that of a real box is limited to less
+COSTLY = 100.0  # cost of a box that does not count; the cost of a real box is clipped below it
 NARROWEST = 1e-3  # side of the part of an image that is not padding, in fractions; a crop may have nothing else
 SIDE = 1000  # of the images whose boxes COCO's evaluation compares, in pixels: its overlaps do not depend on it
 

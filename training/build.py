@@ -62,7 +62,7 @@ def construct(group: ConfigDict, package: str, **derived) -> Any:
 
 
 def check_fields(group: ConfigDict, package: str) -> None:
-    """Raises UserError for a key of a `model` or `task` group that is no field of its class."""
+    """Raises UserError for an unknown field in a `model` or `task` group."""
     where = f"config.{KINDS[package]}"
     name = parse(group.name, f"{where}.name").name
     fields = names.parameters(names.find(package, name, f"{where}.name"))

@@ -169,7 +169,7 @@ def create(
 
 
 def check_keys(config: ConfigDict) -> None:
-    """Raises UserError for a key of the `optimizer` group that is no argument of the optimizer, or an unknown one."""
+    """Raises UserError for an unknown optimizer, or a key of the `optimizer` group that it does not accept."""
     accepted = {*inspect.signature(_optax_function(config.name)).parameters, *OURS}
     if unknown := [key for key in config if key not in accepted]:
         key = unknown[0]

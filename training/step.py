@@ -255,8 +255,8 @@ def _changes_statistics(model: nn.Module, task: Task, transform: Callable | None
 def mean_metrics(task: Task, sums: Mapping[str, tuple[Any, Any]]) -> dict[str, float]:
     """Returns sum / weight of every metric, and the loss, given the sums over steps or a complete split.
 
-    Without weight, a metric is NaN, and so is the loss; but a term beside others, such as that of boxes in images
-    without any, is 0, as in training.
+    A metric without weight is NaN. A loss term without weight, such as that of boxes in images without boxes, is 0 if
+    another term has weight, as in training; otherwise it is NaN.
     """
     absent = dict.fromkeys(task.coefficients, 0.0 if any(sums[term][1] for term in task.coefficients) else math.nan)
     means = {

@@ -160,8 +160,8 @@ class PatchNetwork(nn.Module):
         return x, grid, mask
 
     def _padded(self, inputs: Array, lengths: Int[Array, " batch"] | None) -> tuple[Array, Int[Array, " batch"] | None]:
-        """Returns inputs of `context` steps, and their lengths. Numbers behind the end of a series become 0: the last
-        patch may hold some."""
+        """Returns inputs of `context` steps, and their lengths. Steps after the end of a series are set to 0, because
+        the last patch may contain some of them."""
         steps = inputs.shape[1]
         if lengths is not None and self.vocab_size is None:
             real = jnp.arange(steps) < lengths[:, None]

@@ -33,5 +33,5 @@ def check_paths(op: str, key: str, splits: Mapping[str, Examples], keys: Keys) -
             raise UserError(f"data.preprocess: {op}: {key!r}: {missing[0]} does not exist ({count} are missing)")
         if split != "train" and (shared := {*found["train"]} & {*found[split]}):
             count = f"{len(shared)} of {len({*found[split]})} files of {split!r}"
-            print(f"warning: {op}: {count} are in the training split, too: give each split a file", file=sys.stderr)
+            print(f"warning: {op}: {count} are also in the training split: use one file per split", file=sys.stderr)
     return found["train"]

@@ -32,7 +32,7 @@ class Npz(FileSource):
     `features` if it is a matrix and `image` otherwise, `y` means `label` if it holds integers and `target` otherwise.
     A set with `features` is a table whose columns are "0", "1", ... Pixels, (n, h, w) or (n, h, w, c) of an `image` and
     (n, t, h, w) or (n, t, h, w, c) of a `video` or `volume`, are bytes, 16-bit integers or floats; a `label_map` has
-    the axes of what it belongs to.
+    the axes of its image or volume.
     """
 
     def __init__(self, path: str, config: ConfigDict, state: Any = None):
@@ -184,7 +184,7 @@ def _check(key: str, values: np.ndarray, where: str, deep: bool) -> None:
 
 
 def _check_pixels(values: np.ndarray, where: str) -> None:
-    """Raises UserError for bytes in another type, which predictions for image files would not have."""
+    """Raises UserError for 8-bit values stored in another type: they are not scaled as image files are."""
     if values.dtype in (np.uint8, bool):
         return
     if values.dtype.kind in "US":

@@ -19,7 +19,7 @@ from data.sources.files import SPLITS, Columns, as_splits, check_names, existing
 from data.sources.images import image_format, image_size, read_image
 from data.sources.source import FileSource
 
-ID = int | str  # types of an id
+ID = int | str  # types of ids
 
 
 class _Objects(NamedTuple):
@@ -107,7 +107,7 @@ def _field(record: dict[str, Any], key: str, what: str, kind: Any = object) -> A
     if not isinstance(record, dict) or record.get(key) is None:
         raise UserError(f"{what} has no {key!r}")
     if not isinstance(record[key], kind):
-        raise UserError(f"{what} has the {key} {record[key]!r}, which is of a wrong type")
+        raise UserError(f"{what}: {key!r} must be {getattr(kind, '__name__', kind)}, not {record[key]!r}")
     return record[key]
 
 

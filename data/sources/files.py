@@ -140,13 +140,13 @@ def as_splits(entries: Iterable[Path]) -> dict[str, Path]:
 def split_folders(root: Path) -> dict[str, Path]:
     """Returns split -> folder if the folders in `root` are exactly splits that hold folders, else {"train": root}.
 
-    Raises UserError if only some of them hold folders, or if a folder that is none lies beside two splits.
+    Raises UserError if only some of them hold folders, or if another folder lies beside two splits.
     """
     splits = as_splits(folders(root))
     named = [folder for folder in folders(root) if folder.name.lower() in SPLITS and folders(folder)]
     others = [folder for folder in folders(root) if folder not in named]
     if not splits and len(named) > 1 and as_splits(named):
-        raise UserError(f"{others[0]} lies beside {named[0].name} and {named[1].name}, but is no split: move it away")
+        raise UserError(f"{others[0]} is not a split, but folders beside it are: move it out of {root}")
     flat = [folder for folder in splits.values() if not folders(folder)]
     if not splits or len(flat) == len(splits):  # then they are classes with these names
         return {"train": root}

@@ -58,7 +58,7 @@ def _state(pairs: dict[str, list[tuple[Path, Path]]], names: Path) -> dict[str, 
     channels, dtype = image_format(image for found in pairs.values() for image, _ in found)
     masks = [mask for found in pairs.values() for _, mask in found]
     if lossy := [mask for mask in masks if mask.suffix.lower() in LOSSY]:
-        raise UserError(f"{lossy[0]} is a mask in a format that changes pixels: save class ids as PNG")
+        raise UserError(f"{lossy[0]} is a mask, and JPEG changes its values: save PNG")
     classes, is_binary = _lines(names) if names.exists() else [], False
     if len(classes) in (0, 2):
         values = {int(value) for mask in masks for value in np.unique(read_label_map(mask))}
@@ -68,11 +68,13 @@ def _state(pairs: dict[str, list[tuple[Path, Path]]], names: Path) -> dict[str, 
 
 
 def _numbers(ids: set[int], names: Path) -> list[str]:
-    """Returns "0", "1", ... up to the highest id. Raises UserError for few ids that are far apart: levels of grey."""
+    """Returns "0", "1", ... up to the highest id. Raises UserError for few ids far apart, such as grey levels."""
     count = max(ids, default=0) + 1
     if len(ids) * 4 < count:
         found = ", ".join(map(str, sorted(ids)))
-        raise UserError(f"the masks hold {found} alone: save the ids 0, 1, ..., or name {count} classes in {names}")
+        raise UserError(
+            f"masks contain the ids {found} only: save 0, 1, ..., or write {count} names of classes to {names}"
+        )
     return [str(number) for number in range(count)]
 
 

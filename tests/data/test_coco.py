@@ -87,9 +87,18 @@ def test_splits_and_second_files(write, config, tmp_path):
         ({"categories": [{"id": 2, "name": "cat"}, {"id": 90, "name": "Cat"}]}, "'cat' and 'Cat' differ only in case"),
         ({"images": [{"id": 7, "file_name": "c.png", "width": 2, "height": 1}], "annotations": []}, "c.png nor"),
         ({"images": [{"id": 7, "file_name": "a.png"}], "annotations": []}, "image 7 has no 'height'"),
-        ({"images": [{"id": 7, "file_name": "a.png", "width": 2, "height": "1"}]}, "7 has the height '1'"),
-        ({"images": [{"id": [7], "file_name": "a.png", "width": 2, "height": 1}]}, r"an image has the id \[7\]"),
-        ({"images": [{"id": 7, "file_name": 5, "width": 2, "height": 1}], "annotations": []}, "has the file_name 5"),
+        (
+            {"images": [{"id": 7, "file_name": "a.png", "width": 2, "height": "1"}]},
+            "image 7: 'height' must be int, not '1'",
+        ),
+        (
+            {"images": [{"id": [7], "file_name": "a.png", "width": 2, "height": 1}]},
+            r"an image: 'id' must be int \| str, not \[7\]",
+        ),
+        (
+            {"images": [{"id": 7, "file_name": 5, "width": 2, "height": 1}], "annotations": []},
+            "'file_name' must be str, not 5",
+        ),
         ({"annotations": [{"id": 5, "image_id": "7", "category_id": 2, "bbox": [0, 0, 1, 1]}]}, "belongs to image '7'"),
         (
             {"annotations": [{"id": 5, "image_id": 7, "category_id": 2, "bbox": [0, 0, 1, 1], "iscrowd": "0"}]},

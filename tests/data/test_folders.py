@@ -112,7 +112,7 @@ def test_images_of_16_bits_keep_their_values(config, tmp_path):
         (["train/a/1.png", "val/a/1.png", "valid/a/1.png"], "are both the split 'validation'"),
         (
             ["train/a/1.png", "test/a/1.png", "unlabeled/a/1.png"],
-            "unlabeled lies beside test and train",
+            "unlabeled is not a split, but folders beside it are",
         ),
         (["cat/1.png", "dog/1.wav"], "holds images and sounds, such as .*1.png and .*1.wav"),
     ],
@@ -197,8 +197,12 @@ def test_masks_of_black_and_white_may_have_named_classes(config, tmp_path):
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("a.jpg", [[0, 255, 255]], "a.jpg is a mask in a format that changes pixels"),
-        ("a.png", [[0, 128, 255]], "the masks hold 0, 128 alone: .* or name 129 classes in .*classes.txt"),
+        ("a.jpg", [[0, 255, 255]], "a.jpg is a mask, and JPEG changes its values: save PNG"),
+        (
+            "a.png",
+            [[0, 128, 255]],
+            "masks contain the ids 0, 128 only: .* or write 129 names of classes to .*classes.txt",
+        ),
     ],
 )
 def test_masks_of_grey_levels_are_refused(name, values, message, config, tmp_path):

@@ -44,7 +44,7 @@ def texts(tmp_path, *ops, **columns):
 def test_lines_without_a_byte_order_mark():
     assert text_lines(["\ufeffa\n", "\ufeffb\n", "\n", "c"]) == ["a", "\ufeffb", "", "c"]
     assert text_lines([]) == []
-    with pytest.raises(UserError, match="standard input are not utf-8"):
+    with pytest.raises(UserError, match="standard input is not utf-8"):
         text_lines(io.TextIOWrapper(io.BytesIO("é".encode("latin-1")), "utf-8"))
 
 
@@ -194,8 +194,8 @@ def test_a_video_is_a_folder_or_an_array_and_a_volume_an_array(role, tmp_path):
             encoded(config, info, role, [tmp_path / "clip.npy"])
     for values, message in (
         (np.full((4, 3, 4), 255), "holds int64, but the run was trained on uint8"),
-        (np.full((4, 3, 4), np.nan), "pixels that are no finite numbers"),
-        (np.zeros((0, 3, 4), np.uint8), "has no pixels"),
+        (np.full((4, 3, 4), np.nan), "values that are not finite numbers"),
+        (np.zeros((0, 3, 4), np.uint8), "is empty, or"),
     ):
         np.save(tmp_path / "clip.npy", values)
         with pytest.raises(UserError, match=message):
