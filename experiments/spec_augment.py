@@ -26,7 +26,7 @@ def get_config(arg: str = ""):
             label: {"augment.ops": OPS[name], "data.splits.train": f"train[:{n}]"}
             for label, (name, n) in points.items()
         },
-        scales={"cpu": Scale(base=base(150), minutes=10.0), "full": Scale(base=base(1500))},
+        scales={"cpu": Scale(base=base(600), minutes=10.0), "full": Scale(base=base(1500))},
         curves=Curves("recordings", points, log=True),
         paper=Paper(
             title="SpecAugment: A Simple Data Augmentation Method for Automatic Speech Recognition",

@@ -99,13 +99,9 @@ def conv_general_dilated(
 
     Dilated and grouped convolutions, and those of a given precision, stay XLA's own.
     """
-    dilations = (*(options.get("lhs_dilation") or ()), *(options.get("rhs_dilation") or ()))
-    groups = options.get("feature_group_count", 1)
-    if any(size != 1 for size in dilations) or groups != 1 or options.get("precision") is not None:
+    if not conv.is_plain(options):
         return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
-    if isinstance(padding, str):
-        padding = lax.padtype_to_pads(lhs.shape[1:4], rhs.shape[:3], window_strides, padding)
-    return _conv(lhs, rhs, tuple(window_strides), tuple(map(tuple, padding)))
+    return _conv(lhs, rhs, tuple(window_strides), conv.pairs(padding, lhs.shape[1:4], rhs.shape[:3], window_strides))
 
 
 Conv3D = functools.partial(nn.Conv, conv_general_dilated=conv_general_dilated)
