@@ -227,7 +227,7 @@ def _check_values(config: ConfigDict) -> None:
         if values[key] not in choices:
             raise UserError(f"config.{key} {values[key]!r} is unknown: {nearest(values[key], choices)}")
     if config.checkpoint.best:
-        split = config.checkpoint.best.lstrip("-").partition("/")[0]
+        split = config.checkpoint.best.removeprefix("-").partition("/")[0]
         evaluated = [name for name in config.data.splits if name not in UNWATCHED and config.data.splits[name]]
         if train.ema_decay:
             evaluated += [f"{name}_ema" for name in evaluated]

@@ -90,7 +90,7 @@ class Member:
         Raises UserError if the metric does not exist or is NaN.
         """
         best = self.config.checkpoint.best
-        split, _, metric = best.lstrip("-").partition("/")
+        split, _, metric = best.removeprefix("-").partition("/")
         value = results[split].get(metric, math.nan) * (-1 if best.startswith("-") else 1)
         if math.isnan(value):
             problem = "is NaN" if metric in results[split] else "does not exist"

@@ -21,6 +21,7 @@ from training.config import default, steps_of
 
 Number = float | Float[Array, ""]  # an array if several runs with different numbers are one program
 OURS = frozenset(default().optimizer)  # keys of the group that are not arguments of the optimizer itself
+MASKS = ("mask", "weight_decay_mask")  # arguments of optax that `decay_mask` sets
 AVERAGES = r"b\d|beta\d?|rho|momentum|decay|decay_rate"  # names of arguments that are factors of moving averages
 HIDDEN = r"(?!(.*/)?head[/_]).*kernel"  # paths of the kernels of hidden layers
 
@@ -170,10 +171,11 @@ def create(
 
 def check_keys(config: ConfigDict) -> None:
     """Raises UserError for an unknown optimizer, or a key of the `optimizer` group that it does not accept."""
-    accepted = {*inspect.signature(_optax_function(config.name)).parameters, *OURS}
+    accepted = {*inspect.signature(_optax_function(config.name)).parameters, *OURS} - {*MASKS}
     if unknown := [key for key in config if key not in accepted]:
         key = unknown[0]
-        raise UserError(f"config.optimizer.{key} is not an argument of optax.{config.name}: {nearest(key, accepted)}")
+        hint = "config.optimizer.decay_mask sets it" if key in MASKS else nearest(key, accepted)
+        raise UserError(f"config.optimizer.{key} is not an argument of optax.{config.name}: {hint}")
 
 
 def _check_range(key: str, value: Any) -> None:
@@ -193,7 +195,7 @@ def _mask(config: ConfigDict, accepted: Mapping, paths: PyTree, decayed: Callabl
 
     Raises UserError if it lacks this argument and `config.decay_mask` excludes a parameter.
     """
-    for key in ("mask", "weight_decay_mask"):
+    for key in MASKS:
         if key in accepted:
             return {key: decayed}
     if not all(jax.tree.leaves(select(config.decay_mask, paths, "decay_mask"))):

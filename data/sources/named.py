@@ -1,5 +1,6 @@
 """Opens the set that `config.data.name` names: a TFDS set, or one's own files as KIND:PATH."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from ml_collections import ConfigDict
 from core import names
 from core.errors import UserError, nearest
 from data.preprocess.op import Examples
-from data.sources.source import FileSource, Source
+from data.sources.source import FileSource, Source, count_shared
 from data.sources.tfds import Official
 
 
@@ -61,4 +62,14 @@ def open_splits(
         else:
             examples[split] = source.examples(spec, ordered)
             facts.append(f"{split}={spec}")
+    _warn_of_shared(specs, source)
     return source, examples, facts
+
+
+def _warn_of_shared(specs: Mapping[str, str], source: Source) -> None:
+    """Warns of held-out splits whose examples are trained on."""
+    cut = {name: spec for name, spec in specs.items() if spec.partition(":")[0] not in kinds()}
+    for name in ("validation", "test"):
+        if name in cut and "train" in cut and (count := count_shared(cut[name], cut["train"], source.splits)):
+            line = f"data.splits.{name} {cut[name]!r} shares {count} examples with data.splits.train {cut['train']!r}"
+            print(f"warning: {line}: its results are not those of new data", file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import itertools
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -149,6 +150,12 @@ def resolve(spec: str, splits: Mapping[str, tfds.core.SplitInfo]) -> list[tuple[
     if not any(stop > start for _, start, stop in parts):
         raise UserError(f"data.splits: {spec!r} selects no example; there are: {available}")
     return parts
+
+
+def count_shared(one: str, other: str, splits: Mapping[str, tfds.core.SplitInfo]) -> int:
+    """Returns how many examples of a split expression `one` are in `other`, too."""
+    pairs = itertools.product(resolve(one, splits), resolve(other, splits))
+    return sum(max(0, min(a[2], b[2]) - max(a[1], b[1])) for a, b in pairs if a[0] == b[0])
 
 
 def _advice(unknown: str, splits: Mapping[str, Any]) -> str:

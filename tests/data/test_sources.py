@@ -10,7 +10,7 @@ from PIL import Image
 
 from core.errors import UserError
 from data.preprocess.op import FOLDER, Examples
-from data.sources.named import kinds, open_source
+from data.sources.named import kinds, open_source, open_splits
 from data.sources.source import content_hash
 from tests.data.drawn import draw
 
@@ -126,6 +126,17 @@ def test_slices_are_parts_in_a_fixed_order(named, config):
     assert len(source.examples("train[:2]+train[3:5]")) == 4
     with pytest.raises(UserError, match="no split 'validation'"):
         source.examples("validation")
+
+
+@pytest.mark.parametrize(("test", "shared"), [("train[6:]", 3), ("train[9:]", 0), ("train[:2]+train[10:]", 2)])
+def test_held_out_examples_that_are_trained_on_are_counted(config, tmp_path, capsys, test, shared):
+    name = f"csv:{MAKERS['csv'](tmp_path)}"
+    group = config(name)
+    group.splits = {"train": "train[:9]", "test": test, "seen": "train"}
+    open_splits(group, None, ordered=False)
+    line = capsys.readouterr().err
+    assert (f"data.splits.test {test!r} shares {shared} examples with data.splits.train" in line) == bool(shared)
+    assert "seen" not in line
 
 
 def test_chunks_hold_the_described_keys(named, config):

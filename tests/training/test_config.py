@@ -55,6 +55,7 @@ def test_missing_keys_get_defaults_and_ints_become_floats():
         ({"parallel__strategy": "fdsp"}, ["parallel.strategy", "'fsdp'"]),
         ({"train__patience": 2}, ["patience", "checkpoint.best", "eval.every"]),
         ({"checkpoint__best": "validaton/loss"}, ["checkpoint.best", "SPLIT/METRIC"]),
+        ({"checkpoint__best": "--validation/loss", **VALIDATION}, ["checkpoint.best", "SPLIT/METRIC"]),
         ({"checkpoint__best": "test/loss"}, ["checkpoint.best", "'test/loss'", "evaluated in training"]),
         ({"checkpoint__best": "-validation_ema/loss", **VALIDATION}, ["checkpoint.best", "train.ema_decay"]),
     ],

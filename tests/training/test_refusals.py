@@ -44,6 +44,7 @@ def data_dir(tmp_path_factory):
         ({"augment.ops": ("scale_jitter(size=(4, 4))",)}, ["augment.ops", "image (4, 4, 1)", "mlp.MLP refuses"]),
         ({"optimizer.name": "adamm"}, ["optimizer.name", "adam"]),
         ({"optimizer.beta1": 0.9}, ["optimizer.beta1", "b1"]),
+        ({"optimizer.name": "adamw", "optimizer.mask": 5}, ["optimizer.mask", "decay_mask sets it"]),
         ({"train.batch_size": 36}, ["train.batch_size 36", "32", "40", "8 devices"]),
         ({"train.batch_size": 32, "train.accumulate": 8}, ["batch_size 32", "64"]),
         ({"checkpoint.best": "validation_ema/acuracy"}, ["checkpoint.best", "acuracy", "accuracy"]),
