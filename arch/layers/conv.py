@@ -7,7 +7,9 @@ Two programs of XLA are slow on a CPU, and replaced there:
   of a ResNet's step. Fusion stops at a conditional (at an `optimization_barrier` it does not: XLA removes it before).
 - An image that is smaller than the kernel along an axis, such as 2x2 under 3x3, is convolved in a loop of scalars: a
   hundred times slower than one matrix product (64 images of 512 channels, one core, jax 0.10.2: 782 ms and 6 ms). The
-  gradient of the input is such a convolution of the gradient of the output.
+  gradient of the input is such a convolution of the gradient of the output. That of the weights convolves the input
+  with the gradient of the output, which is larger where more is padded than the kernel's half: 124 ms, and 3 ms with
+  the padding as zeros in the input (64 texts of 99 words, 239 filters of 5 words).
 """
 
 import functools
@@ -38,10 +40,13 @@ def _backward(options, saved, d_outputs):
     backwards = _convolution(d_outputs.shape[1:-1], kernel.shape, **dict(options))
     _, pull = jax.vjp(lambda x: backwards(x, kernel), x)
     (d_x,) = pull(d_outputs)
-    x = lax.platform_dependent(x, kernel, cpu=_unfused, default=lambda x, _: x)
-    _, pull = jax.vjp(lambda kernel: lax.conv_general_dilated(x, kernel, **dict(options)), kernel)
-    (d_kernel,) = pull(d_outputs)
-    return d_x, d_kernel
+
+    def on_cpu(x, kernel, d_outputs):
+        x, grown = _grown(_unfused(x, kernel), d_outputs.shape[1:-1], **dict(options))
+        return _kernel_gradient(x, kernel, d_outputs, **grown)
+
+    elsewhere = functools.partial(_kernel_gradient, **dict(options))
+    return d_x, lax.platform_dependent(x, kernel, d_outputs, cpu=on_cpu, default=elsewhere)
 
 
 _conv.defvjp(_forward, _backward)
@@ -54,6 +59,19 @@ def _convolution(size: Sequence[int], kernel: Sequence[int], **options) -> Calla
         return xla
     product = functools.partial(_im2col, strides=options["window_strides"], padding=options["padding"])
     return functools.partial(lax.platform_dependent, cpu=product, default=xla)
+
+
+def _kernel_gradient(x: Array, kernel: Array, d_outputs: Array, **options) -> Array:
+    _, pull = jax.vjp(lambda kernel: lax.conv_general_dilated(x, kernel, **options), kernel)
+    return pull(d_outputs)[0]
+
+
+def _grown(x: Array, places: Sequence[int], **options) -> tuple[Array, dict]:
+    """Returns x with its padding as zeros, and options without padding, if the output is larger than x."""
+    if not is_plain(options) or all(side >= place for side, place in zip(x.shape[1:-1], places, strict=True)):
+        return x, options
+    x = jnp.pad(x, ((0, 0), *options["padding"], (0, 0)))
+    return x, options | {"padding": ((0, 0),) * len(places)}
 
 
 def is_plain(options: dict) -> bool:
