@@ -15,7 +15,7 @@ Predict a clip, a folder of its frames or an array [t, h, w] in a .npy file:
 Test accuracy; baselines by benchmarks/baselines.py:
     moving_digits  100% (seeds 0 to 2), 70 s on an NVIDIA H200 beside twelve other runs; frame by frame, averaged over
                    time, 24.7% (23.3-26.4). A random forest has 51.3% on pooled frames, 100% on their changes too
-    digit_volumes  97.2% (seed 0), 9 min on one busy core; random forest on pooled voxels 90.2%
+    digit_volumes  97.6% (97.2-97.8), 4 to 16 min on one busy core; random forest on pooled voxels 90.2%
     camvid         84.8% (seed 0), 7 min on two busy cores; logistic regression on pooled frames and changes 55.4%
     tissues        85.0% (84.2-85.8, seeds 0 to 2), 2 min on one core; a random forest on pooled voxels has 84.3%
 """
