@@ -12,6 +12,13 @@ import numpy as np
 from core.errors import UserError, nearest
 from data.preprocess.op import Chunk, Indices
 
+VIDEO = "folders of frames (frames:DIR)"
+UNREAD = {  # type of file -> what can be read instead
+    **dict.fromkeys((".heic", ".heif", ".avif", ".jp2", ".svg"), ".png"),
+    **dict.fromkeys((".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".aiff"), ".wav"),
+    **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm"), VIDEO),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class MappedFile:
@@ -109,14 +116,26 @@ def folders(folder: Path) -> list[Path]:
 
 
 def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """Returns the visible files with one of the suffixes (in lower case) in a folder and all folders below it."""
+    """Returns the visible files with one of the suffixes, as in `has_suffix`, in a folder and all folders below it."""
     found = []
     for entry in visible(folder):
         if entry.is_dir():
             found += files_below(entry, suffixes)
-        elif entry.name.lower().endswith(tuple(suffixes)):
+        elif has_suffix(entry, suffixes):
             found.append(entry)
     return found
+
+
+def has_suffix(file: Path, suffixes: Collection[str]) -> bool:
+    """Returns whether a file has one of the suffixes (in lower case).
+
+    Raises UserError for an image, sound or video of `UNREAD`, which would be left out without a word.
+    """
+    if file.name.lower().endswith(tuple(suffixes)):
+        return True
+    if advice := UNREAD.get(file.suffix.lower()):
+        raise UserError(f"{file}: files of this type are not read: convert them to {advice}, or move them away")
+    return False
 
 
 def as_splits(entries: Iterable[Path]) -> dict[str, Path]:

@@ -11,7 +11,17 @@ from ml_collections import ConfigDict
 
 from core.errors import UserError
 from core.info import Key
-from data.sources.files import Columns, check_names, existing_folder, folders, known, natural, split_folders, visible
+from data.sources.files import (
+    Columns,
+    check_names,
+    existing_folder,
+    folders,
+    has_suffix,
+    known,
+    natural,
+    split_folders,
+    visible,
+)
 from data.sources.images import IMAGE_SUFFIXES, image_format, read_image
 from data.sources.source import FileSource
 
@@ -78,7 +88,7 @@ def _below(folder: Path) -> list[list[Path]]:
 
 def frames_of(folder: Path) -> list[Path]:
     """Returns the images in a folder in the order of the numbers in their names."""
-    return sorted((file for file in visible(folder) if file.name.lower().endswith(IMAGE_SUFFIXES)), key=natural)
+    return sorted((file for file in visible(folder) if has_suffix(file, IMAGE_SUFFIXES)), key=natural)
 
 
 def _state(files: Sequence[Path], names: Sequence[str]) -> dict[str, Any]:

@@ -139,6 +139,18 @@ def test_broken_and_missing_files_are_named(config, tmp_path):
         data.load(config(f"folder:{tmp_path}/nowhere"))
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "advice"),
+    [(Folder, "a/1.HEIC", ".png"), (Folder, "a/1.mp3", ".wav"), (Frames, "a/1.mp4", "folders of frames")],
+)
+def test_types_that_are_not_read_are_named(kind, name, advice, config, tmp_path):
+    for i in range(4):
+        draw(tmp_path / f"{'ab'[i % 2]}" / f"clip{i}" / "1.png", i)
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UserError, match=f"{name}: files of this type are not read: convert them to {advice}"):
+        kind(str(tmp_path), config("folder:"))
+
+
 def test_folder_of_sounds(config, tmp_path):
     play(tmp_path / "high" / "1.wav", 1_000)
     play(tmp_path / "low" / "1.wav", 200, rate=16_000, seconds=0.2)
