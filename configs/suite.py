@@ -137,6 +137,7 @@ def recurrent(cell: str, widths: Mapping[str, int]) -> Architecture:
     others = {
         "text": f"rnn.RecurrentClassifier({layer}, {embedding}, bidirectional=True, pooling='mean')",
         "language": f"rnn.RecurrentNetwork({layer}, {embedding})",
+        "sound": f"rnn.RecurrentClassifier({layer}, pooling='mean')",  # a word ends long before its recording
     }
     return Architecture(RECURRENT, f"rnn.RecurrentClassifier({layer})", widths, others)
 
