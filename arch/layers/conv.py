@@ -1,6 +1,6 @@
 """Convolution that is also fast on a CPU; parameters and results are those of `flax.linen.Conv`.
 
-Two programs of XLA are slow on a CPU, and replaced there:
+Two kinds of programs that XLA makes are slow on a CPU, and replaced there:
 
 - For the weight gradient XLA transposes the input from [b, h, w, c] to [c, h, w, b]. It fuses the preceding
   normalisation and activation into that transpose, and computes them again in a badly strided loop, which takes a third
@@ -61,12 +61,17 @@ def _convolution(size: Sequence[int], kernel: Sequence[int], **options) -> Calla
     return functools.partial(lax.platform_dependent, cpu=product, default=xla)
 
 
-def _kernel_gradient(x: Array, kernel: Array, d_outputs: Array, **options) -> Array:
+def _kernel_gradient(
+    x: Float[Array, "b *space f"],
+    kernel: Float[Array, "*window f_ c"],
+    d_outputs: Float[Array, "b *places c"],
+    **options,
+) -> Float[Array, "*window f_ c"]:
     _, pull = jax.vjp(lambda kernel: lax.conv_general_dilated(x, kernel, **options), kernel)
     return pull(d_outputs)[0]
 
 
-def _grown(x: Array, places: Sequence[int], **options) -> tuple[Array, dict]:
+def _grown(x: Float[Array, "b *space f"], places: Sequence[int], **options) -> tuple[Float[Array, "b *padded f"], dict]:
     """Returns x with its padding as zeros, and options without padding, if the output is larger than x."""
     if not is_plain(options) or all(side >= place for side, place in zip(x.shape[1:-1], places, strict=True)):
         return x, options
@@ -81,7 +86,9 @@ def is_plain(options: dict) -> bool:
     return all(size == 1 for size in dilations) and groups == 1 and options.get("precision") is None
 
 
-def pairs(padding: str | Sequence[Sequence[int]], size: Sequence[int], window: Sequence[int], strides: Sequence[int]):
+def pairs(
+    padding: str | Sequence[Sequence[int]], size: Sequence[int], window: Sequence[int], strides: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
     """Returns the padding before and after each axis of an image of `size`."""
     found = lax.padtype_to_pads(size, window, strides, padding) if isinstance(padding, str) else padding
     return tuple(map(tuple, found))

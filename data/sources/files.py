@@ -12,11 +12,10 @@ import numpy as np
 from core.errors import UserError, nearest
 from data.preprocess.op import Chunk, Indices
 
-VIDEO = "folders of frames (frames:DIR)"
 UNREAD = {  # type of file -> what can be read instead
     **dict.fromkeys((".heic", ".heif", ".avif", ".jp2", ".svg"), ".png"),
     **dict.fromkeys((".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".aiff"), ".wav"),
-    **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm"), VIDEO),
+    **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm"), "folders of frames (frames:DIR)"),
 }
 
 

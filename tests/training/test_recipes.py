@@ -1,7 +1,11 @@
 """Every recipe fits data of its keys and shapes; one of each kind trains and is evaluated on such data."""
 
 import functools
+import json
 import math
+import re
+import shlex
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +13,7 @@ import numpy as np
 import optax
 import pandas as pd
 import pytest
+from PIL import Image
 
 from arch.layers.recurrent_attention import General
 from arch.seq2seq import Seq2Seq
@@ -16,7 +21,7 @@ from configs import music, text
 from data.augment.transform import Transform
 from tasks.generation import Generation
 from tests.data.infos import class_names
-from tests.training import recipes
+from tests.training import commands, recipes
 from training import state as state_lib
 from training.build import example_batch
 from training.diagnostics import gradient_norms
@@ -97,3 +102,27 @@ def test_gradients_of_a_decoder_are_seen_position_by_position(fields):
         decoder = norms[f"time/decoder/stack/{layer}"]
         assert decoder.shape == (6,) and (decoder[:real] > 0).all() and not decoder[real:].any()
         assert (norms[f"time/encoder/{layer}"] > 0).all()
+
+
+def test_a_number_for_each_image(tmp_path):
+    """The command of docs/add-data.md, on images whose target is their brightness; new images get theirs."""
+    random, side = np.random.default_rng(0), 8
+    target = random.uniform(0.1, 0.9, 600).astype(np.float32)
+    images = np.clip(target[:, None, None, None] + random.normal(0, 0.05, (600, side, side, 1)), 0, 1)
+    np.savez(tmp_path / "bright.npz", image=(255 * images).astype(np.uint8), target=target)
+    text = Path("docs/add-data.md").read_text()
+    (command,) = re.findall(r"^python train.py (.*regression\.Regression.*)$", text, re.MULTILINE)
+    command = command.replace("npz:FILE", f"npz:{tmp_path / 'bright.npz'}").replace(
+        "runs/number", str(tmp_path / "run")
+    )
+    code, out, err = commands.run(*shlex.split(command), "--config.train.epochs=5.0")
+    assert code == 0, err
+    results = json.loads((tmp_path / "run" / "results.json").read_text())["results"]["test"]
+    assert results["r2"] > 0.9, out
+    for value in (60, 190):
+        Image.fromarray(np.full((side, side), value, np.uint8)).save(tmp_path / f"{value}.png")
+    code, out, err = commands.run(f"--workdir={tmp_path / 'run'}", *tmp_path.glob("*.png"), script="predict.py")
+    found = {Path(name).stem: float(number) for name, number in map(str.split, out.splitlines())}
+    assert {int(name): number for name, number in found.items()} == pytest.approx(
+        {60: 60 / 255, 190: 190 / 255}, abs=0.1
+    )
